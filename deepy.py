@@ -1,0 +1,9 @@
+#!/usr/bin/env python
+"""Launch training, as GPT-NeoX's deepy.py: python deepy.py train.py -d configs model.yml data.yml"""
+
+import sys
+
+from ifguide.engine.launch import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The ``ifguide`` command: one verb, one module of ``ifguide.verbs``, imported only when it is used.
+
+A verb module has ``SUMMARY`` (one line), ``EXAMPLE`` (a command that works), ``add_arguments(parser)``
+and ``run(args) -> dict | None`` (the result that ``--json`` prints).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+
+import ifguide
+from ifguide.errors import IFGuideError
+
+# verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
+VERBS = {
+    "preprocess": "text (JSONL) -> indexed dataset of tokens",
+    "fit-factors": "model + data -> EK-FAC curvature factors",
+    "score": "influence of every training token on the toxic-minus-safe margin",
+    "build-mask": "scores -> penalty mask (Algorithm 1)",
+    "quickstart": "the whole loop on real text, on a CPU, in minutes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (0 done, 2 bad input, 130 interrupted)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"ifguide {ifguide.__version__}")
+        return 0
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        import difflib
+
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; verbs: {', '.join(VERBS)}"
+        print(f"ifguide: unknown verb '{verb}'{hint}", file=sys.stderr)
+        return 2
+    return run_verb(verb, rest)
+
+
+def run_verb(verb: str, argv: Sequence[str]) -> int:
+    """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2."""
+    module = importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"ifguide {verb}",
+        description=module.SUMMARY,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    args = parser.parse_args(argv)
+    try:
+        result = module.run(args)
+    except IFGuideError as error:
+        for line in str(error).splitlines():
+            print(f"ifguide {verb}: {line}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        extra = _extra_of(error.name or "")
+        if extra is None:
+            raise
+        print(
+            f"ifguide {verb}: needs the package '{error.name}'; install it with: "
+            f"pip install 'gpt-neox-ifguide[{extra}]'",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nifguide {verb}: interrupted; the same command resumes", file=sys.stderr)
+        return 130
+    if args.json and result is not None:
+        print(json.dumps(result, allow_nan=False))
+    return 0
+
+
+def _extra_of(package: str) -> str | None:
+    """The extra that brings a missing package, or None if it is not one of ours to bring."""
+    root = package.split(".")[0]
+    if root in ("torch", "transformers", "deepspeed", "megatron", "tokenizers", "sentencepiece", "tensorboard"):
+        return "embedded"
+    if root in ("kronfluence", "accelerate", "datasets", "einops", "einconv", "opt_einsum", "safetensors"):
+        return "influence"
+    if root in ("sklearn", "matplotlib", "jinja2"):
+        return "eval"
+    return None
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: ifguide VERB [options]    (ifguide VERB --help shows its options and an example)",
+            "",
+            "Find the training tokens that make a language model toxic; train away from exactly those.",
+            "",
+            *lines,
+            "",
+            "Training: python deepy.py train.py -d configs model.yml data.yml [penalty.yml]",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,314 @@
+"""Text (JSONL) -> indexed dataset of tokens, as GPT-NeoX's ``tools/datasets/preprocess_data.py`` writes it.
+
+The lines are cut into batches, the batches are encoded by worker processes, and the results are written
+in input order: the output does not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifguide.data.fingerprint import make_fingerprint
+from ifguide.data.jsonl import LineBatch, read_batches, total_size
+from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
+from ifguide.data.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer
+from ifguide.errors import InputError
+from ifguide.files import atomic_path, write_json
+from ifguide.progress import Progress
+from ifguide.provenance import versions
+
+SUFFIX = "_text_document"
+
+# batches in flight per worker: enough to keep all busy, few enough to bound the memory
+_WINDOW_PER_WORKER = 4
+
+
+@dataclass
+class Counts:
+    """What became of the lines: every line that is not blank is counted once (``tokens`` aside)."""
+
+    documents: int = 0
+    tokens: int = 0
+    empty_documents: int = 0
+    not_text: int = 0
+    bad_lines: int = 0
+
+    def add(self, other: Counts) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """The documents of one `LineBatch`.
+
+    Attributes:
+        ids: [sum(lengths)] token ids, all documents one after the other.
+        lengths: tokens of each document.
+        counts: of this batch.
+        fault: the first line that cannot be used, as a message; None where there is none.
+        position: as in `LineBatch`.
+    """
+
+    ids: np.ndarray
+    lengths: list[int]
+    counts: Counts
+    fault: str | None
+    position: int
+
+
+class Encoder:
+    """Turns batches of JSON lines into token ids; one lives in each worker process."""
+
+    def __init__(self, tokenizer: Tokenizer, append_eod: bool, json_key: str):
+        self._tokenizer = tokenizer
+        self._tail = [tokenizer.eod] if append_eod and tokenizer.eod is not None else []
+        self._key = json_key
+        self._dtype = token_dtype(tokenizer.vocab_size)
+
+    def __call__(self, batch: LineBatch) -> EncodedBatch:
+        counts, fault = Counts(), None
+        ids: list[int] = []
+        lengths: list[int] = []
+        for number, line in enumerate(batch.lines, batch.first_line):
+            if not line.strip():
+                continue
+            try:
+                text = self._text_of(line)
+                document = None if text is None else self._tokenizer.encode(text)
+            except (ValueError, RecursionError) as error:
+                counts.bad_lines += 1
+                fault = fault or f"{batch.path} line {number}: {_reason(error)}"
+                continue
+            if document is None:
+                counts.not_text += 1
+            elif not document:
+                counts.empty_documents += 1
+            else:
+                document += self._tail
+                ids += document
+                lengths.append(len(document))
+        counts.documents, counts.tokens = len(lengths), len(ids)
+        if ids and max(ids) >= self._tokenizer.vocab_size:
+            raise InputError(
+                f"the tokenizer gave id {max(ids)} beyond its vocabulary of {self._tokenizer.vocab_size}: "
+                "its ids have gaps, and GPT-NeoX would size the embedding too small"
+            )
+        return EncodedBatch(np.array(ids, dtype=self._dtype), lengths, counts, fault, batch.position)
+
+    def _text_of(self, line: bytes) -> str | None:
+        """The text under the key, or None if there is none that is a string."""
+        record = json.loads(line.decode("utf-8-sig"))
+        if not isinstance(record, dict):
+            raise ValueError(f"expected a JSON object, got {type(record).__name__}")
+        text = record.get(self._key)
+        if not isinstance(text, str):
+            return None
+        text.encode("utf-8")  # JSON can spell lone surrogates, which tokenizers reject in different ways
+        return text
+
+
+def preprocess(
+    inputs: Sequence[str | os.PathLike],
+    output_prefix: str | os.PathLike,
+    tokenizer_type: str,
+    vocab_file: str | os.PathLike | None,
+    merge_file: str | os.PathLike | None = None,
+    append_eod: bool = False,
+    workers: int = 1,
+    json_key: str = "text",
+    skip_bad_lines: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write ``{output_prefix}_text_document.{bin,idx,json}`` from the texts of ``inputs``.
+
+    Args:
+        inputs: JSONL files, optionally ``.gz`` or ``.zst``; their documents are kept in order.
+        output_prefix: as in NeoX, without ``_text_document``.
+        tokenizer_type, vocab_file, merge_file: as in a NeoX configuration.
+        append_eod: end each document with the end-of-document token.
+        workers: processes that encode; 1 encodes in this one.
+        json_key: the field that holds the text.
+        skip_bad_lines: count lines that are not JSON objects instead of stopping at the first.
+        progress: show a bar on stderr.
+
+    Returns:
+        The counts (`Counts`), ``output`` (the dataset's prefix), ``dtype``, ``vocab_size``,
+        ``content_hash``, ``seconds`` and ``tokens_per_second``.
+
+    Raises:
+        InputError: an input, the tokenizer or the output folder cannot be used, a line is malformed
+            (names file and line), or no document is left. Nothing is written then.
+        OutOfSpaceError: the disk is full; an earlier dataset of this name is untouched.
+    """
+    started = time.monotonic()
+    if workers < 1:
+        raise InputError(f"--workers must be at least 1, got {workers}")
+    size = total_size(inputs)
+    files = (tokenizer_type, vocab_file, merge_file)
+    tokenizer = build_tokenizer(*files)
+    if append_eod and tokenizer.eod is None:
+        raise InputError(f"--append-eod needs {EOD_TOKEN}, which {vocab_file} does not have")
+    prefix = os.fspath(output_prefix) + SUFFIX
+    dtype = token_dtype(tokenizer.vocab_size)
+    counts = Counts()
+    with (
+        atomic_path(prefix + ".json") as json_file,
+        atomic_path(prefix + ".idx") as index_file,
+        atomic_path(prefix + ".bin") as bin_file,
+        contextlib.closing(_encode_all(read_batches(inputs), workers, files, append_eod, json_key)) as batches,
+        Progress(0, "tokens", "preprocess", quiet=not progress) as bar,
+    ):
+        checked = _checked(batches, counts, skip_bad_lines, bar, size)
+        fingerprint = _write_tokens(checked, bin_file, index_file, dtype)
+        if counts.documents == 0:
+            raise InputError(_nothing_left(inputs, counts, json_key))
+        write_json(
+            json_file,
+            {
+                "format_version": FORMAT_VERSION,
+                "kind": TOKENS,
+                "tokenizer": {
+                    "type": tokenizer.name,
+                    "identity": tokenizer.identity,
+                    "vocab_size": tokenizer.vocab_size,
+                    "eod": tokenizer.eod,
+                },
+                "parameters": {"append_eod": append_eod, "json_key": json_key, "skip_bad_lines": skip_bad_lines},
+                "inputs": [{"path": os.fspath(path), "bytes": Path(path).stat().st_size} for path in inputs],
+                "counts": vars(counts),
+                "fingerprint": fingerprint,
+                "files": file_states(index_file, bin_file),
+                "tool": versions(),
+            },
+        )
+    seconds = time.monotonic() - started
+    return {
+        "output": prefix,
+        **vars(counts),
+        "dtype": fingerprint["dtype"],
+        "vocab_size": tokenizer.vocab_size,
+        "content_hash": fingerprint["content_hash"],
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(counts.tokens / seconds, 1),
+    }
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """NeoX's choice: two bytes a token where they suffice."""
+    return np.dtype(np.uint16 if vocab_size < 65500 else np.int32)
+
+
+def _checked(
+    batches: Iterator[EncodedBatch], counts: Counts, skip_bad_lines: bool, bar: Progress, size: int
+) -> Iterator[EncodedBatch]:
+    """Pass the batches on, add up ``counts``, move ``bar``, and stop at a bad line unless they are skipped."""
+    for batch in batches:
+        if batch.fault and not skip_bad_lines:
+            raise InputError(f"input {batch.fault}; mend it, or use --skip-bad-lines")
+        counts.add(batch.counts)
+        # the total is known in bytes only: extrapolate from the share of the input read so far
+        bar.total = counts.tokens * size // max(batch.position, 1)
+        bar.update(batch.counts.tokens)
+        yield batch
+
+
+def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: Path, dtype: np.dtype) -> dict[str, Any]:
+    """Write both files through megatron-core's builder; returns the fingerprint of what was written."""
+    digest = hashlib.blake2b(digest_size=32)
+    batch = next(batches, None)  # the workers start on their first batches while megatron-core is imported
+    builder = _dataset_builder(bin_file, dtype)
+    try:
+        while batch is not None:
+            digest.update(batch.ids.data)
+            end = 0
+            for length in batch.lengths:
+                begin, end = end, end + length
+                builder.add_document(batch.ids[begin:end], [length])
+            batch = next(batches, None)
+    finally:
+        builder.data_file.close()
+    builder.finalize(str(index_file))
+    return make_fingerprint(
+        dtype, np.array(builder.sequence_lengths), np.array(builder.document_indices), digest.hexdigest()
+    )
+
+
+def _dataset_builder(path: Path, dtype: np.dtype) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # megatron-core tells CPU users about each GPU library they lack
+        from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
+    return IndexedDatasetBuilder(str(path), dtype=dtype.type)
+
+
+_encoder: Encoder | None = None
+
+
+def _start_worker(files: tuple[Any, Any, Any], append_eod: bool, json_key: str) -> None:
+    global _encoder
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _encoder = Encoder(build_tokenizer(*files), append_eod, json_key)
+
+
+def _encode(batch: LineBatch) -> EncodedBatch:
+    assert _encoder is not None
+    return _encoder(batch)
+
+
+def _encode_all(
+    batches: Iterator[LineBatch], workers: int, files: tuple[Any, Any, Any], append_eod: bool, json_key: str
+) -> Generator[EncodedBatch, None, None]:
+    """Encode in order, here or in ``workers`` processes with a bounded number of batches in flight."""
+    if workers == 1:
+        yield from map(Encoder(build_tokenizer(*files), append_eod, json_key), batches)
+        return
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (files, append_eod, json_key))
+    pending: deque[Future[EncodedBatch]] = deque()
+    try:
+        for batch in batches:
+            pending.append(pool.submit(_encode, batch))
+            if len(pending) > workers * _WINDOW_PER_WORKER:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise InputError("a worker process was killed, most likely for memory; use fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON ({error.msg}, column {error.colno})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 (byte {error.start})"
+    if isinstance(error, UnicodeEncodeError):
+        return "the text holds a lone surrogate, which is not Unicode text"
+    return str(error)
+
+
+def _nothing_left(inputs: Sequence[str | os.PathLike], counts: Counts, json_key: str) -> str:
+    names = os.fspath(inputs[0]) if len(inputs) == 1 else f"{len(inputs)} inputs"
+    return (
+        f"no document in {names}: {counts.not_text} lines without a string under the key {json_key!r} "
+        f"(--jsonl-keys), {counts.empty_documents} empty, {counts.bad_lines} malformed"
+    )

@@ -1,0 +1,55 @@
+"""The sidecar: ``P.json`` beside ``P.idx`` and ``P.bin``, saying what the dataset is and where it came from.
+
+Fields that every sidecar has: ``format_version``; ``kind`` (`TOKENS`, `SCORES` or `PENALTIES`);
+``fingerprint``, of the dataset itself; ``files``, the state of its two files when it was taken; and
+``tool``, the versions that wrote it. Aligned datasets add ``data``, the fingerprint of their tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ifguide.errors import InputError
+from ifguide.files import read_json
+
+FORMAT_VERSION = 1
+TOKENS, SCORES, PENALTIES = "tokens", "scores", "penalties"
+
+FileStates = dict[str, list[int]]
+
+
+def sidecar_path(prefix: str | os.PathLike) -> Path:
+    """``P.json`` of the dataset ``P``."""
+    return Path(os.fspath(prefix) + ".json")
+
+
+def read_sidecar(prefix: str | os.PathLike) -> dict[str, Any]:
+    """The sidecar of a dataset, or ``{}`` where it has none (datasets made by NeoX's own tools).
+
+    Raises:
+        InputError: it exists and is not a JSON object, or is of a format that this version does not know.
+    """
+    path = sidecar_path(prefix)
+    if not path.exists():
+        return {}
+    value = read_json(path, "sidecar")
+    if not isinstance(value, dict):
+        raise InputError(f"sidecar {path} is not a JSON object")
+    version = value.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"sidecar {path} has format version {version!r}; this version of gpt-neox-ifguide reads {FORMAT_VERSION}"
+        )
+    return value
+
+
+def file_states(index_path: str | os.PathLike, bin_path: str | os.PathLike) -> FileStates:
+    """``{"idx": [size, mtime_ns], "bin": [size, mtime_ns]}``: a file that was replaced or edited in
+    place has another state, even at the same size."""
+    states = {}
+    for name, path in (("idx", index_path), ("bin", bin_path)):
+        status = Path(path).stat()
+        states[name] = [status.st_size, status.st_mtime_ns]
+    return states

@@ -1,0 +1,265 @@
+"""The tokenizers of GPT-NeoX, by its names and with its ids, outside a NeoX process.
+
+``tokenizer_type`` and ``vocab_file`` mean what they mean in a NeoX configuration. Deliberate
+differences: a tokenizer without ``<|endoftext|>`` has ``eod`` None (NeoX fails, or takes the unknown
+token for it), truncation and padding stored in a ``tokenizer.json`` are ignored (they would cut
+training documents), and `CharLevelTokenizer` decodes UTF-8 (NeoX garbles everything but ASCII).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ifguide.errors import InputError
+from ifguide.files import read_json, write_json
+
+EOD_TOKEN = "<|endoftext|>"
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back.
+
+    Attributes:
+        name: NeoX's name of the type.
+        vocab_size: number of ids, before NeoX pads it for its embedding.
+        eod: id of the end-of-document token, or None if the vocabulary has none.
+        identity: hash of the vocabulary's content; equal for equal vocabularies wherever they are stored.
+    """
+
+    name: str
+    vocab_size: int
+    eod: int | None
+    identity: str
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``, without an end-of-document token.
+
+        Raises:
+            UnicodeEncodeError, TypeError: the text holds lone surrogates, which no encoding can express.
+        """
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ``ids``, special tokens included; ids beyond the vocabulary (padding) are left out."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write a Hugging Face tokenizer folder that ``AutoTokenizer.from_pretrained`` loads.
+
+        Raises:
+            InputError: this type has no such form.
+        """
+
+
+class HFTokenizer(Tokenizer):
+    """A ``tokenizer.json`` of the Hugging Face ``tokenizers`` library."""
+
+    name = "HFTokenizer"
+
+    def __init__(self, vocab_file: str):
+        from tokenizers import Tokenizer as Backend
+
+        description = read_json(vocab_file, "tokenizer file")
+        try:
+            backend = Backend.from_file(vocab_file)
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise InputError(f"{vocab_file} is not a tokenizer.json: {error}") from None
+        self._setup(backend, description["model"].get("merges") or ())
+
+    def _setup(self, backend: Any, merges: Sequence[Any]) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self._backend = backend
+        self.vocab_size = backend.get_vocab_size()
+        self.eod = backend.token_to_id(EOD_TOKEN)
+        self.identity = _identity(backend.get_vocab(), merges)
+
+    def encode(self, text: str) -> list[int]:
+        return self._backend.encode(text).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._backend.decode(list(ids), skip_special_tokens=False)
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        _save_fast(self._backend, self.eod, folder)
+
+
+class GPT2BPETokenizer(HFTokenizer):
+    """The original GPT-2 byte-level BPE: a ``vocab.json`` and a ``merges.txt``."""
+
+    name = "GPT2BPETokenizer"
+
+    def __init__(self, vocab_file: str, merge_file: str):
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers
+
+        vocab = read_json(vocab_file, "vocabulary file")
+        if not isinstance(vocab, dict) or not all(isinstance(index, int) for index in vocab.values()):
+            raise InputError(f"vocabulary file {vocab_file} is not a JSON object of token -> id")
+        if EOD_TOKEN not in vocab:
+            raise InputError(f"vocabulary file {vocab_file} has no {EOD_TOKEN}, which {self.name} needs")
+        missing = set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys()
+        if missing:
+            raise InputError(
+                f"vocabulary file {vocab_file} lacks {len(missing)} of the 256 byte symbols, so some text "
+                "could not be encoded; is it a GPT-2 vocab.json?"
+            )
+        merges = _read_merges(merge_file)
+        try:
+            backend = Backend(models.BPE(vocab=vocab, merges=merges))
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise InputError(f"merges file {merge_file} does not fit {vocab_file}: {error}") from None
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens([EOD_TOKEN])
+        self._setup(backend, merges)
+
+
+class SPMTokenizer(Tokenizer):
+    """A SentencePiece model."""
+
+    name = "SPMTokenizer"
+
+    def __init__(self, vocab_file: str):
+        import sentencepiece
+
+        try:
+            model = Path(vocab_file).read_bytes()
+        except OSError as error:
+            raise InputError(f"SentencePiece model {vocab_file} cannot be read: {error.strerror}") from None
+        try:
+            self._backend = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError:
+            raise InputError(f"{vocab_file} is not a SentencePiece model") from None
+        self.vocab_size = self._backend.get_piece_size()
+        eod = self._backend.piece_to_id(EOD_TOKEN)
+        self.eod = eod if self._backend.id_to_piece(eod) == EOD_TOKEN else None
+        self.identity = hashlib.blake2b(model, digest_size=32).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        return self._backend.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._backend.decode([int(index) for index in ids if index < self.vocab_size])
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        raise InputError(
+            f"a Hugging Face tokenizer folder cannot be made of a SentencePiece model; to write {folder}, "
+            "convert the model to a tokenizer.json first and use HFTokenizer"
+        )
+
+
+class CharLevelTokenizer(Tokenizer):
+    """One id per byte of the UTF-8 text; 0 ends a document. Needs no vocabulary file."""
+
+    name = "CharLevelTokenizer"
+    vocab_size = 512  # NeoX's; ids from 256 on never occur
+    eod = 0
+
+    def __init__(self) -> None:
+        self.identity = _identity(_byte_vocab(), ())
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("utf-8"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(int(index) for index in ids if index < 256).decode("utf-8", errors="replace")
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """The folder's tokenizer writes ``<|endoftext|>`` for id 0 and so cannot encode a NUL character;
+        all else is the same."""
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers
+
+        backend = Backend(models.BPE(vocab=_byte_vocab(), merges=[]))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens([EOD_TOKEN])
+        _save_fast(backend, self.eod, folder)
+
+
+# NeoX's name -> the class and the files it is built from, named as on the command line
+_TYPES: Mapping[str, tuple[Callable[..., Tokenizer], tuple[str, ...]]] = {
+    "HFTokenizer": (HFTokenizer, ("vocab-file",)),
+    "SPMTokenizer": (SPMTokenizer, ("vocab-file",)),
+    "GPT2BPETokenizer": (GPT2BPETokenizer, ("vocab-file", "merge-file")),
+    "CharLevelTokenizer": (CharLevelTokenizer, ()),
+}
+
+
+def build_tokenizer(
+    tokenizer_type: str, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None = None
+) -> Tokenizer:
+    """The tokenizer of this NeoX type (any case), from these files.
+
+    Raises:
+        InputError: an unknown type (lists the known), or a file that is missing or no vocabulary.
+    """
+    name = next((known for known in _TYPES if known.lower() == tokenizer_type.lower()), None)
+    if name is None:
+        raise InputError(f"tokenizer type {tokenizer_type!r} is not supported; choose one of: {', '.join(_TYPES)}")
+    build, needs = _TYPES[name]
+    given = {"vocab-file": vocab_file, "merge-file": merge_file}
+    files = []
+    for need in needs:
+        path, what = given[need], need.replace("-", " ")
+        if path is None:
+            raise InputError(f"{name} needs a {what} (--{need})")
+        if not Path(path).is_file():
+            raise InputError(f"{what} {path} does not exist or is not a file")
+        files.append(os.fspath(path))
+    return build(*files)
+
+
+def _read_merges(path: str) -> list[tuple[str, str]]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"merges file {path} is not UTF-8: {error}") from None
+    merges = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or (number == 1 and line.startswith("#version")):
+            continue
+        pair = line.split()
+        if len(pair) != 2:
+            raise InputError(f"merges file {path} line {number}: expected two symbols, got {len(pair)}")
+        merges.append((pair[0], pair[1]))
+    return merges
+
+
+def _identity(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
+    """Hash of the token <-> id mapping and the merges, in whatever file format they were stored."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
+    content = json.dumps([sorted(vocab.items(), key=lambda item: item[1]), pairs], ensure_ascii=True)
+    return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
+
+
+def _byte_vocab() -> dict[str, int]:
+    """Byte-level BPE's visible character for each byte -> the byte; 0 is the end of a document."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    symbols = {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}
+    return {EOD_TOKEN: 0} | {symbols[byte]: byte for byte in range(1, 256)}
+
+
+def _save_fast(backend: Any, eod: int | None, folder: str | os.PathLike) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    special = {} if eod is None else {"eos_token": backend.id_to_token(eod)}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        **special,
+    )
+    tokenizer.save_pretrained(os.fspath(folder))
+    # transformers 5 names a class that version 4, common in GPT-NeoX environments, cannot load; both know this one
+    config_file = Path(folder) / "tokenizer_config.json"
+    write_json(config_file, read_json(config_file) | {"tokenizer_class": "PreTrainedTokenizerFast"})

@@ -1,0 +1,230 @@
+"""The YAML keys that the embedded engine honours: GPT-NeoX's names, types and defaults, and ours.
+
+A field is a key; the string under it is its documentation (the Markdown reference is made from it).
+Where NeoX leaves a value open ("2 * None"), the derived properties at the end settle it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+InitMethod = Literal[
+    "normal", "scaled_normal", "single_residual_scaled_normal", "small_init", "wang_init", "xavier_uniform",
+    "xavier_normal",
+]  # fmt: skip
+TokenizerType = Literal["GPT2BPETokenizer", "HFTokenizer", "SPMTokenizer", "CharLevelTokenizer"]
+
+
+@dataclass
+class TrainConfig:
+    """One training run. Sizes are in the units that the docstring of each field names."""
+
+    # ---- model ----
+    num_layers: int | None = None
+    """Number of transformer layers. Required."""
+    hidden_size: int | None = None
+    """Width of the residual stream. Required."""
+    num_attention_heads: int | None = None
+    """Attention heads; must divide hidden_size. Required."""
+    seq_length: int | None = None
+    """Tokens per training sample. Required."""
+    max_position_embeddings: int | None = None
+    """Longest sequence the model is built for, in tokens; at least seq_length. Required."""
+    intermediate_size: int | None = None
+    """Width of the MLP; default 4 * hidden_size."""
+    norm: Literal["layernorm"] = "layernorm"
+    """Normalisation layer."""
+    layernorm_epsilon: float = 1.0e-5
+    """Epsilon of the layer norms."""
+    pos_emb: Literal["learned", "rotary"] = "learned"
+    """Positions. NeoX's default is `learned`; the embedded engine has `rotary`, so set it."""
+    rotary_pct: float = 1.0
+    """Share of each head's dimensions that rotary embedding turns, in (0, 1]."""
+    rotary_emb_base: int = 10000
+    """Base of the rotary frequencies."""
+    no_weight_tying: bool = False
+    """true: input embedding and output layer are two matrices; false: one."""
+    gpt_j_residual: bool = False
+    """true: x + attn(ln1(x)) + mlp(ln2(x)) in parallel; false: attention first, MLP after."""
+    activation: Literal["gelu", "relu", "silu", "swish", "mish"] = "gelu"
+    """Activation of the MLP."""
+    use_bias_in_attn_linear: bool = True
+    """Biases in the attention's linear layers."""
+    make_vocab_size_divisible_by: int = 128
+    """The vocabulary is padded up to a multiple of this."""
+    init_method: InitMethod = "normal"
+    """Initialisation of every weight but the two residual outputs of a layer."""
+    output_layer_init_method: InitMethod = "scaled_normal"
+    """Initialisation of the residual outputs: attention's and the MLP's last linear layer."""
+    init_method_std: float = 0.02
+    """Standard deviation of `normal`, and the base of `scaled_normal`."""
+    hidden_dropout: float = 0.0
+    """Dropout probability of hidden states."""
+    attention_dropout: float = 0.0
+    """Dropout probability of attention weights."""
+
+    # ---- data ----
+    data_path: str | None = None
+    """Prefix of one token dataset, cut into training, validation and test by `split`."""
+    split: str = "969, 30, 1"
+    """Shares of the documents of data_path for training, validation, test."""
+    train_data_paths: list[str] | None = None
+    """Prefixes of the training datasets; together with valid_data_paths and test_data_paths."""
+    valid_data_paths: list[str] | None = None
+    """Prefixes of the validation datasets."""
+    test_data_paths: list[str] | None = None
+    """Prefixes of the test datasets."""
+    train_data_weights: list[float] | None = None
+    """How often to draw from each training dataset, relative; default equal."""
+    valid_data_weights: list[float] | None = None
+    """The same for validation."""
+    test_data_weights: list[float] | None = None
+    """The same for test."""
+    tokenizer_type: TokenizerType = "GPT2BPETokenizer"
+    """Tokenizer that made the datasets."""
+    vocab_file: str | None = None
+    """Vocabulary file of the tokenizer. Required except for CharLevelTokenizer."""
+    merge_file: str | None = None
+    """Merges of a GPT2BPETokenizer."""
+    eod_mask_loss: bool = False
+    """true: no loss where the input token is the end-of-document token."""
+
+    # ---- IF-Guide ----
+    penalty_data_path: str | None = None
+    """Penalty mask aligned with data_path (made by `ifguide build-mask`). Its test and validation parts are not used."""
+    train_penalty_data_paths: list[str] | None = None
+    """Penalty masks, parallel to train_data_paths; "" for a dataset without one."""
+    penalty_lambda: float = 1.0
+    """Weight λ of the penalty in the loss (M4)."""
+    penalty_form: Literal["ascent", "clipped", "unlikelihood"] = "ascent"
+    """f in (M4): `ascent` -CE, `clipped` -min(CE, penalty_clip), `unlikelihood` -log(1 - exp(-CE))."""
+    penalty_clip: float | None = None
+    """Nats at which the push of penalty_form `clipped` ends. Required for it, and only for it."""
+    penalty_warmup_iters: int = 0
+    """Iterations over which λ rises linearly from 0."""
+    penalty_log: bool = True
+    """Log lm_loss of clean tokens, penalty_ce and penalty_fraction apart from the objective."""
+
+    # ---- optimisation ----
+    train_iters: int | None = None
+    """Optimizer steps. One of train_iters and train_epochs is required."""
+    train_epochs: int | None = None
+    """Passes over the training data, instead of train_iters."""
+    train_batch_size: int | None = None
+    """Samples per optimizer step, over all processes."""
+    train_micro_batch_size_per_gpu: int | None = None
+    """Samples that one process handles at once."""
+    gradient_accumulation_steps: int | None = None
+    """Micro-batches per optimizer step and process; follows from the other two, else 1."""
+    optimizer: dict[str, Any] | None = None
+    """`type` (Adam or AdamW: both decouple weight decay, as NeoX's Adam does) and `params` (lr, betas, eps). Required."""
+    weight_decay: float = 0.1
+    """Decoupled weight decay of matrices; layer norms and biases have none."""
+    gradient_clipping: float = 1.0
+    """Largest global L2 norm of the gradient; 0 turns it off."""
+    lr_decay_style: Literal["constant", "linear", "cosine", "exponential"] = "linear"
+    """Shape of the learning rate after the warm-up."""
+    lr_decay_iters: int | None = None
+    """Iterations over which it decays; default all of them."""
+    lr_decay_fraction: float | None = None
+    """The same as a share of train_iters."""
+    min_lr: float = 0.0
+    """Lowest learning rate after the warm-up."""
+    warmup: float = 0.01
+    """Share of the decay iterations over which the learning rate rises."""
+    precision: Literal["fp32", "bfloat16", "fp16"] | None = None
+    """Arithmetic; default fp32, or what fp16/bf16 enable."""
+    fp16: dict[str, Any] | None = None
+    """DeepSpeed's fp16 section; `enabled: true` means precision fp16 (needs a GPU)."""
+    bf16: dict[str, Any] | None = None
+    """DeepSpeed's bf16 section; `enabled: true` means precision bfloat16."""
+    zero_optimization: dict[str, Any] | None = None
+    """DeepSpeed's ZeRO section; stage 0, 1 or 2."""
+    seed: int = 1234
+    """Seed of initialisation, sample order and dropout."""
+
+    # ---- run ----
+    num_gpus: int | None = None
+    """Processes to start on this machine (one a GPU, or so many on the CPU); default 1."""
+    master_port: int | None = None
+    """Port for the processes to meet; default a free one."""
+    save: str | None = None
+    """Folder for checkpoints, the Hugging Face export, train_log.jsonl and run.json."""
+    load: str | None = None
+    """Folder to continue from (its `latest` checkpoint); with `finetune` also a Hugging Face folder."""
+    finetune: bool = False
+    """true: take only the weights from `load` and start at iteration 0."""
+    checkpoint_factor: int | float | None = None
+    """Save every so many iterations (`linear`), or at powers of it (`log`). Required with save."""
+    checkpoint_scale: Literal["linear", "log"] = "linear"
+    """How checkpoint_factor counts."""
+    extra_save_iters: list[int] | None = None
+    """Further iterations to save at."""
+    keep_last_n_checkpoints: int | None = None
+    """Delete older checkpoints; default keep all."""
+    log_interval: int = 100
+    """Iterations per logged line."""
+    eval_interval: int = 1000
+    """Iterations between validations."""
+    eval_iters: int = 100
+    """Most batches of a validation; 0 turns it off."""
+    exit_interval: int | None = None
+    """Stop (after saving) at the first iteration that this divides, as if interrupted."""
+    tensorboard_dir: str | None = None
+    """Write TensorBoard logs here."""
+
+    @property
+    def world_size(self) -> int:
+        """Processes of the run; all of them data parallel."""
+        return self.num_gpus or 1
+
+    @property
+    def lr(self) -> float:
+        """Highest learning rate."""
+        return float((self.optimizer or {}).get("params", {}).get("lr", 0.001))
+
+    @property
+    def zero_stage(self) -> int:
+        """ZeRO stage, 0 to 2."""
+        return int((self.zero_optimization or {}).get("stage", 0))
+
+    @property
+    def penalty_paths(self) -> list[str]:
+        """Penalty masks, one per training dataset ("" = none); empty if the run has no penalty."""
+        if self.penalty_data_path:
+            return [self.penalty_data_path]
+        return list(self.train_penalty_data_paths or [])
+
+    @property
+    def training_paths(self) -> list[str]:
+        """Prefixes of the datasets that training draws from."""
+        return [self.data_path] if self.data_path else list(self.train_data_paths or [])
+
+
+def batch_sizes(
+    world_size: int, batch: int | None, micro_batch: int | None, accumulation: int | None
+) -> tuple[int, int, int]:
+    """Settle (train_batch_size, micro-batch per process, accumulation steps) from what is given, as NeoX does.
+
+    Raises:
+        ValueError: nothing to start from, or batch != micro * accumulation * world_size.
+    """
+    given = (batch, micro_batch, accumulation)
+    if batch is None and micro_batch is None:
+        raise ValueError("train_batch_size or train_micro_batch_size_per_gpu is required")
+    if batch is None:
+        assert micro_batch is not None
+        accumulation = accumulation or 1
+        batch = micro_batch * accumulation * world_size
+    elif micro_batch is None:
+        accumulation = accumulation or 1
+        micro_batch = batch // world_size // accumulation
+    elif accumulation is None:
+        accumulation = batch // micro_batch // world_size
+    if min(batch, micro_batch, accumulation) < 1 or batch != micro_batch * accumulation * world_size:
+        raise ValueError(
+            f"train_batch_size ({batch}) must be train_micro_batch_size_per_gpu ({micro_batch}) * "
+            f"gradient_accumulation_steps ({accumulation}) * processes ({world_size}); given: {given}"
+        )
+    return batch, micro_batch, accumulation

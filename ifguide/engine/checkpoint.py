@@ -1,0 +1,132 @@
+"""Checkpoints of a run: DeepSpeed's, to continue exactly, and a Hugging Face export of the weights.
+
+``save/global_stepN/`` holds the former, ``save/latest`` the name of the newest, ``save/hf/`` the latter.
+Nothing else has to be stored to continue: the data position, the learning rate and the dropout seeds
+are functions of the iteration.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+
+from ifguide.data.tokenizers import Tokenizer
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.model import is_huggingface_folder, load_huggingface_weights
+from ifguide.errors import InputError, MismatchError
+
+_TAG = re.compile(r"^global_step(\d+)$")
+# what fixes the order of samples: continuing with another value would repeat some and skip others
+_ORDER_KEYS = ("seed", "seq_length", "train_batch_size", "train_samples")
+
+
+def save_checkpoint(
+    engine: Any, tokenizer: Tokenizer, config: TrainConfig, iteration: int, order: dict[str, int]
+) -> None:
+    """Write the checkpoint of ``iteration`` and replace the export; every process must call this."""
+    assert config.save
+    engine.save_checkpoint(
+        config.save, tag=f"global_step{iteration}", client_state={"iteration": iteration, "order": order}
+    )
+    if torch.distributed.get_rank() == 0:
+        export(engine.module, tokenizer, Path(config.save) / "hf")
+        if config.keep_last_n_checkpoints:
+            _delete_old(Path(config.save), config.keep_last_n_checkpoints)
+    torch.distributed.barrier()
+
+
+def load_checkpoint(engine: Any, config: TrainConfig, order: dict[str, int]) -> tuple[int, list[str]]:
+    """Take up ``config.load`` as ``config.finetune`` says.
+
+    Returns:
+        The finished iterations (0 for a fresh start or a fine-tuning) and notes for the user.
+
+    Raises:
+        InputError: nothing to load where something must be, or it cannot be read.
+        MismatchError: the checkpoint is of another architecture.
+    """
+    assert config.load
+    folder = Path(config.load)
+    tag = latest_tag(folder)
+    if tag is None:
+        if config.finetune:
+            raise InputError(f"load: {folder} holds neither a checkpoint (no file latest) nor a Hugging Face model")
+        return 0, [f"no checkpoint in {folder} yet: starting at iteration 0"]
+    try:
+        path, state = engine.load_checkpoint(
+            str(folder),
+            tag=tag,
+            load_optimizer_states=not config.finetune,
+            load_lr_scheduler_states=False,
+            load_module_only=config.finetune,
+        )
+    except RuntimeError as error:
+        fault = str(error).splitlines()[-1].strip()
+        raise MismatchError(f"load: {folder / tag} does not fit the configured model: {fault}") from None
+    if path is None:
+        raise InputError(f"load: {folder / tag} cannot be read; {folder / 'latest'} names it")
+    if config.finetune:
+        return 0, [f"weights of {folder / tag}, starting at iteration 0"]
+    notes = [f"continuing {folder / tag}"]
+    before = state.get("order", {})
+    notes += [
+        f"{key} was {before[key]} and is {order[key]}: the order of samples differs from before"
+        for key in _ORDER_KEYS
+        if before.get(key) != order[key]
+    ]
+    return int(state["iteration"]), notes
+
+
+def loads_huggingface(config: TrainConfig) -> bool:
+    """Whether ``load`` is a Hugging Face folder to fine-tune from.
+
+    Raises:
+        InputError: it is one, but fine-tuning was not asked for.
+    """
+    if not config.load or latest_tag(Path(config.load)) or not is_huggingface_folder(config.load):
+        return False
+    if not config.finetune:
+        raise InputError(f"load: {config.load} is a Hugging Face model: it can be fine-tuned (finetune: true), not continued")
+    return True
+
+
+def load_export(model: Any, config: TrainConfig) -> list[str]:
+    """Weights of the Hugging Face folder ``config.load`` into ``model``; returns notes for the user."""
+    assert config.load
+    load_huggingface_weights(model, config.load)
+    return [f"weights of {config.load}, starting at iteration 0"]
+
+
+def latest_tag(folder: Path) -> str | None:
+    """The newest checkpoint in ``folder`` by its file ``latest``; None without one."""
+    try:
+        return (folder / "latest").read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def export(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write ``model`` (fp32) and ``tokenizer`` as a Hugging Face folder; readers see the old or the new one whole."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary.chmod(0o755)
+    model.save_pretrained(temporary)
+    try:
+        tokenizer.save_pretrained(temporary)
+    except InputError as error:  # a SentencePiece model has no such form
+        (temporary / "TOKENIZER_MISSING.txt").write_text(f"{error}\n", encoding="utf-8")
+    previous = temporary.with_name(temporary.name + ".old")
+    if folder.exists():
+        folder.rename(previous)
+    temporary.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _delete_old(folder: Path, keep: int) -> None:
+    steps = sorted(int(match[1]) for entry in folder.iterdir() if (match := _TAG.match(entry.name)))
+    for step in steps[:-keep]:
+        shutil.rmtree(folder / f"global_step{step}", ignore_errors=True)

@@ -1,0 +1,226 @@
+"""YAML files -> `TrainConfig`: every fault of every key is found and reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.checks import value_faults
+from ifguide.engine.neox_keys import DERIVED, HARMLESS, NEOX_CHOICES, NEOX_ONLY
+from ifguide.errors import ConfigError
+
+# what YAML 1.1 takes for text although its writer meant a number: 1e-8, 6E-4, .5e3
+_NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+|\d*\.\d*)[eE][-+]?\d+$")
+
+
+def config_paths(names: Sequence[str], folder: str | None = None) -> list[Path]:
+    """The files that ``names`` mean, as NeoX reads its command line: below ``folder``, `.yml` may be left out."""
+    paths = [Path(folder, name) if folder else Path(name) for name in names]
+    return [path if path.suffix in (".yml", ".yaml", ".json") else Path(f"{path}.yml") for path in paths]
+
+
+def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainConfig:
+    """Read, merge and check configuration files.
+
+    Args:
+        paths: YAML (or JSON) files; no key may appear twice.
+        check_files: also check that the files which the configuration names exist.
+
+    Raises:
+        ConfigError: with every fault found, one line each.
+    """
+    merged, faults = _merge([Path(path) for path in paths])
+    values, key_faults = _known_values(merged)
+    faults += key_faults
+    config = TrainConfig(**values)
+    faults += value_faults(config, check_files)
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that remembers keys given twice in one mapping (YAML would keep the last silently)."""
+
+    repeated: list[str]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, str) and key in seen:
+                self.repeated.append(f"{key} (line {key_node.start_mark.line + 1})")
+            seen.add(key if isinstance(key, str) else str(key))
+        return super().construct_mapping(node, deep)
+
+
+def _merge(paths: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
+    """All files as one mapping, and the faults met on the way."""
+    merged: dict[str, Any] = {}
+    origin: dict[str, Path] = {}
+    faults: list[str] = []
+    names: dict[str, Path] = {}
+    for path in paths:
+        if path.name in names:
+            faults.append(f"{path}: has the same file name as {names[path.name]}; rename one")
+        names[path.name] = path
+        content, problem = _read(path)
+        faults += problem
+        for key, value in content.items():
+            key = str(key).replace("-", "_")
+            if key in origin:
+                faults.append(f"{path}: key '{key}' is already set in {origin[key]}")
+                continue
+            merged[key], origin[key] = value, path
+    return merged, faults
+
+
+def _read(path: Path) -> tuple[Mapping[Any, Any], list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}, [f"{path}: does not exist"]
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, [f"{path}: cannot be read ({error})"]
+    loader = _Loader(text)
+    loader.repeated = []
+    try:
+        content = loader.get_single_data()
+    except yaml.YAMLError as error:
+        return {}, [f"{path}: not valid YAML: {' '.join(str(error).split())}"]
+    finally:
+        loader.dispose()
+    repeated = [f"{path}: key '{key}' appears twice" for key in loader.repeated]
+    if content is None:
+        return {}, [f"{path}: is empty"]
+    if not isinstance(content, dict):
+        return {}, [f"{path}: must hold `key: value` lines, not {type(content).__name__}"]
+    return content, repeated
+
+
+def _known_values(merged: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of `TrainConfig`'s fields that have the right type, and a fault for every other key."""
+    types_of = typing.get_type_hints(TrainConfig)
+    known = [field.name for field in fields(TrainConfig)]
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for key, value in merged.items():
+        text_numbers = list(_numbers_as_text(key, value))
+        faults += text_numbers
+        if key in types_of and key in known:
+            if value is None or text_numbers:
+                continue
+            fault = _type_fault(key, value, types_of[key])
+            if fault:
+                faults.append(fault)
+            else:
+                values[key] = _canonical(value, types_of[key])
+        elif key in NEOX_ONLY:
+            if value not in NEOX_ONLY[key]:
+                faults.append(f"{key}: the embedded engine cannot do {value!r}; the neox engine can")
+        elif key == "attention_config":
+            faults += _attention_faults(value)
+        elif key in DERIVED:
+            faults.append(f"{key}: is derived; set {DERIVED[key]} instead")
+        elif key not in HARMLESS:
+            near = difflib.get_close_matches(key, [*known, *NEOX_ONLY, *HARMLESS, "attention_config"], n=1, cutoff=0.6)
+            faults.append(f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else ""))
+    return values, faults
+
+
+def _type_fault(key: str, value: Any, expected: Any) -> str | None:
+    """One line if ``value`` is not what the field's annotation says."""
+    if _fits(value, expected):
+        return None
+    choices = _literal(expected)
+    if choices:
+        if value in NEOX_CHOICES.get(key, ()):
+            return f"{key}: the embedded engine cannot do {value!r} (it has {', '.join(choices)}); the neox engine can"
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(choices)}"
+        return f"{key}: {value!r} is not a choice; {hint}"
+    return f"{key}: expected {_describe(expected)}, got {value!r} ({type(value).__name__})"
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is Literal:
+        return isinstance(value, str) and value.lower() in {str(choice).lower() for choice in arguments}
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if expected is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, expected)
+
+
+def _canonical(value: Any, expected: Any) -> Any:
+    """The spelling of a choice that the field declares (NeoX compares choices without case)."""
+    for choice in _literal(expected):
+        if isinstance(value, str) and value.lower() == choice.lower():
+            return choice
+    return value
+
+
+def _literal(expected: Any) -> tuple[str, ...]:
+    if typing.get_origin(expected) is Literal:
+        return typing.get_args(expected)
+    return next((typing.get_args(one) for one in typing.get_args(expected) if typing.get_origin(one) is Literal), ())
+
+
+def _describe(expected: Any) -> str:
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe(one) for one in arguments if one is not type(None))
+    if origin is list:
+        return f"a list of {_describe(arguments[0])}"
+    if origin is dict:
+        return "a mapping"
+    return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(expected, str(expected))
+
+
+def _numbers_as_text(key: str, value: Any) -> Iterable[str]:
+    """Faults for numbers that YAML 1.1 read as text, at any depth."""
+    if isinstance(value, str) and _NUMBER_AS_TEXT.match(value):
+        yield f"{key}: YAML reads {value} as text, not as a number; write {_with_point(value)}"
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _numbers_as_text(f"{key}.{name}", item)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _numbers_as_text(f"{key}[{position}]", item)
+
+
+def _with_point(number: str) -> str:
+    """1e-8 -> 1.0e-8, 1e5 -> 1.0e+5: the form that YAML 1.1 takes for a float."""
+    mantissa, exponent = re.split("[eE]", number)
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
+
+
+def _attention_faults(value: Any) -> list[str]:
+    """NeoX's attention_config; `global` and `flash` are the same mathematics, the rest is not ours."""
+
+    def kinds(item: Any) -> Iterable[str]:
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            for part in item:
+                yield from kinds(part)
+
+    other = sorted(set(kinds(value)) - {"global", "flash"})
+    return [f"attention_config: the embedded engine cannot do {', '.join(other)}; the neox engine can"] if other else []

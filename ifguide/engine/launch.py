@@ -1,0 +1,102 @@
+"""``deepy.py``: check the configuration, then start the workers with DeepSpeed's launcher."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.config import config_paths, load_config
+from ifguide.engine.worker import encode_arguments
+from ifguide.errors import ConfigError
+
+_EXAMPLE = "example:\n  python deepy.py train.py -d configs quickstart/model.yml quickstart/data.yml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Launch one training run; returns the exit code (0 done, 2 bad configuration, else a worker's)."""
+    started = time.time()
+    command = list(sys.argv if argv is None else ["deepy.py", *argv])
+    arguments = _parse(command[1:])
+    try:
+        config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"deepy.py: {fault}", file=sys.stderr)
+        return 2
+    print(f"engine: embedded ({config.world_size} process{'es' if config.world_size > 1 else ''})", flush=True)
+    return launch(config, arguments.user_script, encode_arguments(config, command, started))
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="deepy.py",
+        description="Train a model, as GPT-NeoX's deepy.py does.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("user_script", help="script that every process runs: train.py")
+    parser.add_argument("conf_file", nargs="+", help="YAML files, merged; `.yml` may be left out")
+    parser.add_argument("-d", "--conf_dir", help="folder that the configuration files are in")
+    parser.add_argument(
+        "--engine", choices=("embedded", "auto"), default="auto", help="which trainer runs (default: auto)"
+    )
+    arguments = parser.parse_args(argv)
+    if not Path(arguments.user_script).is_file():
+        parser.error(f"{arguments.user_script} does not exist; the script is train.py of this repository")
+    return arguments
+
+
+def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
+    """Run ``script`` in ``config.world_size`` processes under DeepSpeed's launcher and wait for them.
+
+    `deepspeed.launcher.runner` would, for one machine, do no more than start a second Python with
+    `deepspeed.launcher.launch`, which imports torch again; so that one is called here.
+    """
+    _set_environment(config.world_size)
+    from deepspeed.launcher import launch as deepspeed_launch
+
+    world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(config.world_size))}).encode()).decode()
+    saved = sys.argv
+    sys.argv = [
+        "deepspeed",
+        f"--world_info={world}",
+        "--master_addr=127.0.0.1",
+        f"--master_port={config.master_port or _free_port()}",
+        "--log_level=critical",
+        script,
+        worker_argument,
+    ]
+    try:
+        deepspeed_launch.main()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    finally:
+        sys.argv = saved
+    return 0
+
+
+def _set_environment(world_size: int) -> None:
+    """What the workers inherit. Set before deepspeed is imported, and never against the user's own choice."""
+    if not Path("/dev/nvidiactl").exists():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // world_size)))
+    # a run never talks to the hub: models and tokenizers are local files
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _free_port() -> int:
+    """A port that nobody listens on, so that two runs on one machine do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

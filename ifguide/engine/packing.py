@@ -1,0 +1,175 @@
+"""Token datasets -> training samples, packed by megatron-core's GPTDataset, with penalties alongside.
+
+A sample is seq_length + 1 consecutive tokens of a shuffled stream of documents: ``text[:-1]`` goes in,
+``text[1:]`` are the labels. The penalty code of a token acts where the token is a LABEL, so a sample
+carries ``codes[1:]`` of the very same document ranges (`Documents`).
+
+Shapes: T seq_length, B samples of a micro-batch, N_tokens tokens of a dataset.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ifguide.data.aligned import Aligned
+from ifguide.data.indexed import TokenDataset
+from ifguide.errors import InputError
+
+_CODE_SHIFT = 32
+_TOKEN_BITS = (1 << _CODE_SHIFT) - 1
+
+
+class Batch(NamedTuple):
+    """One micro-batch.
+
+    Attributes:
+        tokens: int64[B, T], the input.
+        labels: int64[B, T], ``labels[b, t]`` follows ``tokens[b, t]``.
+        loss_mask: float32[B, T], 0 where a label does not count.
+        codes: uint8[B, T], penalty codes of the labels; 0 for a clean one.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    loss_mask: Tensor
+    codes: Tensor
+
+    def to(self, device: str | torch.device) -> Batch:
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def stack(samples: Sequence[dict[str, Tensor]], vocab_size: int) -> Batch:
+    """B samples as one batch.
+
+    Raises:
+        InputError: a token id that the model's (padded) vocabulary does not have.
+    """
+    batch = Batch(*(torch.stack([sample[name] for sample in samples]) for name in Batch._fields))
+    largest = int(torch.maximum(batch.tokens.max(), batch.labels.max()))
+    if largest >= vocab_size:
+        raise InputError(
+            f"the data holds token {largest}, the vocabulary has {vocab_size}: it was made with another tokenizer"
+        )
+    return batch
+
+
+@contextmanager
+def _light_megatron() -> Iterator[None]:
+    """Let ``megatron.core.datasets`` be imported without ``megatron/core/__init__.py``.
+
+    That file imports the whole of megatron-core (transformer layers, compilers: about three seconds); the
+    datasets need none of it. An empty stand-in serves as the parent package meanwhile, and goes
+    afterwards, so that a later ``import megatron.core`` is the real one.
+    """
+    if "megatron.core" in sys.modules:
+        yield
+        return
+    root = importlib.util.find_spec("megatron")
+    if root is None or not root.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'megatron'", name="megatron")
+    stand_in = types.ModuleType("megatron.core")
+    stand_in.__path__ = [f"{location}/core" for location in root.submodule_search_locations]
+    sys.modules["megatron.core"] = stand_in
+    try:
+        # megatron.core.utils and parallel_state import each other; only this order works
+        importlib.import_module("megatron.core.parallel_state")
+        yield
+    finally:
+        del sys.modules["megatron.core"]
+
+
+@cache
+def megatron_datasets() -> types.SimpleNamespace:
+    """The classes of megatron-core that packing needs, imported on first use.
+
+    Raises:
+        InputError: megatron-core comes without its compiled helpers on this platform.
+    """
+    with _light_megatron():
+        gpt = importlib.import_module("megatron.core.datasets.gpt_dataset")
+        builder = importlib.import_module("megatron.core.datasets.blended_megatron_dataset_builder")
+        split = importlib.import_module("megatron.core.datasets.utils").Split
+        try:
+            importlib.import_module("megatron.core.datasets.helpers")
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"megatron-core has no compiled helpers for Python {sys.version_info[0]}.{sys.version_info[1]} on this "
+                "platform (wheels exist for Linux); install one of its wheels, not the source"
+            ) from error
+    return types.SimpleNamespace(
+        GPTDataset=gpt.GPTDataset,
+        GPTDatasetConfig=gpt.GPTDatasetConfig,
+        Builder=builder.BlendedMegatronDatasetBuilder,
+        Split=split,
+    )
+
+
+class Documents:
+    """The documents of a token dataset as GPTDataset reads them, each token with its penalty code on top.
+
+    A value is ``token + code * 2**32``: whatever ranges GPTDataset asks for, a token and its code cannot part.
+
+    Attributes:
+        sequence_lengths: int32[N_docs].
+    """
+
+    def __init__(self, tokens: TokenDataset, penalties: Aligned | None):
+        self.sequence_lengths = tokens.lengths.astype(np.int32)
+        self._starts, self._tokens = tokens.starts, tokens.tokens
+        self._codes = None if penalties is None else penalties.values
+
+    def get(self, document: int, offset: int = 0, length: int | None = None) -> np.ndarray:
+        """int64[length] from ``offset`` of ``document``; to its end without ``length``."""
+        begin = self._starts[document] + offset
+        end = self._starts[document + 1] if length is None else begin + length
+        values = self._tokens[begin:end].astype(np.int64)
+        if self._codes is not None:
+            values += self._codes[begin:end].astype(np.int64) << _CODE_SHIFT
+        return values
+
+
+@cache
+def penalised_dataset_class() -> Any:
+    """The `GPTDataset` subclass whose samples carry penalty codes.
+
+    Its ``config`` has, beside megatron-core's fields, ``documents``: dataset prefix -> `Documents`.
+    """
+    megatron = megatron_datasets()
+
+    class PenalisedGPTDataset(megatron.GPTDataset):  # type: ignore[name-defined, misc]
+        """Samples of one token dataset: `Batch`'s fields for one sample, each [T]."""
+
+        @staticmethod
+        def build_low_level_dataset(dataset_path: str, config: Any) -> Documents:
+            return config.documents[dataset_path]
+
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            values, _ = self._query_document_sample_shuffle_indices(index)  # int64[T + 1], -1 = padding
+            packed = torch.from_numpy(values)
+            padded = packed < 0
+            text = (packed & _TOKEN_BITS).masked_fill_(padded, 0)
+            loss_mask = (~padded[1:]).float()
+            if self.config.eod_mask_loss:
+                loss_mask[text[:-1] == self.config.tokenizer.eod] = 0.0
+            codes = packed[1:] >> _CODE_SHIFT
+            # validation and test report the plain CE, whatever mask their dataset has
+            counts = self.index_split == megatron.Split.train
+            return {
+                "tokens": text[:-1],
+                "labels": text[1:],
+                "loss_mask": loss_mask,
+                "codes": codes.to(torch.uint8) if counts else torch.zeros(len(codes), dtype=torch.uint8),
+            }
+
+    return PenalisedGPTDataset

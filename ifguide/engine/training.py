@@ -1,0 +1,208 @@
+"""The training loop on a DeepSpeed engine: objective (M4), validation, logs, checkpoints.
+
+Shapes: B samples of a micro-batch, T seq_length, V padded vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor
+
+from ifguide.data.tokenizers import Tokenizer
+from ifguide.engine.arguments import TrainConfig, batch_sizes
+from ifguide.engine.checkpoint import save_checkpoint
+from ifguide.engine.datasets import PackedData
+from ifguide.engine.deepspeed_engine import clips_itself
+from ifguide.engine.packing import Batch, stack
+from ifguide.engine.report import TrainingLog
+from ifguide.engine.schedule import learning_rate, saves_at
+from ifguide.errors import NumericsError
+from ifguide.objective import (
+    penalised_loss,
+    penalised_token_loss,
+    penalty_lambda_at,
+    penalty_statistics,
+    reported,
+    strength_from_codes,
+)
+
+
+class Trainer:
+    """One run, from ``first_iteration`` to the end.
+
+    Sample s of iteration i (from 1) is ``train[(i - 1) * batch + s]``: the data position is a function of
+    the iteration, and the processes share a batch in equal consecutive parts, whatever their number.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        config: TrainConfig,
+        data: PackedData,
+        tokenizer: Tokenizer,
+        log: TrainingLog,
+        *,
+        train_iters: int,
+        encoding: str | None,
+        order: dict[str, int],
+    ):
+        self.engine, self.config, self.data, self.tokenizer, self.log = engine, config, data, tokenizer, log
+        self.train_iters, self.encoding, self.order = train_iters, encoding, order
+        self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        self.batch, self.micro_batch, self.accumulation = batch_sizes(
+            self.world_size,
+            config.train_batch_size,
+            config.train_micro_batch_size_per_gpu,
+            config.gradient_accumulation_steps,
+        )
+        self.vocab_size = engine.module.config.vocab_size
+        self._sums = torch.zeros(5, dtype=torch.float64, device=engine.device)
+
+    def run(self, first_iteration: int) -> None:
+        """Train, validate, log and save until the last iteration (or ``exit_interval``).
+
+        Raises:
+            NumericsError: the loss is no longer finite.
+        """
+        config = self.config
+        logged_at, logged_iteration = time.monotonic(), first_iteration - 1
+        for iteration in range(first_iteration, self.train_iters + 1):
+            grad_norm = self._step(iteration)
+            last = iteration == self.train_iters
+            saving = bool(config.save) and saves_at(config, self.train_iters, iteration)
+            if iteration % config.log_interval == 0 or last or saving:
+                values = self._collect(iteration)
+                seconds, steps = time.monotonic() - logged_at, iteration - logged_iteration
+                values |= {
+                    "lr": learning_rate(config, self.train_iters, iteration),
+                    "grad_norm": grad_norm,
+                    "tokens_per_second": steps * self.batch * (config.seq_length or 0) / seconds,
+                }
+                self.log.iteration(values, seconds / steps * (self.train_iters - iteration))
+                logged_iteration = iteration
+            if config.eval_iters and (iteration % config.eval_interval == 0 or last):
+                self.validate("valid", iteration)
+            leaving = bool(config.exit_interval) and iteration % (config.exit_interval or 1) == 0
+            if config.save and (saving or leaving):
+                save_checkpoint(self.engine, self.tokenizer, config, iteration, self.order)
+            if logged_iteration == iteration:
+                logged_at = time.monotonic()  # validating and saving are not training
+            if leaving and not last:
+                self.log.say(f"exit_interval {config.exit_interval}: leaving at iteration {iteration}")
+                return
+        if config.eval_iters:
+            self.validate("test", self.train_iters)
+
+    def _step(self, iteration: int) -> float:
+        """One optimizer step; returns the gradient's norm before clipping."""
+        config, engine = self.config, self.engine
+        engine.train()
+        if config.hidden_dropout or config.attention_dropout:
+            # seeded per iteration and process: a continued run draws what the uninterrupted one would
+            torch.manual_seed((config.seed * 1_000_003 + iteration) * 4096 + self.rank)
+        strength_lambda = penalty_lambda_at(iteration, config.penalty_lambda, config.penalty_warmup_iters)
+        for batch in self._batches(iteration):
+            loss = self._loss(batch, strength_lambda)
+            engine.backward(loss)
+            if engine.is_gradient_accumulation_boundary():
+                grad_norm = self._before_update(iteration)
+            engine.step()
+        if grad_norm is None:
+            grad_norm = engine.get_global_grad_norm()
+        return float(grad_norm or 0.0)
+
+    def _before_update(self, iteration: int) -> Tensor | None:
+        """Set the learning rate, and clip where DeepSpeed would not report the norm."""
+        rate = learning_rate(self.config, self.train_iters, iteration)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        if not clips_itself(self.config):
+            return None
+        limit = self.config.gradient_clipping or math.inf
+        return torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
+
+    def _loss(self, batch: Batch, strength_lambda: float) -> Tensor:
+        """(M4) of a micro-batch; adds its sums to those of the interval."""
+        ce = self._cross_entropy(batch)
+        if self.encoding is None:
+            strength = torch.zeros_like(ce)
+            loss = (ce * batch.loss_mask).sum() / batch.loss_mask.sum()
+            token_loss = ce
+        else:
+            strength = strength_from_codes(batch.codes, self.encoding)
+            terms: dict[str, Any] = {
+                "form": self.config.penalty_form,
+                "strength_lambda": strength_lambda,
+                "clip": self.config.penalty_clip,
+            }
+            loss = penalised_loss(ce, strength, batch.loss_mask, **terms)
+            with torch.no_grad():
+                token_loss = penalised_token_loss(ce.detach(), strength, **terms)
+        self._sums += penalty_statistics(ce, strength, batch.loss_mask, token_loss)
+        return loss
+
+    def _cross_entropy(self, batch: Batch) -> Tensor:
+        """float32[B, T]: nats of each label."""
+        logits = self.engine(input_ids=batch.tokens, use_cache=False).logits  # [B, T, V]
+        return F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), reduction="none").view_as(
+            batch.labels
+        )
+
+    def _batches(self, iteration: int) -> Iterator[Batch]:
+        """This process's micro-batches of ``iteration``."""
+        share = self.batch // self.world_size
+        begin = (iteration - 1) * self.batch + self.rank * share
+        for first in range(begin, begin + share, self.micro_batch):
+            samples = [self.data.train[index] for index in range(first, first + self.micro_batch)]
+            yield stack(samples, self.vocab_size).to(self.engine.device)
+
+    def _collect(self, iteration: int) -> dict[str, Any]:
+        """The interval's numbers over all micro-batches and processes, starting a new interval."""
+        torch.distributed.all_reduce(self._sums)
+        values = reported(self._sums)
+        self._sums.zero_()
+        if not all(map(math.isfinite, values.values())):
+            raise NumericsError(
+                f"the loss is not finite at iteration {iteration} (lm_loss {values['lm_loss']}, objective "
+                f"{values['objective']}): lower optimizer.params.lr or penalty_lambda, or use penalty_form clipped"
+            )
+        if self.encoding is None or not self.config.penalty_log:
+            values = {"lm_loss": values["lm_loss"]} if self.encoding is None else {"objective": values["objective"]}
+        return {"iteration": iteration, **values}
+
+    @torch.no_grad()
+    def validate(self, split: str, iteration: int) -> None:
+        """Log the plain cross-entropy of at most ``eval_iters`` batches of ``split``, each token once."""
+        dataset = getattr(self.data, split)
+        if dataset is None:
+            return
+        self.engine.eval()
+        count = min(len(dataset), self.config.eval_iters * self.batch)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.engine.device)
+        mine = range(self.rank, count, self.world_size)
+        for first in range(0, len(mine), self.micro_batch):
+            samples = [dataset[index] for index in mine[first : first + self.micro_batch]]
+            batch = stack(samples, self.vocab_size).to(self.engine.device)
+            logits = self.engine.module(input_ids=batch.tokens, use_cache=False).logits
+            ce = F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), reduction="none")
+            mask = batch.loss_mask.flatten().double()
+            sums += torch.stack([(ce.double() * mask).sum(), mask.sum()])
+        torch.distributed.all_reduce(sums)
+        total, tokens = sums.tolist()
+        loss = total / max(tokens, 1.0)
+        self.log.validation(
+            {
+                "iteration": iteration,
+                "split": split,
+                "lm_loss": loss,
+                "perplexity": math.exp(min(loss, 700.0)),
+                "tokens": int(tokens),
+            }
+        )

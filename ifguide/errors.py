@@ -1,0 +1,41 @@
+"""Every exception that this package raises on purpose.
+
+A command ends with exit code 2 and one line for each of these, and with a traceback for anything
+else: a traceback is a defect of ours, never the answer to bad input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class IFGuideError(Exception):
+    """Base class: the message is a complete sentence for the person who ran the command."""
+
+
+class InputError(IFGuideError):
+    """Something given to us cannot be used: says what is wrong, where, and what to do."""
+
+
+class ConfigError(InputError):
+    """A configuration has faults; all of them are reported at once.
+
+    Attributes:
+        faults: one complete line each.
+    """
+
+    def __init__(self, faults: Iterable[str]):
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+class MismatchError(InputError):
+    """Two files that must describe the same data do not; the message says what differs."""
+
+
+class NumericsError(IFGuideError):
+    """A NaN or an infinity where a finite number must be; names the tensor and the document."""
+
+
+class OutOfSpaceError(IFGuideError):
+    """A disk is full; the message names the path, and what was there before is still there."""

@@ -1,0 +1,227 @@
+"""Continuations of prompts by a causal language model: several samples a prompt, one prefill a prompt.
+
+Shapes: P prompts of one length L (tokens, EOD included), K samples each, B = P * K rows, T new tokens, V vocabulary.
+
+A prompt is `EOD + encode(prompt)`: the start of a document, as in packed training. Prompts of one length are worked on
+together, so nothing is padded and no mask is needed; each prompt is read once and its cache is copied to its K samples.
+A prompt's random numbers depend on the seed, its own tokens and how often it came before, and on nothing else: not on
+its batch, its place in the list, or the prompts beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from ifguide.errors import InputError, NumericsError
+from ifguide.evaluation.models import LanguageModel, load_language_model
+from ifguide.evaluation.prefix_cache import share_prefix
+from ifguide.evaluation.sampling import sample_top_p
+from ifguide.progress import Progress
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What to draw; the defaults are the published setting.
+
+    Attributes:
+        samples: continuations a prompt.
+        max_new_tokens: longest continuation, in tokens.
+        top_p: mass of the nucleus, in (0, 1].
+        temperature: divides the logits, > 0.
+        seed: non-negative.
+    """
+
+    samples: int = 25
+    max_new_tokens: int = 20
+    top_p: float = 0.9
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.max_new_tokens < 1:
+            raise InputError(f"samples ({self.samples}) and max_new_tokens ({self.max_new_tokens}) must be at least 1")
+        if not 0.0 < self.top_p <= 1.0:
+            raise InputError(f"top_p {self.top_p} must be above 0 and at most 1")
+        if not self.temperature > 0.0:
+            raise InputError(f"temperature {self.temperature} must be above 0")
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} must not be negative")
+
+
+def generate(
+    model_dir: str | os.PathLike,
+    prompts: Sequence[str],
+    samples: int = 25,
+    max_new_tokens: int = 20,
+    top_p: float = 0.9,
+    temperature: float = 1.0,
+    seed: int = 0,
+    *,
+    rows_per_batch: int = 512,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    progress: bool = False,
+) -> list[list[str]]:
+    """Sample continuations with the model of a Hugging Face folder.
+
+    Args:
+        model_dir: folder with a causal language model and its tokenizer.
+        prompts: texts to continue.
+        samples, max_new_tokens, top_p, temperature, seed: see `Sampling`.
+        rows_per_batch: samples worked on at once; changes memory and speed, not the distribution.
+        dtype: of the weights while generating.
+        device: where to run.
+        progress: show a progress bar.
+
+    Returns:
+        ``[prompt][sample]``: the continuation only; it ends before the first end-of-document token.
+
+    Raises:
+        InputError: an option out of range, an unusable folder, or a prompt without tokens and no EOD to start from.
+        MismatchError: tokenizer and model do not belong together.
+        NumericsError: the model's logits are not finite; names the prompt.
+    """
+    sampling = Sampling(samples, max_new_tokens, top_p, temperature, seed)
+    lm = load_language_model(model_dir, dtype, device)
+    contexts = prompt_contexts(lm, prompts, max_new_tokens)
+    drawn = sample_continuations(lm, contexts, sampling, rows_per_batch=rows_per_batch, progress=progress)
+    return [continuation_texts(lm, context, ids) for context, ids in zip(contexts, drawn)]
+
+
+def prompt_contexts(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
+    """Tokens before each continuation: EOD + prompt; of a prompt too long for the model, its last tokens that fit.
+
+    Raises:
+        InputError: no room for a prompt at all, or an empty prompt without an EOD token to start from.
+    """
+    room = lm.max_length - max_new_tokens
+    if room < 1:
+        raise InputError(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt: the model takes {lm.max_length} tokens"
+        )
+    start = [] if lm.eod is None else [lm.eod]
+    contexts = [(start + ids)[-room:] for ids in lm.encode(prompts)]
+    for index, context in enumerate(contexts):
+        if not context:
+            raise InputError(
+                f"prompt {index} has no tokens and the tokenizer has no end-of-document token to start from"
+            )
+    return contexts
+
+
+@torch.inference_mode()
+def sample_continuations(
+    lm: LanguageModel,
+    contexts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    rows_per_batch: int = 512,
+    progress: bool = False,
+) -> list[list[list[int]]]:
+    """``[prompt][sample]`` -> new tokens, ended before EOD. ``contexts`` must not be empty (`prompt_contexts`).
+
+    Raises:
+        NumericsError: the model's logits are not finite; names the prompt.
+    """
+    generators = _generators(contexts, sampling.seed)
+    drawn: list[list[list[int]]] = [[] for _ in contexts]
+    prompts_per_batch = max(1, rows_per_batch // sampling.samples)
+    total = len(contexts) * sampling.samples
+    with Progress(total, "continuations", "generate", quiet=not progress) as bar:
+        for batch in _equal_lengths(contexts, prompts_per_batch):
+            uniforms = np.stack(
+                [generators[index].random((sampling.samples, sampling.max_new_tokens, 2)) for index in batch]
+            )
+            prompt = torch.tensor([list(contexts[index]) for index in batch], device=lm.device)
+            tokens = _sample_batch(lm, prompt, torch.from_numpy(uniforms).to(lm.device), sampling, batch)
+            for index, rows in zip(batch, tokens.cpu().tolist()):
+                drawn[index] = [_before(row, lm.eod) for row in rows]
+            bar.update(len(batch) * sampling.samples)
+    return drawn
+
+
+def continuation_texts(lm: LanguageModel, context: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[str]:
+    """Text that each continuation adds to the decoded prompt: what tokens mean can depend on what precedes them."""
+    prompt = list(context[1:]) if context[0] == lm.eod else list(context)
+    before, *after = lm.decode([prompt, *(prompt + list(ids) for ids in continuations)])
+    # a prompt that ends inside a character decodes differently once the character is complete
+    return [text[_common_prefix(before, text) :] for text in after]
+
+
+def _sample_batch(
+    lm: LanguageModel, prompt: Tensor, uniforms: Tensor, sampling: Sampling, indices: Sequence[int]
+) -> Tensor:
+    """``prompt[P, L]``, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows an EOD is arbitrary."""
+    (p, _), k, t = prompt.shape, sampling.samples, sampling.max_new_tokens
+    uniforms = uniforms.reshape(p * k, t, 2)
+    cache = DynamicCache(config=lm.model.config)
+    logits = _next_logits(lm, prompt, cache)
+    _require_finite(logits, indices)
+    logits = logits.repeat_interleave(k, dim=0)
+    share_prefix(cache, k, room=t)
+    tokens = torch.full((p * k, t), -1 if lm.eod is None else lm.eod, dtype=torch.int64, device=lm.device)
+    ended = torch.zeros(p * k, dtype=torch.bool, device=lm.device)
+    for step in range(t):
+        tokens[:, step] = sample_top_p(logits, uniforms[:, step], sampling.top_p, sampling.temperature)
+        if lm.eod is not None:
+            ended |= tokens[:, step] == lm.eod
+        if step + 1 == t or bool(ended.all()):
+            break
+        logits = _next_logits(lm, tokens[:, step : step + 1], cache)
+    return tokens.view(p, k, t)
+
+
+def _next_logits(lm: LanguageModel, tokens: Tensor, cache: DynamicCache) -> Tensor:
+    """``tokens[B, L]`` after what is cached -> logits ``[B, V]`` of the next token, over the tokenizer's vocabulary."""
+    output = lm.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    # rows that only pad the embedding are no tokens
+    return output.logits[:, -1, : lm.vocab_size]
+
+
+def _equal_lengths(contexts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Indices of contexts of one length, at most ``size`` at a time; longest first, so memory peaks at the start."""
+    by_length = defaultdict(list)
+    for index, context in enumerate(contexts):
+        by_length[len(context)].append(index)
+    for length in sorted(by_length, reverse=True):
+        same = by_length[length]
+        for start in range(0, len(same), size):
+            yield same[start : start + size]
+
+
+def _generators(contexts: Sequence[Sequence[int]], seed: int) -> list[np.random.Generator]:
+    """One generator a prompt, from the seed, its tokens, and its count among equal ones."""
+    seen: Counter[int] = Counter()
+    generators = []
+    for context in contexts:
+        digest = hashlib.blake2b(np.asarray(context, dtype="<i8").tobytes(), digest_size=16).digest()
+        identity = int.from_bytes(digest, "little")
+        generators.append(np.random.default_rng([seed, identity, seen[identity]]))
+        seen[identity] += 1
+    return generators
+
+
+def _before(tokens: list[int], eod: int | None) -> list[int]:
+    return tokens[: tokens.index(eod)] if eod is not None and eod in tokens else tokens
+
+
+def _common_prefix(left: str, right: str) -> int:
+    """Length of the longest common prefix."""
+    return next((i for i, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
+
+
+def _require_finite(logits: Tensor, indices: Sequence[int]) -> None:
+    finite = torch.isfinite(logits).all(dim=-1)
+    if not bool(finite.all()):
+        raise NumericsError(
+            f"logits after prompt {indices[int((~finite).nonzero()[0])]} are not finite; is the model intact?"
+        )

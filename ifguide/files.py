@@ -1,0 +1,146 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ifguide.errors import InputError, OutOfSpaceError
+
+_HASH_CHUNK = 1 << 22
+
+
+@contextlib.contextmanager
+def atomic_path(final: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``final``; move it into place only if the block succeeds.
+
+    The data is fsynced before the rename and the folder after it, so a crash at any point leaves
+    either the previous ``final`` or the complete new one. On an exception the temporary is removed.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written.
+        OutOfSpaceError: the disk filled up.
+    """
+    final = Path(final)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+        os.close(handle)
+        os.chmod(name, 0o644)
+    except OSError as error:
+        raise _explain(error, final) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        _fsync(temporary)
+        os.replace(temporary, final)
+        _fsync(final.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _explain(error, final) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Atomically write ``text`` as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Atomically write ``value`` as indented JSON; refuses NaN and infinities."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike, what: str = "file") -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: missing or malformed; ``what`` names its role in the message.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{what} {path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} {path} is not valid JSON: {error}") from None
+    except OSError as error:
+        raise _explain(error, Path(path)) from error
+
+
+def read_jsonl(path: str | os.PathLike, what: str = "file") -> list[dict]:
+    """Read one JSON object per line, skipping blank lines.
+
+    Raises:
+        InputError: missing, or a line that is not a JSON object (names the line).
+    """
+    rows = []
+    try:
+        with open(path, encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(f"{what} {path} line {number}: not valid JSON ({error.msg})") from None
+                if not isinstance(row, dict):
+                    raise InputError(f"{what} {path} line {number}: expected a JSON object, got {type(row).__name__}")
+                rows.append(row)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} {path} is not UTF-8: {error}") from None
+    except OSError as error:
+        raise _explain(error, Path(path), what) from error
+    return rows
+
+
+def write_jsonl(path: str | os.PathLike, rows: list[dict]) -> None:
+    """Atomically write one JSON object per line."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def hash_file(path: str | os.PathLike, on_bytes: Callable[[int], object] | None = None) -> str:
+    """Hex BLAKE2b-256 of the file's bytes; ``on_bytes`` is told how many were read (progress)."""
+    digest = hashlib.blake2b(digest_size=32)
+    with open(path, "rb", buffering=0) as stream:
+        while chunk := stream.read(_HASH_CHUNK):
+            digest.update(chunk)
+            if on_bytes:
+                on_bytes(len(chunk))
+    return digest.hexdigest()
+
+
+def hash_value(value: Any) -> str:
+    """Hex BLAKE2b-128 of a JSON-able value: the identity of a set of parameters."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain(error: OSError, path: Path, what: str = "") -> Exception:
+    """The same fault as one sentence that names the path."""
+    subject = f"{what} {path}".strip()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfSpaceError(f"no space left on the disk of {path}; nothing was replaced, free some room and rerun")
+    if error.errno == errno.ENOENT:
+        return InputError(f"{subject} does not exist" if what else f"folder {path.parent} does not exist")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(f"no permission for {subject}")
+    return InputError(f"{subject}: {error.strerror or error}")

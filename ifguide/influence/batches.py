@@ -1,0 +1,74 @@
+"""Sequences of unequal length as padded batches with hardly any padding.
+
+Shapes: B sequences, T positions (the longest of the batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NO_LABEL = -100
+MAX_PADDING = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Right-padded sequences: position t of ``inputs`` predicts ``labels`` at t.
+
+    Attributes:
+        inputs: int64[B, T], 0 where padded.
+        labels: int64[B, T], `NO_LABEL` where padded and where a position is only context.
+        real: bool[B, T], False where padded.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    real: Tensor
+
+    @property
+    def labelled(self) -> Tensor:
+        """bool[B, T]: the positions whose loss is wanted."""
+        return self.labels != NO_LABEL
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.inputs.to(device), self.labels.to(device), self.real.to(device))
+
+
+def collate(inputs: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Batch:
+    """Pad sequences (each with as many labels as inputs) on the right to the longest one."""
+    shape = (len(inputs), max(map(len, inputs)))
+    padded_inputs = np.zeros(shape, dtype=np.int64)
+    padded_labels = np.full(shape, NO_LABEL, dtype=np.int64)
+    real = np.zeros(shape, dtype=bool)
+    for row, (sequence, targets) in enumerate(zip(inputs, labels, strict=True)):
+        padded_inputs[row, : len(sequence)] = sequence
+        padded_labels[row, : len(targets)] = targets
+        real[row, : len(sequence)] = True
+    return Batch(torch.from_numpy(padded_inputs), torch.from_numpy(padded_labels), torch.from_numpy(real))
+
+
+def group_by_length(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[np.ndarray]:
+    """Indices into ``lengths`` in batches of similar length, longest first.
+
+    A batch, padded, has at most ``max_tokens`` tokens (or one sequence), ``max_rows`` sequences and a share
+    of `MAX_PADDING` padding. The result depends on nothing but the arguments.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    groups = []
+    start, tokens = 0, 0
+    for stop, length in enumerate(lengths[order].tolist()):
+        rows = stop - start + 1
+        padded = rows * int(lengths[order[start]])
+        full = padded > max_tokens or (max_rows is not None and rows > max_rows)
+        if rows > 1 and (full or tokens + length < (1 - MAX_PADDING) * padded):
+            groups.append(order[start:stop])
+            start, tokens = stop, 0
+        tokens += length
+    if len(order):
+        groups.append(order[start:])
+    return groups

@@ -1,0 +1,150 @@
+"""The direction that token scores are taken along:
+
+    (M1)  v = H~^-1 (g_tox - g_safe),   g = Σ_q w_q ∇θ(-log p(completion_q | prompt_q)) / Σ_q w_q
+
+``g`` is the gradient of a LOSS. A preconditioned step on a training token, ``-ε H~^-1 ∇l``, changes the
+toxic-minus-safe loss by ``-ε v·∇l``, so the toxic-minus-safe log-likelihood rises by ``ε v·∇l`` (M2).
+
+Shapes: B queries, T positions, N completion tokens, O outputs, I inputs with the bias column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ifguide.errors import InputError, NumericsError
+from ifguide.files import atomic_path, hash_file, read_json, write_json
+from ifguide.influence.batches import collate, group_by_length
+from ifguide.influence.factors import Factors
+from ifguide.influence.modules import ScoredModel, label_losses
+from ifguide.influence.queries import Query
+
+Direction = dict[str, Tensor]
+"""One matrix [O, I] per tracked layer."""
+
+
+@dataclass(frozen=True)
+class Damping:
+    """What is added to Λ before it is inverted.
+
+    Attributes:
+        value: non-negative; a multiple of the layer's mean Λ if ``relative``, else the number itself.
+    """
+
+    value: float = 0.1
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value < float("inf"):
+            raise InputError(f"--damping {self.value}: must be a number of at least 0")
+
+
+def compute_direction(
+    model: ScoredModel,
+    factors: Factors,
+    toxic: Sequence[Query],
+    safe: Sequence[Query],
+    damping: Damping,
+    batch_tokens: int,
+) -> Direction:
+    """(M1) for two query sets.
+
+    Raises:
+        NumericsError: a gradient is not finite, or a curvature is zero.
+    """
+    g_toxic = mean_gradient(model, toxic, batch_tokens)
+    g_safe = mean_gradient(model, safe, batch_tokens)
+    return precondition({name: g_toxic[name] - g_safe[name] for name in model.tracked}, factors, damping)
+
+
+def mean_gradient(model: ScoredModel, queries: Sequence[Query], batch_tokens: int) -> Direction:
+    """``g``[O, I] per layer: the weighted mean over ``queries`` of the gradient of their summed loss.
+
+    One ordinary backward pass per batch, never a gradient per query.
+
+    Raises:
+        NumericsError: a gradient is not finite; names the layer.
+    """
+    weights = np.array([query.weight for query in queries])
+    weights /= weights.sum()
+    parameters = {name: tensor.clone().requires_grad_() for name, tensor in model.tracked_parameters().items()}
+    for group in group_by_length(np.array([len(query.inputs) for query in queries]), batch_tokens):
+        batch = collate([queries[q].inputs for q in group], [queries[q].labels for q in group]).to(model.device)
+        labelled = batch.labelled
+        share = torch.from_numpy(weights[group]).to(model.device, model.dtype)
+        losses = label_losses(model.logits(model.hidden(batch.inputs, parameters)[labelled]), batch.labels[labelled])
+        (losses * share[:, None].expand(labelled.shape)[labelled]).sum().backward()
+    gradient = model.join_bias({name: tensor.grad for name, tensor in parameters.items()})
+    for name, matrix in gradient.items():
+        if not torch.isfinite(matrix).all():
+            raise NumericsError(f"the queries' gradient is not finite in {name}; does the model give finite losses?")
+    return gradient
+
+
+def precondition(gradient: Direction, factors: Factors, damping: Damping) -> Direction:
+    """``H~^-1 g`` per layer, in float64 (once per run, so exactness costs nothing).
+
+    ``U_G ((U_G^T g U_A) / (Λ + damping)) U_A^T``; the eigenbasis is absent for a diagonal, all of it for the identity.
+
+    Raises:
+        NumericsError: Λ + damping is not positive everywhere; names the layer.
+    """
+    result = {}
+    for name, matrix in gradient.items():
+        layer = {key: tensor.to(matrix.device, torch.float64) for key, tensor in factors.layers[name].items()}
+        inverse = matrix.to(torch.float64)
+        if "U_A" in layer:
+            inverse = layer["U_G"].T @ inverse @ layer["U_A"]
+        if "Lambda" in layer:
+            inverse = inverse / _damped(layer["Lambda"], damping, name)
+        if "U_A" in layer:
+            inverse = layer["U_G"] @ inverse @ layer["U_A"].T
+        result[name] = inverse.to(matrix.dtype)
+    return result
+
+
+def save_direction(prefix: str | Path, direction: Direction, identity: dict[str, Any]) -> None:
+    """Write ``prefix.direction.{safetensors,json}``."""
+    from safetensors.torch import save_file
+
+    tensors, record = _paths(prefix)
+    with atomic_path(tensors) as temporary:
+        save_file({name: matrix.cpu().contiguous() for name, matrix in direction.items()}, temporary)
+    write_json(record, {"identity": identity, "tensors": hash_file(tensors)})
+
+
+def load_direction(prefix: str | Path, identity: dict[str, Any]) -> Direction | None:
+    """The saved direction if it is whole and has this ``identity``, else None."""
+    from safetensors.torch import load_file
+
+    tensors, record = _paths(prefix)
+    if not (tensors.exists() and record.exists()):
+        return None
+    known = read_json(record, "direction")
+    if known.get("identity") != identity or known.get("tensors") != hash_file(tensors):
+        return None
+    return load_file(tensors)
+
+
+
+
+def _damped(eigenvalues: Tensor, damping: Damping, name: str) -> Tensor:
+    added = damping.value * float(eigenvalues.mean()) if damping.relative else damping.value
+    damped = eigenvalues + added
+    if not bool((damped > 0).all()):
+        raise NumericsError(
+            f"the curvature of {name} plus damping {added:.3g} is not positive everywhere; give a larger --damping "
+            "(--absolute-damping where the curvature is zero)"
+        )
+    return damped
+
+
+def _paths(prefix: str | Path) -> tuple[Path, Path]:
+    return Path(f"{prefix}.direction.safetensors"), Path(f"{prefix}.direction.json")

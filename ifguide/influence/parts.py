@@ -1,0 +1,60 @@
+"""Finished parts of a long per-token job on disk, so that the same command continues where it was killed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifguide.errors import InputError, MismatchError
+from ifguide.files import atomic_path, read_json, write_json
+
+
+class PartStore:
+    """Numbered float32 arrays in ``folder``, all made by the run that ``identity`` describes.
+
+    Args:
+        folder: created if it does not exist.
+        identity: JSON-able; whatever can change a value.
+
+    Raises:
+        MismatchError: the folder holds parts of another run; names what differs.
+    """
+
+    def __init__(self, folder: str | Path, identity: dict[str, Any]):
+        self.folder = Path(folder)
+        record = self.folder / "identity.json"
+        if record.exists():
+            known = read_json(record, "unfinished parts")
+            differing = sorted(key for key in known.keys() | identity.keys() if known.get(key) != identity.get(key))
+            if differing:
+                raise MismatchError(
+                    f"{self.folder} holds unfinished scores of another run (differs: {', '.join(differing)}); "
+                    "remove that folder, or choose another --output"
+                )
+        else:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"folder {self.folder}: {error.strerror}") from None
+            write_json(record, identity)
+
+    def finished(self, part: int) -> bool:
+        return self._path(part).exists()
+
+    def write(self, part: int, values: np.ndarray) -> None:
+        """Store ``values``; the part counts as finished only once they are on disk."""
+        with atomic_path(self._path(part)) as temporary, open(temporary, "wb") as stream:
+            np.save(stream, values)
+
+    def read(self, part: int) -> np.ndarray:
+        return np.load(self._path(part), mmap_mode="r")
+
+    def remove(self) -> None:
+        """Delete the folder and all parts."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f"part-{part:06d}.npy"

@@ -1,0 +1,123 @@
+"""Query sets: prompts with a toxic or a safe completion, as token sequences.
+
+A query is ``EOD + encode(prompt) + encode(completion)``, each part encoded by itself (a completion carries its
+leading space); its loss is the summed cross-entropy of the completion's tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifguide.errors import ConfigError
+from ifguide.files import hash_value, read_jsonl
+from ifguide.influence.batches import NO_LABEL
+
+_MAX_FAULTS = 20
+_KEYS = {"prompt", "completion", "category", "weight"}
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One query as the model sees it.
+
+    Attributes:
+        inputs: int64[T].
+        labels: int64[T], `NO_LABEL` before the completion.
+        weight: positive; its share in the mean over the set.
+        category: free text, or None.
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray
+    weight: float = 1.0
+    category: str | None = None
+
+
+def identity(queries: Sequence[Query]) -> str:
+    """Hash of everything that a set contributes to the direction."""
+    return hash_value([[q.inputs.tolist(), q.labels.tolist(), q.weight] for q in queries])
+
+
+def load_query_sets(
+    toxic: str | Path, safe: str | Path, encode: Callable[[str], list[int]], eod: int | None, window: int | None
+) -> tuple[list[Query], list[Query]]:
+    """Read both sets.
+
+    Raises:
+        InputError: a file is missing or not JSONL.
+        ConfigError: queries have faults; lists those of both files at once.
+    """
+    faults: list[str] = []
+    sets = [
+        _load(path, role, encode, eod, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))
+    ]
+    if faults:
+        hidden = len(faults) - _MAX_FAULTS
+        raise ConfigError(faults[:_MAX_FAULTS] + ([f"... and {hidden} more faults"] if hidden > 0 else []))
+    return sets[0], sets[1]
+
+
+def _load(
+    path: str | Path,
+    role: str,
+    encode: Callable[[str], list[int]],
+    eod: int | None,
+    window: int | None,
+    faults: list[str],
+) -> list[Query]:
+    rows = read_jsonl(path, f"{role} queries")
+    if not rows:
+        faults.append(f"no {role} queries: {path} is empty")
+    queries = []
+    for number, row in enumerate(rows, 1):
+        problems = _row_faults(row)
+        if not problems:
+            query = make_query(
+                encode(row["prompt"]), encode(row["completion"]), eod, row.get("weight", 1.0), row.get("category")
+            )
+            problems = _query_faults(query, window)
+            queries.append(query)
+        faults += [f"{role} queries {path} query {number}: {problem}" for problem in problems]
+    return queries
+
+
+def make_query(
+    prompt: Sequence[int],
+    completion: Sequence[int],
+    eod: int | None,
+    weight: float = 1.0,
+    category: str | None = None,
+) -> Query:
+    """Build a query from encoded parts."""
+    tokens = np.array([*([] if eod is None else [eod]), *prompt, *completion], dtype=np.int64)
+    labels = tokens[1:].copy()
+    labels[: max(0, len(labels) - len(completion))] = NO_LABEL
+    return Query(tokens[:-1], labels, float(weight), category)
+
+
+def _row_faults(row: dict[str, Any]) -> list[str]:
+    faults = [f"has no \"{key}\"" for key in ("prompt", "completion") if key not in row]
+    faults += [f"\"{key}\" must be text" for key in ("prompt", "completion") if not isinstance(row.get(key, ""), str)]
+    if row.get("completion") == "":
+        faults.append("empty completion")
+    unknown = sorted(row.keys() - _KEYS)
+    if unknown:
+        faults.append(f"unknown key \"{unknown[0]}\" (known: {', '.join(sorted(_KEYS))})")
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 < weight < math.inf):
+        faults.append(f"weight {weight!r} must be a positive number")
+    return faults
+
+
+def _query_faults(query: Query, window: int | None) -> list[str]:
+    if not (query.labels != NO_LABEL).any():
+        return ["the completion has no token to predict (encodes to nothing, or has nothing before it)"]
+    if window is not None and len(query.inputs) > window:
+        return [f"{len(query.inputs)} tokens are longer than the model's window of {window}; shorten the prompt"]
+    return []
