@@ -74,7 +74,7 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print(f"\nifguide {verb}: interrupted; the same command resumes", file=sys.stderr)
+        print(f"\nifguide {verb}: interrupted; run the same command again", file=sys.stderr)
         return 130
     if args.json and result is not None:
         print(json.dumps(result, allow_nan=False))

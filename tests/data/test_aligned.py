@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +235,12 @@ def test_require_finite_names_the_place(tokens, scores, prefix, monkeypatch, bad
     write_aligned(prefix, tokens, scores, np.float32, {})
     with pytest.raises(NumericsError, match=rf"{bad} at document 3, token 0;"):
         require_finite(load_aligned(prefix, None, "scores"))
+
+
+def test_reading_and_writing_need_numpy_only():
+    """These modules run inside the user's GPT-NeoX environment, beside another `megatron`."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'megatron', 'transformers', 'tokenizers']));"
+        "import ifguide.data.aligned, ifguide.data.preprocess, ifguide.data.tokenizers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

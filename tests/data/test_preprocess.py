@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from ifguide.data import preprocess as module
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.preprocess import preprocess, token_dtype
-from ifguide.data.sidecar import read_sidecar
+from ifguide.data.sidecar import file_states, read_sidecar
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, OutOfSpaceError
 
@@ -81,7 +83,7 @@ def test_output_does_not_depend_on_workers_batches_or_compression(corpus, prefix
     assert run("zst", tmp_path / "c.jsonl.zst") == expected
 
 
-def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary, monkeypatch):
+def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
     stats = preprocess([corpus], prefix, "HFTokenizer", vocabulary("hf.json"), append_eod=True, progress=False)
     sidecar = read_sidecar(stats["output"])
     tokenizer = build_tokenizer("HFTokenizer", vocabulary("hf.json"))
@@ -95,7 +97,9 @@ def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary, monkeypatch):
     assert sidecar["parameters"] == {"append_eod": True, "json_key": "text", "skip_bad_lines": False}
     assert sidecar["inputs"] == [{"path": str(corpus), "bytes": corpus.stat().st_size}]
     # the hashes taken while writing are those of the files, and spare the next reader a pass
-    assert fingerprint(IndexedDataset.open(stats["output"])) == sidecar["fingerprint"]
+    dataset = IndexedDataset.open(stats["output"])
+    assert sidecar["files"] == file_states(dataset.index_path, dataset.bin_path)
+    assert fingerprint(dataset) == sidecar["fingerprint"]
     Path(stats["output"] + ".json").rename(prefix.parent / "aside")
     assert fingerprint(IndexedDataset.open(stats["output"])) == sidecar["fingerprint"]
 
@@ -183,9 +187,6 @@ def test_a_failure_on_the_way_leaves_the_old_dataset(corpus, prefix, monkeypatch
 
 
 def test_a_killed_worker_is_reported(corpus, prefix, monkeypatch):
-    import os
-    import signal
-
     monkeypatch.setattr(module.Encoder, "__call__", lambda self, batch: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="a worker process was killed"):
         preprocess([corpus], prefix, *CHAR, workers=2, progress=False)
