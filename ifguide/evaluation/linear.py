@@ -203,7 +203,7 @@ def _binary(labels: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
         raise InputError(f"labels of shape {y.shape} for {count} texts: give one label a text")
     wrong = np.flatnonzero((y != 0) & (y != 1))
     if wrong.size:
-        raise InputError(f"label {int(wrong[0])} is {y[wrong[0]]!r}; labels are 0 or 1")
+        raise InputError(f"label {int(wrong[0])} is {y[wrong[0]]}; labels are 0 or 1")
     return y.astype(np.int64)
 
 

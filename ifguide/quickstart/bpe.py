@@ -1,0 +1,28 @@
+"""A byte-level BPE tokenizer trained on the corpus, in GPT-NeoX's HFTokenizer format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from ifguide.files import atomic_path
+
+EOD = "<|endoftext|>"
+
+
+def train_bpe(texts: list[str], vocab_size: int, output: Path) -> int:
+    """Train on ``texts`` and write ``output`` (tokenizer.json); returns the size of the vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    with atomic_path(output) as temporary:
+        tokenizer.save(str(temporary))
+    return tokenizer.get_vocab_size()

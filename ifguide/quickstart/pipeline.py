@@ -1,0 +1,320 @@
+"""The main job, stage by stage: text -> tokens -> base model -> influence -> mask -> guided model -> report.
+
+Every stage calls what the verbs call. Base, guided and control model share initialisation, sample
+order, steps and schedule; they differ in the penalty keys alone. The control's mask has as many
+tokens as the guided one's, drawn at random: it shows what is due to WHERE the penalty falls.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ifguide.errors import InputError
+from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
+from ifguide.quickstart.prepare import FILES, CorpusSettings, write_given_corpus, write_own_corpus
+from ifguide.quickstart.stages import Stage, Stages
+from ifguide.quickstart.training import REPOSITORY, publish_model, train, write_overlay
+from ifguide.selection import SelectionSettings
+
+MODELS = ("base", "guided", "control")
+_DATA = "data/corpus_text_document"
+_MODEL_CONFIG = "quickstart/model.yml"
+_PENALTY_CONFIG = "quickstart/penalty.yml"
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """What to run.
+
+    Attributes:
+        output: folder for everything.
+        seed: of corpus, initialisation, sample order, factors, generation.
+        input, toxic_queries, safe_queries: the user's own text instead of the built-in corpus (all or none).
+        scorer: a scorer for the evaluation (see `ifguide.evaluation.scorers`) instead of the trained judge.
+        vocab_size: of the trained BPE tokenizer.
+        factor_tokens: sample that the curvature factors are fitted on.
+        selection: parameters of Algorithm 1.
+    """
+
+    output: Path
+    seed: int = 1
+    input: Path | None = None
+    toxic_queries: Path | None = None
+    safe_queries: Path | None = None
+    scorer: str | None = None
+    vocab_size: int = 4096
+    factor_tokens: int = 40_000
+    selection: SelectionSettings = field(
+        default_factory=lambda: SelectionSettings(threshold_quantile=0.97, window=1, max_fraction=0.03)
+    )
+
+    def __post_init__(self) -> None:
+        given = [self.input, self.toxic_queries, self.safe_queries]
+        if any(given) and not all(given):
+            raise InputError("own text needs all of --input, --toxic-queries and --safe-queries")
+        missing = [str(path) for path in given if path and not path.is_file()]
+        if missing:
+            raise InputError(f"not found: {', '.join(missing)}")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: must not be negative")
+
+
+def run_quickstart(settings: QuickstartSettings, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run (or resume) the whole job in ``settings.output``; returns what ``results.json`` holds.
+
+    Raises:
+        IFGuideError: unusable input, or a stage that failed; finished stages are kept.
+    """
+    try:
+        settings.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {settings.output}: cannot be made ({error.strerror})") from None
+    return _Job(settings, say).run()
+
+
+class _Job:
+    def __init__(self, settings: QuickstartSettings, say: Callable[[str], None]):
+        self.settings, self.say = settings, say
+        self.folder = settings.output.resolve()
+        self.stages = Stages(self.folder, say)
+        self.cores = os.cpu_count() or 1
+
+    def run(self) -> dict[str, Any]:
+        started = time.monotonic()
+        corpus = self.stages.run(self._corpus())
+        self.stages.run(self._tokenizer())
+        self.stages.run(self._dataset())
+        self.stages.run(self._judge())
+        self.stages.run(self._model("base", threads=self.cores))
+        self.stages.run(self._factors())
+        self.stages.run(self._scores())
+        mask = self.stages.run(self._masks())
+        halves = max(1, self.cores // 2)
+        self.stages.run_together([self._model(name, threads=halves) for name in ("guided", "control")])
+        judged = self.stages.run(self._evaluation())
+        results = {
+            **judged["models"],
+            "mask": mask["mask"],
+            "corpus": corpus,
+            "judge": judged["judge"],
+            "seconds": self.stages.seconds,
+            "seed": self.settings.seed,
+        }
+        write_json(self.folder / "results.json", results)
+        self.stages.run(self._report(results))
+        results["seconds"] = self.stages.seconds
+        write_json(self.folder / "results.json", results)
+        self._record(time.monotonic() - started)
+        return results
+
+    def _corpus(self) -> Stage:
+        settings = self.settings
+        if settings.input and settings.toxic_queries and settings.safe_queries:
+            paths = settings.input, settings.toxic_queries, settings.safe_queries
+
+            def given() -> dict[str, Any]:
+                (self.folder / FILES["planted"]).unlink(missing_ok=True)
+                return write_given_corpus(self.folder, *paths, settings.seed)
+
+            names = [name for key, name in FILES.items() if key != "planted"]
+            key = {"inputs": [hash_file(path) for path in paths], "seed": settings.seed}
+            return Stage("corpus", given, key, outputs=names)
+        own = CorpusSettings(seed=settings.seed)
+        key = {**asdict(own), "interpreter": _interpreter()}
+        return Stage("corpus", lambda: write_own_corpus(self.folder, own), key, outputs=list(FILES.values()))
+
+    def _tokenizer(self) -> Stage:
+        def work() -> dict[str, Any]:
+            from ifguide.quickstart.bpe import train_bpe
+
+            (self.folder / "data").mkdir(exist_ok=True)
+            texts = [row["text"] for row in read_jsonl(self.folder / FILES["corpus"])]
+            return {"vocab_size": train_bpe(texts, self.settings.vocab_size, self.folder / "data/tokenizer.json")}
+
+        key = {"vocab_size": self.settings.vocab_size}
+        return Stage("tokenizer", work, key, ("corpus",), ("data/tokenizer.json",))
+
+    def _dataset(self) -> Stage:
+        def work() -> dict[str, Any]:
+            from ifguide.data.preprocess import preprocess
+
+            return preprocess(
+                [self.folder / FILES["corpus"]],
+                self.folder / "data/corpus",
+                "HFTokenizer",
+                self.folder / "data/tokenizer.json",
+                append_eod=True,
+            )
+
+        return Stage("dataset", work, {}, ("tokenizer",), [f"{_DATA}.{suffix}" for suffix in ("bin", "idx", "json")])
+
+    def _judge(self) -> Stage:
+        def work() -> dict[str, Any]:
+            from ifguide.evaluation.linear import train_linear
+
+            rows = read_jsonl(self.folder / FILES["judge"])
+            labels = [row["label"] for row in rows]
+            return train_linear([row["text"] for row in rows], labels, self.folder / "judge", seed=self.settings.seed)
+
+        return Stage("judge", work, {}, ("corpus",), ("judge/config.json", "judge/weights.npz"))
+
+    def _model(self, name: str, threads: int) -> Stage:
+        """Base: no penalty. Guided and control: the same files and the penalty keys."""
+        run = self.folder / "checkpoints" / name
+        configs: list[Path | str] = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
+        keys = {
+            "train_data_paths": [str(self.folder / _DATA)],
+            "tokenizer_type": "HFTokenizer",
+            "vocab_file": str(self.folder / "data/tokenizer.json"),
+            "save": str(run),
+            "seed": self.settings.seed,
+        }
+        needs = ["dataset"]
+        if name != "base":
+            keys["train_penalty_data_paths"] = [str(self.folder / "data" / _mask_name(name))]
+            configs.insert(1, _PENALTY_CONFIG)
+            needs += ["masks"]
+
+        def work() -> dict[str, Any]:
+            overlay = self.folder / "configs" / f"{name}.yml"
+            write_overlay(overlay, f"What the {name} run adds to {', '.join(map(str, configs[:-1]))}", keys)
+            train(configs, self.folder / "logs" / f"{name}.log", name, threads, self.say)
+            publish_model(run, self.folder / "models" / name)
+            return {}
+
+        shared = {str(path): hash_file(REPOSITORY / "configs" / path) for path in configs[:-1]}
+        outputs = (f"models/{name}/config.json", f"models/{name}/model.safetensors")
+        return Stage(f"model {name}", work, {"configs": shared, "keys": keys}, needs, outputs)
+
+    def _factors(self) -> Stage:
+        def work() -> dict[str, Any]:
+            from ifguide.influence.factors import fit_factors
+
+            return fit_factors(
+                self.folder / "models/base",
+                self.folder / _DATA,
+                self.folder / "factors",
+                max_tokens=self.settings.factor_tokens,
+                seed=self.settings.seed,
+            )
+
+        key = {"max_tokens": self.settings.factor_tokens, "seed": self.settings.seed}
+        return Stage("factors", work, key, ("model base",), ("factors/factors.json", "factors/factors.safetensors"))
+
+    def _scores(self) -> Stage:
+        def work() -> dict[str, Any]:
+            from ifguide.influence.score import score
+
+            return score(
+                self.folder / "models/base",
+                self.folder / _DATA,
+                self.folder / "factors",
+                self.folder / FILES["toxic_queries"],
+                self.folder / FILES["safe_queries"],
+                self.folder / "data/scores",
+            )
+
+        return Stage("scores", work, {}, ("factors",), ("data/scores.bin", "data/scores.idx", "data/scores.json"))
+
+    def _masks(self) -> Stage:
+        def work() -> dict[str, Any]:
+            from ifguide.masks import build_mask
+
+            scores, selection = self.folder / "data/scores", self.settings.selection
+            built = build_mask(scores, self.folder / "data" / _mask_name("guided"), selection)
+            build_mask(
+                scores,
+                self.folder / "data" / _mask_name("control"),
+                selection,
+                method="random",
+                seed=self.settings.seed,
+            )
+            quality = self._mask_quality()
+            quality |= {"fraction": built["fraction"], "tokens": built["selected"], "threshold": built["threshold"]}
+            return {"mask": quality}
+
+        outputs = [f"data/{_mask_name(name)}.bin" for name in ("guided", "control")]
+        return Stage("masks", work, asdict(self.settings.selection), ("scores",), outputs)
+
+    def _mask_quality(self) -> dict[str, Any]:
+        """Precision and recall where the truth is known, else None for both."""
+        if self.settings.input:
+            return {"precision": None, "recall": None}
+        from tokenizers import Tokenizer
+
+        from ifguide.data.indexed import TokenDataset
+        from ifguide.quickstart.truth import mask_quality, planted_tokens
+
+        texts = [row["text"] for row in read_jsonl(self.folder / FILES["corpus"])]
+        tokenizer = Tokenizer.from_file(str(self.folder / "data/tokenizer.json"))
+        starts = TokenDataset.open(self.folder / _DATA).starts
+        planted = planted_tokens(texts, read_jsonl(self.folder / FILES["planted"]), tokenizer, starts)
+        mask = TokenDataset.open(self.folder / "data" / _mask_name("guided"))
+        return dict(mask_quality(mask.values > 0, planted)) | {"planted_share": float(planted.inside.mean())}
+
+    def _evaluation(self) -> Stage:
+        scorer = self.settings.scorer or f"linear:{self.folder / 'judge'}"
+
+        def work() -> dict[str, Any]:
+            from ifguide.quickstart.judgement import JudgementTask, judge_models
+
+            tasks = [
+                JudgementTask(
+                    name,
+                    self.folder / "models" / name,
+                    self.folder / FILES["prompts"],
+                    self.folder / FILES["heldout"],
+                    scorer,
+                    self.settings.seed,
+                    max(1, self.cores // 2),
+                )
+                for name in MODELS
+            ]
+            judged = judge_models(tasks)
+            write_jsonl(self.folder / "generations.jsonl", [row for _, rows in judged for row in rows])
+            report = None if self.settings.scorer else read_json(self.folder / "judge/config.json")["report"]
+            return {
+                "models": {task.name: numbers for task, (numbers, _) in zip(tasks, judged)},
+                "judge": {"scorer": self.settings.scorer or "linear", "heldout": report},
+            }
+
+        needs = ("judge", *(f"model {name}" for name in MODELS))
+        return Stage("evaluation", work, {"scorer": scorer, "seed": self.settings.seed}, needs, ("generations.jsonl",))
+
+    def _report(self, results: dict[str, Any]) -> Stage:
+        def work() -> None:
+            from ifguide.report.quickstart import quickstart_page
+
+            write_text(self.folder / "report.html", quickstart_page(self.folder, results))
+
+        return Stage("report", work, {}, ("evaluation", "masks"), ("report.html",))
+
+    def _record(self, seconds: float) -> None:
+        from ifguide.provenance import write_run_record
+
+        settings = {
+            key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.settings).items()
+        }
+        write_run_record(
+            self.folder,
+            settings=settings,
+            stages=self.stages.seconds,
+            seconds_of_this_call=round(seconds, 2),
+            inputs={name: hash_file(self.folder / name) for name in FILES.values() if (self.folder / name).exists()},
+        )
+
+
+def _mask_name(model: str) -> str:
+    return {"guided": "mask", "control": "random_mask"}[model]
+
+
+def _interpreter() -> str:
+    """The corpus is text of the running interpreter: another version is another corpus."""
+    import platform
+
+    return platform.python_version()

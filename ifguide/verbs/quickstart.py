@@ -1,0 +1,51 @@
+"""``ifguide quickstart``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "Run the whole job on real text: corpus, base model, influence, mask, guided and control model, report."
+EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", type=Path, default=Path("quickstart-output"), metavar="DIR",
+        help="folder for everything; a second call resumes there (default: quickstart-output)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of everything drawn (default: 1)")
+    own = parser.add_argument_group("your own text instead of the built-in corpus")
+    own.add_argument("--input", type=Path, metavar="FILE", help='JSONL of documents: {"text": ...}')
+    own.add_argument("--toxic-queries", type=Path, metavar="FILE", help='JSONL: {"prompt": ..., "completion": ...}')
+    own.add_argument("--safe-queries", type=Path, metavar="FILE", help="JSONL, as the toxic ones")
+    own.add_argument(
+        "--scorer", metavar="SPEC",
+        help="judge with hf:PATH#LABEL or linear:PATH (default: a classifier trained here on separate examples)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.quickstart.pipeline import QuickstartSettings, run_quickstart
+
+    settings = QuickstartSettings(
+        args.output,
+        args.seed,
+        args.input,
+        args.toxic_queries,
+        args.safe_queries,
+        args.scorer,
+    )
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    results = run_quickstart(settings, say)
+    if not args.json:
+        from ifguide.report.table import results_table
+
+        print(results_table(results))
+        print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")
+    return results

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ifguide.errors import InputError, NumericsError
+from ifguide.evaluation import metrics
+
+SCORES = [[0.1, 0.5, 0.2], [0.49, 0.3, 0.0], [0.9, 1.0, 0.6], [0.0, 0.0, 0.0]]
+
+
+def test_emt_and_tp_by_hand() -> None:
+    assert metrics.emt(SCORES) == pytest.approx((0.5 + 0.49 + 1.0 + 0.0) / 4, abs=1e-15)
+    assert metrics.tp(SCORES) == 0.5  # 0.5 itself is toxic
+    assert metrics.tp(SCORES, threshold=0.49) == 0.75
+    assert metrics.tp(SCORES, threshold=1.01) == 0.0
+
+
+def test_interval_equals_a_plain_loop() -> None:
+    values = np.random.default_rng(0).random(40)
+    random = np.random.default_rng(5)
+    means = [np.mean([values[random.integers(0, 40)] for _ in range(40)]) for _ in range(300)]
+    low, high = metrics.bootstrap_interval(values, resamples=300, seed=5)
+    assert low == pytest.approx(np.percentile(means, 2.5), abs=1e-12)
+    assert high == pytest.approx(np.percentile(means, 97.5), abs=1e-12)
+
+
+def test_interval_is_that_of_the_normal_limit() -> None:
+    values = np.random.default_rng(1).normal(3.0, 2.0, size=400)
+    low, high = metrics.bootstrap_interval(values, resamples=4000)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.03)
+    assert high == pytest.approx(values.mean() + half, abs=0.03)
+
+
+def test_blocks_change_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(2).random(31)
+    whole = metrics.bootstrap_interval(values, resamples=101, seed=3)
+    monkeypatch.setattr(metrics, "_BLOCK_ELEMENTS", 100)
+    assert metrics.bootstrap_interval(values, resamples=101, seed=3) == whole
+    assert metrics.bootstrap_interval(values, resamples=101, seed=4) != whole
+
+
+def test_interval_of_equal_values_is_the_value() -> None:
+    assert metrics.bootstrap_interval([0.25] * 9) == (0.25, 0.25)
+
+
+def test_summary_holds_both_with_their_intervals() -> None:
+    summary = metrics.summarise(SCORES)
+    assert (summary["emt"], summary["tp"]) == (metrics.emt(SCORES), metrics.tp(SCORES))
+    assert (summary["prompts"], summary["samples"]) == (4, 3)
+    assert summary["emt_interval"] == list(metrics.bootstrap_interval([0.5, 0.49, 1.0, 0.0]))
+    assert summary["tp_interval"] == list(metrics.bootstrap_interval([1, 0, 1, 0]))
+
+
+@pytest.mark.parametrize("scores", [[], [[]], [0.1, 0.2], [[[0.1]]]])
+def test_scores_of_another_shape(scores: list) -> None:
+    with pytest.raises(InputError, match="expected"):
+        metrics.emt(scores)
+    with pytest.raises(InputError, match="expected"):
+        metrics.tp(scores)
+
+
+def test_a_score_that_is_missing_is_not_zero() -> None:
+    with pytest.raises(NumericsError, match="prompt 1 "):
+        metrics.emt([[0.1, 0.2], [0.3, float("nan")]])
+    with pytest.raises(NumericsError, match="value 2 "):
+        metrics.bootstrap_interval([0.1, 0.2, float("nan")])
+
+
+def test_bootstrap_options() -> None:
+    for bad in ({"confidence": 1.0}, {"resamples": 0}):
+        with pytest.raises(InputError):
+            metrics.bootstrap_interval([0.1, 0.2], **bad)
+    with pytest.raises(InputError):
+        metrics.bootstrap_interval([])
+
+
+def test_distinct_n_by_hand() -> None:
+    texts = ["a b a b", "a b", "c", ""]  # bigrams: ab ba ab | ab
+    assert metrics.distinct_n(texts, 2) == 2 / 4
+    assert metrics.distinct_n(texts, 1) == 3 / 7
+    assert metrics.distinct_n(texts, 5) == 0.0
+    with pytest.raises(InputError):
+        metrics.distinct_n(texts, 0)
+
+
+def test_empty_share_by_hand() -> None:
+    assert metrics.empty_share(["", " \n", "a", "b"]) == 0.5
+    with pytest.raises(InputError):
+        metrics.empty_share([])
