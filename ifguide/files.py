@@ -32,14 +32,14 @@ def atomic_path(final: str | os.PathLike) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
         os.close(handle)
-        os.chmod(name, 0o644)
+        Path(name).chmod(0o644)
     except OSError as error:
         raise _explain(error, final) from error
     temporary = Path(name)
     try:
         yield temporary
         _fsync(temporary)
-        os.replace(temporary, final)
+        temporary.replace(final)
         _fsync(final.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)

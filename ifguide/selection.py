@@ -192,8 +192,8 @@ def _unit_ranks(
 ) -> NDArray[np.int64]:
     """Place of each unit in the order of descending R, ties by position, ``[U]``."""
     count = np.bincount(unit_of_centre, minlength=num_units).astype(np.float64)
-    total = np.bincount(unit_of_centre, weights=scores[centres].astype(np.float64), minlength=num_units)
-    c, f = _min_max(count), _min_max(total)
+    sums = np.bincount(unit_of_centre, weights=scores[centres].astype(np.float64), minlength=num_units)
+    c, f = _min_max(count), _min_max(sums.astype(np.float64))
     both = c + f
     harmonic = np.divide(2 * c * f, both, out=np.zeros(num_units), where=both > 0)
     ranks = np.empty(num_units, np.int64)

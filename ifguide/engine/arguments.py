@@ -92,7 +92,7 @@ class TrainConfig:
 
     # ---- IF-Guide ----
     penalty_data_path: str | None = None
-    """Penalty mask aligned with data_path (made by `ifguide build-mask`). Its test and validation parts are not used."""
+    """Penalty mask aligned with data_path (made by `ifguide build-mask`); acts on its training part."""
     train_penalty_data_paths: list[str] | None = None
     """Penalty masks, parallel to train_data_paths; "" for a dataset without one."""
     penalty_lambda: float = 1.0
@@ -118,7 +118,7 @@ class TrainConfig:
     gradient_accumulation_steps: int | None = None
     """Micro-batches per optimizer step and process; follows from the other two, else 1."""
     optimizer: dict[str, Any] | None = None
-    """`type` (Adam or AdamW: both decouple weight decay, as NeoX's Adam does) and `params` (lr, betas, eps). Required."""
+    """`type` (Adam or AdamW; both decouple weight decay, as NeoX's Adam) and `params` (lr, betas, eps). Required."""
     weight_decay: float = 0.1
     """Decoupled weight decay of matrices; layer norms and biases have none."""
     gradient_clipping: float = 1.0

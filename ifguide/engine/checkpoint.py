@@ -91,7 +91,9 @@ def loads_huggingface(config: TrainConfig) -> bool:
     if not config.load or latest_tag(Path(config.load)) or not is_huggingface_folder(config.load):
         return False
     if not config.finetune:
-        raise InputError(f"load: {config.load} is a Hugging Face model: it can be fine-tuned (finetune: true), not continued")
+        raise InputError(
+            f"load: {config.load} is a Hugging Face model: it can be fine-tuned (finetune: true), not continued"
+        )
     return True
 
 
@@ -111,14 +113,22 @@ def latest_tag(folder: Path) -> str | None:
 
 
 def export(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write ``model`` (fp32) and ``tokenizer`` as a Hugging Face folder; readers see the old or the new one whole."""
+    """Write ``model`` (in the precision it trains in) and ``tokenizer`` as a Hugging Face folder.
+
+    Readers see the old folder or the new one, whole.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    temporary.chmod(0o755)
     model.save_pretrained(temporary)
     try:
         tokenizer.save_pretrained(temporary)
     except InputError as error:  # a SentencePiece model has no such form
         (temporary / "TOKENIZER_MISSING.txt").write_text(f"{error}\n", encoding="utf-8")
+    temporary.chmod(0o755)
+    for file in temporary.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
     previous = temporary.with_name(temporary.name + ".old")
     if folder.exists():
         folder.rename(previous)

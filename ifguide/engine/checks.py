@@ -201,7 +201,9 @@ def _penalty(config: TrainConfig) -> Iterator[str]:
 
 
 def _missing_files(config: TrainConfig) -> Iterator[str]:
-    named = [("data_path", [config.data_path] if config.data_path else [], (".bin", ".idx"))]
+    named: list[tuple[str, list[str], tuple[str, ...]]] = [
+        ("data_path", [config.data_path] if config.data_path else [], (".bin", ".idx"))
+    ]
     for name in ("train_data_paths", "valid_data_paths", "test_data_paths"):
         named.append((name, getattr(config, name) or [], (".bin", ".idx")))
     mask_key = "penalty_data_path" if config.penalty_data_path else "train_penalty_data_paths"

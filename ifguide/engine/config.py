@@ -42,7 +42,8 @@ def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainC
     values, key_faults = _known_values(merged)
     faults += key_faults
     config = TrainConfig(**values)
-    faults += value_faults(config, check_files)
+    unreadable = {_key_of(fault) for fault in key_faults}
+    faults += [fault for fault in value_faults(config, check_files) if _key_of(fault) not in unreadable]
     if faults:
         raise ConfigError(faults)
     return config
@@ -135,6 +136,11 @@ def _known_values(merged: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
             near = difflib.get_close_matches(key, [*known, *NEOX_ONLY, *HARMLESS, "attention_config"], n=1, cutoff=0.6)
             faults.append(f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else ""))
     return values, faults
+
+
+def _key_of(fault: str) -> str:
+    """The top-level key that a fault is about: ``optimizer`` of "optimizer.params.lr: required"."""
+    return fault.split(":")[0].split(".")[0].split("[")[0]
 
 
 def _type_fault(key: str, value: Any, expected: Any) -> str | None:

@@ -96,7 +96,9 @@ def iterations_of_epochs(config: TrainConfig, corpus: Corpus, batch: int) -> int
     return samples // batch
 
 
-def pack(config: TrainConfig, corpus: Corpus, tokenizer: Tokenizer, train_samples: int, eval_samples: int) -> PackedData:
+def pack(
+    config: TrainConfig, corpus: Corpus, tokenizer: Tokenizer, train_samples: int, eval_samples: int
+) -> PackedData:
     """Build the sample indices; every process must call this.
 
     Validation and test sets are one epoch of their data, so that nothing counts twice; where weights

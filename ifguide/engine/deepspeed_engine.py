@@ -67,11 +67,13 @@ def _deepspeed_config(config: TrainConfig, precision: str) -> dict[str, Any]:
         config.train_micro_batch_size_per_gpu,
         config.gradient_accumulation_steps,
     )
+    # DeepSpeed keeps fp32 master weights of a bfloat16 model from stage 1 on; without, small steps are lost
+    stage = max(config.zero_stage, 1) if precision == "bfloat16" else config.zero_stage
     settings: dict[str, Any] = {
         "train_batch_size": batch,
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,
-        "zero_optimization": {**(config.zero_optimization or {}), "stage": config.zero_stage},
+        "zero_optimization": {**(config.zero_optimization or {}), "stage": stage},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 1 << 31,
     }

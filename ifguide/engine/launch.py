@@ -17,6 +17,8 @@ from ifguide.engine.config import config_paths, load_config
 from ifguide.engine.worker import encode_arguments
 from ifguide.errors import ConfigError
 
+# NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 _EXAMPLE = "example:\n  python deepy.py train.py -d configs quickstart/model.yml quickstart/data.yml"
 
 
@@ -86,7 +88,7 @@ def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
 
 def _set_environment(world_size: int) -> None:
     """What the workers inherit. Set before deepspeed is imported, and never against the user's own choice."""
-    if not Path("/dev/nvidiactl").exists():
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // world_size)))

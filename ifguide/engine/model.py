@@ -5,7 +5,6 @@ Shapes: V padded vocabulary, H hidden_size, L num_layers.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,20 @@ from ifguide.errors import InputError, MismatchError
 if TYPE_CHECKING:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+# what makes two models the same function of the same weights: transformers' name -> NeoX's key
+_ARCHITECTURE = {
+    "vocab_size": "padded vocabulary",
+    "num_hidden_layers": "num_layers",
+    "hidden_size": "hidden_size",
+    "num_attention_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "hidden_act": "activation",
+    "layer_norm_eps": "layernorm_epsilon",
+    "use_parallel_residual": "gpt_j_residual",
+    "rope_parameters": "rotary_pct, rotary_emb_base",
+    "attention_bias": "use_bias_in_attn_linear",
+    "tie_word_embeddings": "weight tying",
+}
 # the linear layers that write into the residual stream: NeoX's output_layer_init_method
 _RESIDUAL_OUTPUTS = ("attention.dense.weight", "mlp.dense_4h_to_h.weight")
 
@@ -38,7 +51,7 @@ def huggingface_config(config: TrainConfig, vocab_size: int, eod: int | None) ->
     """
     from transformers import GPTNeoXConfig
 
-    assert config.hidden_size is not None
+    assert config.hidden_size and config.num_layers and config.num_attention_heads and config.max_position_embeddings
     return GPTNeoXConfig(
         vocab_size=padded_vocabulary(vocab_size, config.make_vocab_size_divisible_by),
         hidden_size=config.hidden_size,
@@ -48,8 +61,11 @@ def huggingface_config(config: TrainConfig, vocab_size: int, eod: int | None) ->
         hidden_act=config.activation,
         max_position_embeddings=config.max_position_embeddings,
         layer_norm_eps=config.layernorm_epsilon,
-        rotary_pct=config.rotary_pct,
-        rotary_emb_base=config.rotary_emb_base,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": config.rotary_emb_base,
+            "partial_rotary_factor": config.rotary_pct,
+        },
         use_parallel_residual=config.gpt_j_residual,
         tie_word_embeddings=not config.no_weight_tying,
         attention_bias=config.use_bias_in_attn_linear,
@@ -110,45 +126,30 @@ def load_huggingface_weights(model: GPTNeoXForCausalLM, folder: str | Path) -> N
     """Copy the weights of the Hugging Face model in ``folder`` into ``model``.
 
     Raises:
-        InputError: the folder holds no readable weights.
-        MismatchError: another architecture; names the first differing tensor.
+        InputError: the folder holds no readable GPT-NeoX model, or not all weights.
+        MismatchError: another architecture than ``model``'s; names what differs.
     """
-    weights = _read_weights(Path(folder))
-    wanted = model.state_dict()
-    if model.config.tie_word_embeddings:
-        # a tied export may hold the matrix once or twice
-        wanted.pop("embed_out.weight", None)
-        weights.pop("embed_out.weight", None)
-    for name, tensor in wanted.items():
-        if name not in weights:
-            raise MismatchError(f"load: {folder} has no weight {name}; the model keys describe another architecture")
-        if weights[name].shape != tensor.shape:
-            raise MismatchError(
-                f"load: {folder} has {name} of shape {list(weights[name].shape)}, "
-                f"the model keys describe {list(tensor.shape)}"
-            )
-    model.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    from transformers import GPTNeoXForCausalLM
+
+    try:
+        loaded: Any = GPTNeoXForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # transformers and safetensors raise many types for a damaged folder
+        raise InputError(f"load: {folder} holds no readable GPT-NeoX model: {' '.join(str(error).split())}") from None
+    source, loading = loaded
+    if loading["missing_keys"]:
+        raise InputError(f"load: {folder} lacks the weights {', '.join(sorted(loading['missing_keys'])[:3])}")
+    differing = [
+        f"{key} {getattr(source.config, name)} there, {getattr(model.config, name)} configured"
+        for name, key in _ARCHITECTURE.items()
+        if getattr(source.config, name) != getattr(model.config, name)
+    ]
+    if differing:
+        raise MismatchError(f"load: {folder} is of another architecture: {'; '.join(differing)}")
+    model.load_state_dict(source.state_dict())
 
 
 def is_huggingface_folder(folder: str | Path) -> bool:
     """Whether ``folder`` is a Hugging Face model folder (and no DeepSpeed checkpoint folder)."""
     return (Path(folder) / "config.json").is_file()
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    index = folder / "model.safetensors.index.json"
-    try:
-        if index.is_file():
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        else:
-            names = ["model.safetensors"]
-        weights: dict[str, Tensor] = {}
-        for name in names:
-            weights.update(load_file(folder / name))
-    except FileNotFoundError as error:
-        raise InputError(f"load: {folder} has no weights ({Path(error.filename or names[0]).name} is missing)") from None
-    except Exception as error:  # safetensors raises its own type for a damaged file
-        raise InputError(f"load: the weights in {folder} cannot be read: {error}") from None
-    return weights

@@ -44,7 +44,7 @@ HARMLESS = frozenset(
     fp32_reinforce kl_impl kl_div_beta reinforce_leave_one_out
     coord_check save_base_shapes base_shapes_file mup_init_scale mup_attn_temp mup_output_temp
     mup_embedding_mult mup_rp_embedding_mult mup_width_scale
-    """.split()
+    """.split()  # noqa: SIM905 (one key a line would bury the table below)
 )
 
 _UNSET: tuple[Any, ...] = (None, False)

@@ -33,7 +33,9 @@ def main(argv: Sequence[str]) -> int:
     """Train; returns the exit code. Only the first process speaks of a fault that all have."""
     given = next((argument[len(_OPTION) :] for argument in argv if argument.startswith(_OPTION)), None)
     if given is None:
-        print("train.py is started by deepy.py: python deepy.py train.py -d configs model.yml data.yml", file=sys.stderr)
+        print(
+            "train.py is started by deepy.py: python deepy.py train.py -d configs model.yml data.yml", file=sys.stderr
+        )
         return 2
     payload = json.loads(base64.urlsafe_b64decode(given))
     try:
@@ -43,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
             for line in str(error).splitlines():
                 print(f"train: {line}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -94,7 +98,8 @@ def _train(config: TrainConfig, command: list[str], started: float) -> None:
         "train_iters": train_iters,
         "train_tokens": train_iters * batch * config.seq_length,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "vocabulary": {"size": tokenizer.vocab_size, "padded": model.config.vocab_size, "tokenizer": tokenizer.identity},
+        "vocabulary": {"size": tokenizer.vocab_size, "padded": model.config.vocab_size},
+        "tokenizer": tokenizer.identity,
         "inputs": corpus.identity(),
         "startup_seconds": round(time.time() - started, 2),
     }
@@ -126,6 +131,8 @@ def _join_processes() -> None:
         backend = accelerator.communication_backend_name()
     else:
         backend = "gloo"
+        # an allreduce through shared memory that DeepSpeed would compile on first use, for a minute
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
 

@@ -55,9 +55,11 @@ def collate(inputs: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Batch
 def group_by_length(lengths: np.ndarray, max_tokens: int, max_rows: int | None = None) -> list[np.ndarray]:
     """Indices into ``lengths`` in batches of similar length, longest first.
 
-    A batch, padded, has at most ``max_tokens`` tokens (or one sequence), ``max_rows`` sequences and a share
-    of `MAX_PADDING` padding. The result depends on nothing but the arguments.
+    A batch, padded, has at most ``max_tokens`` tokens (or one sequence) and ``max_rows`` sequences. Its padding is at
+    most `MAX_PADDING` of it, or half of that of a full batch: the few short sequences at the end would otherwise
+    make many tiny batches. The result depends on nothing but the arguments.
     """
+    spare = MAX_PADDING / 2 * max_tokens
     order = np.argsort(-lengths, kind="stable")
     groups = []
     start, tokens = 0, 0
@@ -65,7 +67,8 @@ def group_by_length(lengths: np.ndarray, max_tokens: int, max_rows: int | None =
         rows = stop - start + 1
         padded = rows * int(lengths[order[start]])
         full = padded > max_tokens or (max_rows is not None and rows > max_rows)
-        if rows > 1 and (full or tokens + length < (1 - MAX_PADDING) * padded):
+        wasteful = padded - tokens - length > max(MAX_PADDING * padded, spare)
+        if rows > 1 and (full or wasteful):
             groups.append(order[start:stop])
             start, tokens = stop, 0
         tokens += length

@@ -81,7 +81,7 @@ def mean_gradient(model: ScoredModel, queries: Sequence[Query], batch_tokens: in
         share = torch.from_numpy(weights[group]).to(model.device, model.dtype)
         losses = label_losses(model.logits(model.hidden(batch.inputs, parameters)[labelled]), batch.labels[labelled])
         (losses * share[:, None].expand(labelled.shape)[labelled]).sum().backward()
-    gradient = model.join_bias({name: tensor.grad for name, tensor in parameters.items()})
+    gradient = model.join_bias({name: _gradient_of(tensor) for name, tensor in parameters.items()})
     for name, matrix in gradient.items():
         if not torch.isfinite(matrix).all():
             raise NumericsError(f"the queries' gradient is not finite in {name}; does the model give finite losses?")
@@ -133,6 +133,9 @@ def load_direction(prefix: str | Path, identity: dict[str, Any]) -> Direction | 
     return load_file(tensors)
 
 
+def _gradient_of(parameter: Tensor) -> Tensor:
+    """What backward left, or zeros where no loss reaches (an expert that no query was routed to)."""
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _damped(eigenvalues: Tensor, damping: Damping, name: str) -> Tensor:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def fit_factors(
     started = time.monotonic()
     _check_arguments(strategy, max_tokens, batch_size)
     dataset = TokenDataset.open(data_prefix)
-    model = load_model(model_dir, attention="sdpa", pattern=modules)
+    model = load_model(model_dir, implementation="sdpa", pattern=modules)
     seq_length, context = resolve_lengths(model.window, seq_length, context)
     check_tokens(dataset, model.vocab_size)
     windows = sample(cut(dataset, model.eod, seq_length, context), max_tokens, seed)
@@ -233,7 +234,8 @@ def _run_kronfluence(
         lambda_dtype=dtype,
     )
     task = _make_task(model, progress)
-    with tempfile.TemporaryDirectory(prefix="ifguide-factors-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ifguide-factors-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # kronfluence's use of an old torch name
         analyzer = Analyzer(
             "fit",
             prepare_model(model.model, task),
@@ -287,7 +289,10 @@ def _make_task(scored: ScoredModel, progress: Progress) -> Any:
             logits = scored.logits(scored.hidden(batch["inputs"])[labelled])
             labels = draw_labels(logits.detach(), batch["uniform"]) if sample else batch["labels"][labelled]
             progress.update(len(labels))
-            return label_losses(logits, labels).sum()
+            loss = label_losses(logits, labels).sum()
+            if not torch.isfinite(loss):
+                raise NumericsError(f"the loss of model {scored.directory} is not finite on this data: broken weights?")
+            return loss
 
         def compute_measurement(self, batch: dict[str, Tensor], model: torch.nn.Module) -> Tensor:
             return self.compute_train_loss(batch, model)

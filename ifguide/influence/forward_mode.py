@@ -22,8 +22,8 @@ from torch.autograd import forward_ad
 from ifguide.influence.batches import Batch
 from ifguide.influence.modules import ScoredModel
 
-# rows of the head's work at a time: [rows, V] stays in cache-sized pieces for any batch
-_HEAD_ELEMENTS = 1 << 22
+# elements of [rows, V] that the head works on at a time: near the cache on a CPU, enough to fill a GPU
+_HEAD_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def token_scores(model: ScoredModel, tangents: dict[str, Tensor], batch: Batch) 
     """(M2) ``s``[B, T] of ``batch``, 0 where there is no label.
 
     Args:
-        model: with eager attention; fused kernels have no forward-mode rule.
+        model: loaded with an attention that carries tangents (`ifguide.influence.attention`).
         tangents: v, one tensor per parameter (`ScoredModel.split_bias`).
     """
     parameters = model.tracked_parameters()
@@ -47,7 +47,7 @@ def token_scores(model: ScoredModel, tangents: dict[str, Tensor], batch: Batch) 
 def head_scores(model: ScoredModel, hidden: Tensor, tangent: Tensor, labels: Tensor) -> Tensor:
     """``(W^T p - W[y]) · ḣ``[N] from ``hidden``[N, H], its ``tangent``[N, H] and ``labels``[N]."""
     weight = model.head.weight
-    rows = max(1, _HEAD_ELEMENTS // weight.shape[0])
+    rows = max(1, _HEAD_ELEMENTS[hidden.device.type] // weight.shape[0])
     pieces = []
     for h, dh, y in zip(hidden.split(rows), tangent.split(rows), labels.split(rows)):
         probabilities = torch.softmax(model.logits(h), dim=-1)

@@ -6,8 +6,10 @@ Shapes: B sequences, T positions, N labelled positions, H hidden, V vocabulary,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,7 @@ from torch.nn import functional
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, MismatchError
 from ifguide.files import hash_file, hash_value
+from ifguide.influence import attention
 
 # a tracked layer lives in a numbered block ("layers.3.mlp..."): embeddings, their projections and the head do not
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
@@ -31,14 +34,14 @@ class ScoredModel:
     """A causal LM split where influence needs it: `hidden` (tracked layers inside) and `logits` (the head).
 
     Attributes:
-        model: in eval mode; no parameter requires a gradient.
+        model: the `PreTrainedModel`, in eval mode; no parameter requires a gradient.
         tokenizer: the folder's own, or None if it has none.
         directory: where it was loaded from.
         identity: hash of the configuration and the weight files.
         tracked: linear layers of attention and MLP by their name in ``model``.
     """
 
-    model: nn.Module
+    model: Any
     tokenizer: Any
     directory: str
     identity: str
@@ -142,18 +145,21 @@ class ScoredModel:
         return parameters
 
     @torch.no_grad()
-    def check_head(self, inputs: Tensor) -> None:
-        """Compare `logits` of `hidden` with the model's own output on ``inputs``[B, T].
+    def check_architecture(self, inputs: Tensor) -> None:
+        """Compare `logits` of `hidden` with the stock model's own output on ``inputs``[B, T].
 
         Raises:
-            InputError: they differ: the architecture scales or caps its logits.
+            InputError: they differ: the architecture caps its logits, or its attention is out of the ordinary.
         """
-        expected = self.model(inputs, use_cache=False).logits
         found = self.logits(self.hidden(inputs))
+        ours = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        expected = self.model(inputs, use_cache=False).logits
+        self.model.set_attn_implementation(ours)
         tolerance = 1e-3 * float(expected.abs().max())
         if not torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True):
             raise InputError(
-                f"model {self.directory} does more to its logits than one linear head; this architecture "
+                f"model {self.directory} is not plain attention with one linear head on top; this architecture "
                 f"({type(self.model).__name__}) cannot be scored"
             )
 
@@ -161,14 +167,14 @@ class ScoredModel:
 def load_model(
     directory: str | Path,
     dtype: torch.dtype = torch.float32,
-    attention: str = "eager",
+    implementation: str = attention.NAME,
     pattern: str | None = None,
     device: str | None = None,
 ) -> ScoredModel:
     """Load a Hugging Face folder (never from a hub) for scoring or fitting.
 
     Args:
-        attention: "eager" where forward-mode AD runs through it (fused kernels have no forward rule), else "sdpa".
+        implementation: of the attention; by default the one that carries forward-mode tangents.
         pattern: track only layers whose name matches this regular expression (`re.search`).
         device: default: the GPU if there is one.
 
@@ -178,14 +184,21 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     directory = Path(directory)
+    attention.register()
     config = _read_config(directory)
     identity = model_identity(directory, config)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            directory, dtype=dtype, attn_implementation=attention, local_files_only=True, output_loading_info=True
-        )
+        with _no_progress_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype=dtype,
+                attn_implementation=implementation,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (ValueError, OSError, KeyError, RuntimeError) as error:
         raise InputError(f"model {directory} cannot be loaded: {_first_line(error)}") from error
+    model, info = loaded
     if info["missing_keys"]:
         raise InputError(f"model {directory} lacks weights, for example {sorted(info['missing_keys'])[0]}")
     _replace_conv1d(model)
@@ -194,7 +207,7 @@ def load_model(
     return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
 
 
-def tracked_layers(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Linear]:
+def tracked_layers(model: Any, pattern: str | None = None) -> dict[str, nn.Linear]:
     """Linear layers of attention and MLP by name, in the model's order; never embeddings or the head.
 
     Raises:
@@ -268,7 +281,21 @@ def _load_tokenizer(directory: Path) -> Any:
         raise InputError(f"tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
 
 
-def _replace_conv1d(model: nn.Module) -> None:
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Silence transformers' bar: loading takes a moment, the work afterwards has a bar of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _replace_conv1d(model: Any) -> None:
     """Turn GPT-2's Conv1D (a linear layer with a transposed weight) into `nn.Linear`, so that one rule fits all."""
     from transformers.pytorch_utils import Conv1D
 

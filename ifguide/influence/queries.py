@@ -54,9 +54,7 @@ def load_query_sets(
         ConfigError: queries have faults; lists those of both files at once.
     """
     faults: list[str] = []
-    sets = [
-        _load(path, role, encode, eod, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))
-    ]
+    sets = [_load(path, role, encode, eod, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))]
     if faults:
         hidden = len(faults) - _MAX_FAULTS
         raise ConfigError(faults[:_MAX_FAULTS] + ([f"... and {hidden} more faults"] if hidden > 0 else []))
@@ -102,13 +100,13 @@ def make_query(
 
 
 def _row_faults(row: dict[str, Any]) -> list[str]:
-    faults = [f"has no \"{key}\"" for key in ("prompt", "completion") if key not in row]
-    faults += [f"\"{key}\" must be text" for key in ("prompt", "completion") if not isinstance(row.get(key, ""), str)]
+    faults = [f'has no "{key}"' for key in ("prompt", "completion") if key not in row]
+    faults += [f'"{key}" must be text' for key in ("prompt", "completion") if not isinstance(row.get(key, ""), str)]
     if row.get("completion") == "":
         faults.append("empty completion")
     unknown = sorted(row.keys() - _KEYS)
     if unknown:
-        faults.append(f"unknown key \"{unknown[0]}\" (known: {', '.join(sorted(_KEYS))})")
+        faults.append(f'unknown key "{unknown[0]}" (known: {", ".join(sorted(_KEYS))})')
     weight = row.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not (0 < weight < math.inf):
         faults.append(f"weight {weight!r} must be a positive number")

@@ -137,7 +137,7 @@ def _prepare(
         raise InputError(f"--output {output}: folder {Path(output).absolute().parent} does not exist")
     dataset = TokenDataset.open(data_prefix)
     factors = load_factors(factors_dir)
-    model = load_model(model_dir, attention="eager")
+    model = load_model(model_dir)
     check_model(factors, model)
     model = track_only(model, list(factors.record["modules"]))
     if seq_length is None:
@@ -178,7 +178,7 @@ def _try_one_batch(job: Job, batch_size: int) -> None:
     longest = np.argsort(-job.windows.lengths, kind="stable")[:batch_size]
     if len(longest):
         batch = job.windows.batch(longest)
-        job.model.check_head(batch.inputs[:1].to(job.model.device))
+        job.model.check_architecture(batch.inputs[:1].to(job.model.device))
         _require_finite(job, job.windows, longest, batch, score_batch(job, batch))
 
 
@@ -193,9 +193,7 @@ def _run(job: Job, store: PartStore, plan: list[tuple[slice, int, int]], quiet: 
     return resumed
 
 
-def _score_part(
-    job: Job, windows: Windows, start: int, stop: int, on_tokens: Callable[[int], None]
-) -> np.ndarray:
+def _score_part(job: Job, windows: Windows, start: int, stop: int, on_tokens: Callable[[int], None]) -> np.ndarray:
     """Scores of the flat places [start, stop); 0 where a token has no score (a document's first without EOD)."""
     values = np.zeros(stop - start, dtype=np.float32)
     for group in group_by_length(windows.lengths, job.batch_tokens):

@@ -9,6 +9,7 @@ truth against which a mask is judged, and is never shown to the method.
 from __future__ import annotations
 
 import ast
+import functools
 import random
 import sysconfig
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Document:
     kinds: list[str] = field(default_factory=list)
 
 
-def standard_library_texts() -> list[str]:
+@functools.cache
+def standard_library_texts() -> tuple[str, ...]:
     """pydoc topics and docstrings of the running interpreter, longest pieces about 1,400 characters.
 
     Sources are parsed, never imported: importing every module would run code (and open a browser).
@@ -54,7 +56,7 @@ def standard_library_texts() -> list[str]:
         except (SyntaxError, UnicodeDecodeError, ValueError):
             continue
         texts += _pieces(_docstrings(tree))
-    return sorted(set(texts))
+    return tuple(sorted(set(texts)))
 
 
 def write_thread(source: CommentSource, comments: list[Comment]) -> Document:

@@ -63,7 +63,7 @@ class CorpusSettings:
 def write_own_corpus(folder: Path, settings: CorpusSettings) -> dict[str, Any]:
     """Write `FILES` from the standard library and written threads; returns counts for the report."""
     seed = settings.seed
-    texts = standard_library_texts()
+    texts = list(standard_library_texts())
     random.Random(f"split-{seed}").shuffle(texts)
     num_heldout = max(1, round(len(texts) * settings.heldout_share))
     heldout, benign = texts[:num_heldout], texts[num_heldout:]

@@ -1,0 +1,88 @@
+"""The model that NeoX's keys describe: vocabulary, shapes, initial statistics, loading weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.model import build_model, load_huggingface_weights, padded_vocabulary
+from ifguide.errors import InputError, MismatchError
+from tests.engine.tiny import MODEL
+
+WIDE = {"hidden_size": 256, "num_attention_heads": 4, "num_layers": 3}
+
+
+def model_of(**values: Any) -> Any:
+    return build_model(TrainConfig(**{**MODEL, **values}), vocab_size=500, eod=0)
+
+
+def test_vocabulary_is_padded_as_in_neox() -> None:
+    assert [padded_vocabulary(size, 128) for size in (1, 128, 129, 50257)] == [128, 128, 256, 50304]
+    assert model_of().config.vocab_size == 512
+    assert model_of(make_vocab_size_divisible_by=7).config.vocab_size == 504
+
+
+@pytest.mark.parametrize(
+    ("inner", "residual", "inner_std", "residual_std"),
+    [
+        ("normal", "scaled_normal", 0.02, 0.02 / math.sqrt(6)),
+        ("small_init", "wang_init", math.sqrt(2 / (5 * 256)), 2 / 3 / 16),
+        ("xavier_normal", "single_residual_scaled_normal", math.sqrt(2 / (256 + 768)), 0.02 / math.sqrt(3)),
+        ("xavier_uniform", "xavier_uniform", math.sqrt(2 / (256 + 768)), math.sqrt(2 / 512)),
+    ],
+)
+def test_initial_statistics(inner: str, residual: str, inner_std: float, residual_std: float) -> None:
+    model = model_of(**WIDE, init_method=inner, output_layer_init_method=residual)
+    attention = model.gpt_neox.layers[1].attention
+    # 5 standard errors of a standard deviation over n draws: std / sqrt(2 n)
+    for weight, std in ((attention.query_key_value.weight, inner_std), (attention.dense.weight, residual_std)):
+        assert weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
+        assert abs(weight.mean().item()) < 5 * std / math.sqrt(weight.numel())
+    if inner in ("normal", "small_init"):
+        assert model.gpt_neox.embed_in.weight.std().item() == pytest.approx(inner_std, rel=0.02)
+    assert not attention.dense.bias.any()
+    assert (model.gpt_neox.final_layer_norm.weight == 1).all()
+
+
+def test_initialisation_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    first = model_of().state_dict()
+    torch.manual_seed(2)
+    again, other = model_of().state_dict(), model_of(seed=8).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
+
+
+def test_keys_reach_the_architecture() -> None:
+    model = model_of(no_weight_tying=False, gpt_j_residual=False, intermediate_size=24, use_bias_in_attn_linear=False)
+    assert model.lm_head.weight is model.gpt_neox.embed_in.weight
+    assert not model.config.use_parallel_residual
+    layer = model.gpt_neox.layers[0]
+    assert layer.mlp.dense_h_to_4h.out_features == 24
+    assert layer.attention.dense.bias is None
+    assert layer.attention.rotary_ndims == 4
+
+
+@pytest.mark.parametrize("untied", [True, False])
+def test_weights_of_an_export_are_taken(tmp_path: Path, untied: bool) -> None:
+    source, target = model_of(seed=1, no_weight_tying=untied), model_of(seed=2, no_weight_tying=untied)
+    source.save_pretrained(tmp_path)
+    load_huggingface_weights(target, tmp_path)
+    theirs = target.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in source.state_dict().items())
+
+
+def test_another_architecture_is_refused(tmp_path: Path) -> None:
+    model_of().save_pretrained(tmp_path)
+    with pytest.raises(MismatchError, match="num_layers 2 there, 3 configured; hidden_size 16 there, 32 configured"):
+        load_huggingface_weights(model_of(num_layers=3, hidden_size=32), tmp_path)
+    with pytest.raises(MismatchError, match="gpt_j_residual True there, False configured"):
+        load_huggingface_weights(model_of(gpt_j_residual=False), tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="holds no readable GPT-NeoX model"):
+        load_huggingface_weights(model_of(), tmp_path)

@@ -1,0 +1,79 @@
+"""Tiny datasets and configurations, and the command line that trains on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifguide.data.aligned import write_aligned
+from ifguide.data.indexed import TokenDataset, write_index
+
+ROOT = Path(__file__).resolve().parents[2]
+SEQ_LENGTH = 16
+
+MODEL: dict[str, Any] = {
+    "num_layers": 2,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "seq_length": SEQ_LENGTH,
+    "max_position_embeddings": SEQ_LENGTH,
+    "pos_emb": "rotary",
+    "rotary_pct": 0.5,
+    "gpt_j_residual": True,
+    "no_weight_tying": True,
+    "init_method": "small_init",
+    "output_layer_init_method": "wang_init",
+    "optimizer": {"type": "Adam", "params": {"lr": 0.01, "betas": [0.9, 0.95]}},
+    "lr_decay_style": "cosine",
+    "train_batch_size": 8,
+    "train_iters": 6,
+    "log_interval": 1,
+    "eval_interval": 3,
+    "eval_iters": 2,
+    "seed": 7,
+    "tokenizer_type": "CharLevelTokenizer",
+}
+
+
+def write_tokens(prefix: Path, documents: list[np.ndarray]) -> TokenDataset:
+    """An indexed dataset of these documents, int32 as preprocess writes large vocabularies."""
+    lengths = np.array([len(document) for document in documents])
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    np.concatenate(documents).astype(np.int32).tofile(f"{prefix}.bin")
+    write_index(f"{prefix}.idx", np.int32, lengths, starts, np.arange(len(documents) + 1))
+    return TokenDataset.open(prefix)
+
+
+def write_mask(prefix: Path, tokens: TokenDataset, codes: np.ndarray, encoding: str = "binary") -> None:
+    write_aligned(prefix, tokens, codes.astype(np.uint8), np.uint8, {"encoding": encoding})
+
+
+def write_configuration(folder: Path, **values: Any) -> list[str]:
+    """`folder`/model.yml and data.yml as on a user's disk; JSON is YAML."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = {key: value for key, value in MODEL.items() if key not in values}
+    (folder / "model.yml").write_text(json.dumps(model))
+    (folder / "data.yml").write_text(json.dumps(values))
+    return ["-d", str(folder), "model.yml", "data"]
+
+
+def deepy(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`python deepy.py train.py ...` as a user runs it."""
+    command = [sys.executable, str(ROOT / "deepy.py"), str(ROOT / "train.py"), *arguments]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path, name: str = "lm_loss") -> list[float]:
+    """The logged training losses of a run, one per iteration."""
+    return [row[name] for row in read_log(folder) if "split" not in row]

@@ -1,0 +1,85 @@
+"""Slow, literal versions of what `ifguide.influence` computes: one token, one query, one dense matrix at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ifguide.influence.batches import NO_LABEL
+from ifguide.influence.modules import ScoredModel
+from ifguide.influence.queries import Query
+
+
+def losses(model: ScoredModel, inputs: Tensor, labels: Tensor) -> Tensor:
+    """-log p of each label of one sequence[T], through the stock model output."""
+    log_p = torch.log_softmax(model.model(inputs[None], use_cache=False).logits[0], dim=-1)
+    return -log_p[torch.arange(len(labels)), labels]
+
+
+def gradient(model: ScoredModel, value: Tensor) -> dict[str, Tensor]:
+    """∇θ of a scalar per tracked layer [O, I], the bias as the last column."""
+    parameters = [p for layer in model.tracked.values() for p in (layer.weight, layer.bias) if p is not None]
+    grads = iter(torch.autograd.grad(value, parameters, retain_graph=True))
+    result = {}
+    for name, layer in model.tracked.items():
+        weight = next(grads)
+        result[name] = weight if layer.bias is None else torch.cat([weight, next(grads)[:, None]], dim=1)
+    return result
+
+
+def track(model: ScoredModel) -> None:
+    """Let autograd reach the tracked layers."""
+    for layer in model.tracked.values():
+        layer.requires_grad_(True)
+
+
+def dot(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    return float(sum((a[name] * b[name]).sum() for name in a))
+
+
+def query_loss(model: ScoredModel, query: Query) -> Tensor:
+    inputs, labels = torch.from_numpy(query.inputs), torch.from_numpy(query.labels)
+    wanted = labels != NO_LABEL
+    return losses(model, inputs, labels.clamp(min=0))[wanted].sum()
+
+
+def margin(model: ScoredModel, toxic: list[Query], safe: list[Query]) -> Tensor:
+    """Mean toxic minus mean safe log-likelihood."""
+    means = [
+        sum(q.weight * -query_loss(model, q) for q in queries) / sum(q.weight for q in queries)
+        for queries in (toxic, safe)
+    ]
+    return means[0] - means[1]
+
+
+@torch.no_grad()
+def step(model: ScoredModel, change: dict[str, Tensor], size: float) -> None:
+    """θ <- θ + size · change on the tracked layers."""
+    for name, layer in model.tracked.items():
+        matrix = size * change[name]
+        if layer.bias is not None:
+            layer.bias += matrix[:, -1]
+            matrix = matrix[:, :-1]
+        layer.weight += matrix
+
+
+def dense_inverse(layer: dict[str, Tensor], damping: float, g: Tensor) -> Tensor:
+    """``((U_G ⊗ U_A)(Λ + damping)(U_G ⊗ U_A)^T)^-1 vec(g)`` with the matrix written out."""
+    basis = torch.kron(layer["U_G"], layer["U_A"])
+    dense = basis @ torch.diag(layer["Lambda"].flatten() + damping) @ basis.T
+    return torch.linalg.solve(dense, g.flatten()).reshape(g.shape)
+
+
+def random_factors(model: ScoredModel, seed: int = 0) -> dict[str, dict[str, Tensor]]:
+    """EK-FAC factors with random orthogonal bases and positive Λ."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def orthogonal(size: int) -> Tensor:
+        return torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))[0]
+
+    layers = {}
+    for name in model.tracked:
+        outputs, inputs = model.matrix_shape(name)
+        eigenvalues = torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) ** 4
+        layers[name] = {"U_A": orthogonal(inputs), "U_G": orthogonal(outputs), "Lambda": eigenvalues}
+    return layers

@@ -1,0 +1,114 @@
+"""(M1) against dense matrices and one backward per query; (M1) and (M2) together against a real step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ifguide.errors import InputError, NumericsError
+from ifguide.influence.direction import (
+    Damping,
+    compute_direction,
+    load_direction,
+    mean_gradient,
+    precondition,
+    save_direction,
+)
+from ifguide.influence.documents import cut
+from ifguide.influence.factors import Factors
+from ifguide.influence.forward_mode import token_scores
+from ifguide.influence.queries import make_query
+
+from . import reference
+from .conftest import EOD, WINDOW
+
+
+def _factors(model, strategy):
+    layers = {"ekfac": reference.random_factors(model), "identity": {name: {} for name in model.tracked}}[strategy]
+    return Factors(strategy, layers, {}, "test")
+
+
+def _queries(seed, weights=(1.0, 1.0, 1.0)):
+    rng = np.random.default_rng(seed)
+    return [
+        make_query(rng.integers(1, 256, 1 + n), rng.integers(1, 256, 2 + 3 * n), EOD, weight)
+        for n, weight in enumerate(weights)
+    ]
+
+
+def test_ekfac_inverse_equals_the_dense_one(model):
+    factors = _factors(model, "ekfac")
+    gradient = {name: torch.randn(model.matrix_shape(name), dtype=torch.float64) for name in model.tracked}
+    name = min(model.tracked, key=lambda name: gradient[name].numel())
+    layer = factors.layers[name]
+    relative = precondition(gradient, factors, Damping(0.1))[name]
+    expected = reference.dense_inverse(layer, 0.1 * float(layer["Lambda"].mean()), gradient[name])
+    torch.testing.assert_close(relative, expected, rtol=1e-8, atol=1e-8)
+    absolute = precondition(gradient, factors, Damping(0.02, relative=False))[name]
+    torch.testing.assert_close(absolute, reference.dense_inverse(layer, 0.02, gradient[name]), rtol=1e-8, atol=1e-8)
+
+
+def test_diagonal_and_identity(model):
+    gradient = {name: torch.randn(model.matrix_shape(name), dtype=torch.float64) for name in model.tracked}
+    curvature = {name: {"Lambda": matrix**2 + 1} for name, matrix in gradient.items()}
+    diagonal = precondition(gradient, Factors("diagonal", curvature, {}, ""), Damping(0.5, relative=False))
+    identity = precondition(gradient, _factors(model, "identity"), Damping(0.5))
+    for name, matrix in gradient.items():
+        torch.testing.assert_close(diagonal[name], matrix / (matrix**2 + 1.5))
+        torch.testing.assert_close(identity[name], matrix, rtol=0, atol=0)
+
+
+def test_zero_curvature_names_the_layer(model):
+    gradient = {name: torch.ones(model.matrix_shape(name), dtype=torch.float64) for name in model.tracked}
+    name = next(iter(gradient))
+    layers = {key: {"Lambda": (key != name) * matrix} for key, matrix in gradient.items()}
+    with pytest.raises(NumericsError, match=name):
+        precondition(gradient, Factors("diagonal", layers, {}, ""), Damping(0.1))
+    with pytest.raises(InputError, match="--damping"):
+        Damping(float("nan"))
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 30, 1000])
+def test_mean_gradient_equals_one_backward_per_query(model, batch_tokens):
+    queries = _queries(0, weights=(1.0, 0.5, 3.0))
+    found = mean_gradient(model, queries, batch_tokens)
+    reference.track(model)
+    each = [reference.gradient(model, reference.query_loss(model, query)) for query in queries]
+    for name in model.tracked:
+        expected = sum(query.weight * g[name] for query, g in zip(queries, each)) / sum(q.weight for q in queries)
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("strategy", ["identity", "ekfac"])
+def test_a_real_step_moves_the_margin_by_the_score(model, dataset, strategy):
+    """θ - ε H~^-1 ∇l_ij moves the toxic-minus-safe log-likelihood by ε s_ij: sign and size (central difference)."""
+    toxic, safe, factors, damping = _queries(1), _queries(2, (1.0, 2.0)), _factors(model, strategy), Damping(0.1)
+    direction = compute_direction(model, factors, toxic, safe, damping, batch_tokens=64)
+    windows = cut(dataset, EOD, WINDOW, 4)
+    batch = windows.batch(np.array([0]))
+    scores = token_scores(model, model.split_bias(direction), batch)[0]
+    reference.track(model)
+    losses = reference.losses(model, batch.inputs[0], batch.labels[0])
+    moves = [precondition(reference.gradient(model, loss), factors, damping) for loss in losses]
+    for token, move in enumerate(moves):
+        size = 1e-4 / float(sum((matrix**2).sum() for matrix in move.values()) ** 0.5)
+        margins = []
+        for sign in (-1, 1):
+            reference.step(model, move, -sign * size)
+            with torch.no_grad():
+                margins.append(float(reference.margin(model, toxic, safe)))
+            reference.step(model, move, sign * size)
+        measured = (margins[1] - margins[0]) / (2 * size)
+        assert measured == pytest.approx(float(scores[token]), rel=1e-4, abs=1e-6 * float(scores.abs().max()))
+
+
+def test_saved_directions_are_reused_only_for_the_same_run(tmp_path, model):
+    direction = {name: torch.randn(model.matrix_shape(name)) for name in model.tracked}
+    save_direction(tmp_path / "s", direction, {"damping": 0.1})
+    found = load_direction(tmp_path / "s", {"damping": 0.1})
+    assert found is not None and all(torch.equal(found[name], matrix) for name, matrix in direction.items())
+    assert load_direction(tmp_path / "s", {"damping": 0.2}) is None
+    (tmp_path / "s.direction.safetensors").write_bytes(b"broken")
+    assert load_direction(tmp_path / "s", {"damping": 0.1}) is None
+    assert load_direction(tmp_path / "other", {"damping": 0.1}) is None

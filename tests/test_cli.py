@@ -1,0 +1,58 @@
+"""The command: help for every verb, one line and exit 2 for bad input, a base install of numpy and PyYAML."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ifguide.cli import VERBS, main
+
+BASE_MODULES = (
+    "ifguide.cli", "ifguide.masks", "ifguide.selection", "ifguide.data.indexed", "ifguide.data.aligned",
+    "ifguide.data.fingerprint", "ifguide.files", "ifguide.progress", "ifguide.provenance", "ifguide.verbs.build_mask",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([verb, "--help"])
+    assert exit_.value.code == 0
+    assert f"example:\n  ifguide {verb}" in capsys.readouterr().out
+
+
+def test_overview_lists_every_verb(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+
+
+def test_unknown_verb_names_the_nearest(capsys):
+    assert main(["biuld-mask"]) == 2
+    assert "did you mean 'build-mask'?" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys):
+    assert main(["build-mask", "--scores", str(tmp_path / "none"), "--output", str(tmp_path / "mask")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "none.idx" in error and "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_base_install_needs_numpy_and_yaml_only():
+    """Import the base modules with everything else blocked, as in a GPT-NeoX environment."""
+    code = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        root = name.split(".")[0]
+        allowed = root in ("numpy", "yaml", "ifguide") or root in sys.stdlib_module_names or root.startswith("_")
+        if not allowed:
+            raise ModuleNotFoundError(f"blocked: {{name}}", name=root)
+sys.meta_path.insert(0, Block())
+import importlib
+for module in {BASE_MODULES!r}:
+    importlib.import_module(module)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
