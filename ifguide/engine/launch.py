@@ -6,6 +6,7 @@ import argparse
 import base64
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -67,7 +68,7 @@ def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
     from deepspeed.launcher import launch as deepspeed_launch
 
     world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(config.world_size))}).encode()).decode()
-    saved = sys.argv
+    saved = sys.argv, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     sys.argv = [
         "deepspeed",
         f"--world_info={world}",
@@ -82,7 +83,9 @@ def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     finally:
-        sys.argv = saved
+        sys.argv = saved[0]
+        signal.signal(signal.SIGINT, saved[1])
+        signal.signal(signal.SIGTERM, saved[2])
     return 0
 
 

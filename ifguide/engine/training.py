@@ -108,6 +108,7 @@ class Trainer:
             # seeded per iteration and process: a continued run draws what the uninterrupted one would
             torch.manual_seed((config.seed * 1_000_003 + iteration) * 4096 + self.rank)
         strength_lambda = penalty_lambda_at(iteration, config.penalty_lambda, config.penalty_warmup_iters)
+        grad_norm: Tensor | float | None = None
         for batch in self._batches(iteration):
             loss = self._loss(batch, strength_lambda)
             engine.backward(loss)

@@ -168,15 +168,17 @@ class _Job:
         run = self.folder / "checkpoints" / name
         configs: list[Path | str] = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
         keys = {
-            "train_data_paths": [str(self.folder / _DATA)],
+            "data_path": str(self.folder / _DATA),
+            "split": "100,0,0",
             "tokenizer_type": "HFTokenizer",
             "vocab_file": str(self.folder / "data/tokenizer.json"),
             "save": str(run),
+            "checkpoint_factor": 100_000,  # the last iteration is always saved
             "seed": self.settings.seed,
         }
         needs = ["dataset"]
         if name != "base":
-            keys["train_penalty_data_paths"] = [str(self.folder / "data" / _mask_name(name))]
+            keys["penalty_data_path"] = str(self.folder / "data" / _mask_name(name))
             configs.insert(1, _PENALTY_CONFIG)
             needs += ["masks"]
 

@@ -170,3 +170,10 @@ def test_every_key_is_documented() -> None:
     keys = documented_keys()
     assert set(keys) == set(TrainConfig.__dataclass_fields__)
     assert all(entry.text for entry in keys.values())
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """Made by: python -m ifguide.engine.reference > configs/ifguide_arguments.md"""
+    from ifguide.engine.reference import markdown
+
+    assert (ROOT / "configs" / "ifguide_arguments.md").read_text() == markdown()
