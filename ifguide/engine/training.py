@@ -76,7 +76,9 @@ class Trainer:
         for iteration in range(first_iteration, self.train_iters + 1):
             grad_norm = self._step(iteration)
             last = iteration == self.train_iters
-            saving = bool(config.save) and saves_at(config, self.train_iters, iteration)
+            leaving = bool(config.exit_interval) and iteration % (config.exit_interval or 1) == 0
+            saving = bool(config.save) and (leaving or saves_at(config, self.train_iters, iteration))
+            # an interval ends at a checkpoint, so that a continued run logs what the uninterrupted one does
             if iteration % config.log_interval == 0 or last or saving:
                 values = self._collect(iteration)
                 seconds, steps = time.monotonic() - logged_at, iteration - logged_iteration
@@ -86,14 +88,13 @@ class Trainer:
                     "tokens_per_second": steps * self.batch * (config.seq_length or 0) / seconds,
                 }
                 self.log.iteration(values, seconds / steps * (self.train_iters - iteration))
-                logged_iteration = iteration
+                logged_at, logged_iteration = time.monotonic(), iteration
+            paused_at = time.monotonic()
             if config.eval_iters and (iteration % config.eval_interval == 0 or last):
                 self.validate("valid", iteration)
-            leaving = bool(config.exit_interval) and iteration % (config.exit_interval or 1) == 0
-            if config.save and (saving or leaving):
+            if saving:
                 save_checkpoint(self.engine, self.tokenizer, config, iteration, self.order)
-            if logged_iteration == iteration:
-                logged_at = time.monotonic()  # validating and saving are not training
+            logged_at += time.monotonic() - paused_at  # validating and saving are not training
             if leaving and not last:
                 self.log.say(f"exit_interval {config.exit_interval}: leaving at iteration {iteration}")
                 return

@@ -249,14 +249,16 @@ class _Job:
             return {"precision": None, "recall": None}
         from tokenizers import Tokenizer
 
+        from ifguide.data.aligned import load_aligned
         from ifguide.data.indexed import TokenDataset
+        from ifguide.data.sidecar import PENALTIES
         from ifguide.quickstart.truth import mask_quality, planted_tokens
 
         texts = [row["text"] for row in read_jsonl(self.folder / FILES["corpus"])]
         tokenizer = Tokenizer.from_file(str(self.folder / "data/tokenizer.json"))
-        starts = TokenDataset.open(self.folder / _DATA).starts
-        planted = planted_tokens(texts, read_jsonl(self.folder / FILES["planted"]), tokenizer, starts)
-        mask = TokenDataset.open(self.folder / "data" / _mask_name("guided"))
+        tokens = TokenDataset.open(self.folder / _DATA)
+        planted = planted_tokens(texts, read_jsonl(self.folder / FILES["planted"]), tokenizer, tokens.starts)
+        mask = load_aligned(self.folder / "data" / _mask_name("guided"), tokens, PENALTIES)
         return dict(mask_quality(mask.values > 0, planted)) | {"planted_share": float(planted.inside.mean())}
 
     def _evaluation(self) -> Stage:
