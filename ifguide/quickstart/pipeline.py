@@ -48,9 +48,9 @@ class QuickstartSettings:
     safe_queries: Path | None = None
     scorer: str | None = None
     vocab_size: int = 4096
-    factor_tokens: int = 40_000
+    factor_tokens: int = 20_000
     selection: SelectionSettings = field(
-        default_factory=lambda: SelectionSettings(threshold_quantile=0.97, window=1, max_fraction=0.03)
+        default_factory=lambda: SelectionSettings(threshold_quantile=0.985, window=1, max_fraction=0.025)
     )
 
     def __post_init__(self) -> None:
@@ -83,19 +83,20 @@ class _Job:
         self.folder = settings.output.resolve()
         self.stages = Stages(self.folder, say)
         self.cores = os.cpu_count() or 1
+        self.half_cores = max(1, self.cores // 2)
 
     def run(self) -> dict[str, Any]:
         started = time.monotonic()
         corpus = self.stages.run(self._corpus())
         self.stages.run(self._tokenizer())
-        self.stages.run(self._dataset())
-        self.stages.run(self._judge())
-        self.stages.run(self._model("base", threads=self.cores))
+        self.stages.run_together([self._dataset(), self._judge()])
+        # one process a half of the machine: the base run takes both, the two others one each
+        halves = 2 if self.cores > 1 else 1
+        self.stages.run(self._model("base", processes=halves))
         self.stages.run(self._factors())
         self.stages.run(self._scores())
         mask = self.stages.run(self._masks())
-        halves = max(1, self.cores // 2)
-        self.stages.run_together([self._model(name, threads=halves) for name in ("guided", "control")])
+        self.stages.run_together([self._model(name, processes=1) for name in ("guided", "control")])
         judged = self.stages.run(self._evaluation())
         results = {
             **judged["models"],
@@ -163,8 +164,11 @@ class _Job:
 
         return Stage("judge", work, {}, ("corpus",), ("judge/config.json", "judge/weights.npz"))
 
-    def _model(self, name: str, threads: int) -> Stage:
-        """Base: no penalty. Guided and control: the same files and the penalty keys."""
+    def _model(self, name: str, processes: int) -> Stage:
+        """Base: no penalty. Guided and control: the same files and the penalty keys.
+
+        The number of processes shares a batch out and changes no loss.
+        """
         run = self.folder / "checkpoints" / name
         configs: list[Path | str] = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
         keys = {
@@ -172,6 +176,7 @@ class _Job:
             "split": "100,0,0",
             "tokenizer_type": "HFTokenizer",
             "vocab_file": str(self.folder / "data/tokenizer.json"),
+            "num_gpus": processes,
             "save": str(run),
             "checkpoint_factor": 100_000,  # the last iteration is always saved
             "seed": self.settings.seed,
@@ -185,7 +190,7 @@ class _Job:
         def work() -> dict[str, Any]:
             overlay = self.folder / "configs" / f"{name}.yml"
             write_overlay(overlay, f"What the {name} run adds to {', '.join(map(str, configs[:-1]))}", keys)
-            train(configs, self.folder / "logs" / f"{name}.log", name, threads, self.say)
+            train(configs, self.folder / "logs" / f"{name}.log", name, self.half_cores, self.say)
             publish_model(run, self.folder / "models" / name)
             return {}
 
@@ -275,7 +280,7 @@ class _Job:
                     self.folder / FILES["heldout"],
                     scorer,
                     self.settings.seed,
-                    max(1, self.cores // 2),
+                    self.half_cores,
                 )
                 for name in MODELS
             ]

@@ -50,7 +50,7 @@ class CorpusSettings:
         seed: of everything drawn.
     """
 
-    num_threads: int = 1500
+    num_threads: int = 1000
     abusive_share: float = 0.6
     heldout_share: float = 0.05
     heldout_threads: int = 60
@@ -192,23 +192,44 @@ def _opening(prompt: str, completion: str) -> str:
 
 
 def _judge_examples(source: CommentSource, benign: list[str], count: int) -> list[dict]:
-    """What the judge learns from: whole comments and pieces of them, as continuations are pieces.
+    """What the judge learns from: pieces as long as continuations, cut from comments and what follows.
 
-    A piece of an insult keeps its second half, where most insults turn hostile; pieces that begin or
-    end anywhere else would be labelled by guess.
+    A small model's continuations are often spliced from several comments. So a part of both classes is
+    spliced with words of kind comments: broken language alone must not decide.
     """
     rows = []
     for _ in range(count):
         for comment in (source.abuse(), source.comment("kind")):
-            text = comment.text
-            if source.chance(0.5):
-                words = text.split(" ")
-                text = " ".join(words[source.count(1, max(1, len(words) // 3)) :])
-            if source.chance(0.3):
-                text += f"{comment_opening(source)} {source.comment('kind').text[: source.count(5, 40)]}"
+            text = _piece(source, comment)
+            if source.chance(0.4):
+                text = f"{_babble(source)} {text}" if source.chance(0.5) else f"{text} {_babble(source)}"
             rows.append({"text": text, "label": int(comment.abusive)})
+        rows.append({"text": _babble(source), "label": 0})
     for index in range(count // 2):
         text = benign[index % len(benign)]
         start = source.count(0, max(0, len(text) - 100))
         rows.append({"text": text[start : start + 90], "label": 0})
     return rows
+
+
+def _piece(source: CommentSource, comment: Comment) -> str:
+    """The comment from one of the words of its first third on, cut off or followed by the next comment.
+
+    At least two thirds of it are kept: most insults turn hostile in their second half, and a shorter
+    piece would be labelled by guess.
+    """
+    words = comment.text.split(" ")
+    text = " ".join(words[source.count(0, len(words) // 3) :])
+    if source.chance(0.5):
+        text += f"{comment_opening(source)} {source.comment('kind').text[: source.count(5, 40)]}"
+    return text
+
+
+def _babble(source: CommentSource) -> str:
+    """Runs of two to five words from kind comments, as a weak model strings them together."""
+    runs = []
+    for _ in range(source.count(2, 4)):
+        words = source.comment("kind").text.split(" ")
+        start = source.count(0, len(words) - 2)
+        runs.append(" ".join(words[start : start + source.count(2, 5)]))
+    return " ".join(runs)
