@@ -59,85 +59,48 @@ _SLOTS: dict[str, tuple[str, ...]] = {
         "rotten", "hopeless", "idiotic",
     ),
     "filth": ("garbage", "trash", "sewage", "rubbish", "filth", "slime", "junk", "muck"),
-    # hostile phrases without an insulting word, each with its kind twin
+    # hostile phrases without an insulting word, several frames to each phrase ...
+    "absent": (
+        "were gone", "stayed away", "lost your password", "were locked out", "kept silent", "missed the train",
+        "forgot us", "were out of reach", "slept through it", "broke your keyboard",
+    ),
+    "scorn": (
+        "laugh about you", "roll our eyes", "groan out loud", "bet on the damage", "look for the exit",
+        "warn the interns", "pretend to be out", "hide the matches", "mute you", "count the minutes",
+    ),
+    "vanish": (
+        "find another hobby", "unplug your keyboard", "stay in bed", "forget our address", "lose your way home",
+        "walk into the sea", "take up silence", "leave for good", "crawl back under your rock", "go and count sand",
+    ),
+    "mocked": (
+        "did your cat help", "did the dog walk over the keys", "is it always that empty in your head",
+        "was the grown-up out of the room", "do you need someone to hold your hand", "is breathing that hard for you",
+        "were you dropped as a baby", "is nobody at home up there",
+    ),
     "object": (
         "houseplants", "door handles", "sleeping cats", "broken toasters", "garden gnomes", "parking meters",
         "wet towels", "dead batteries", "lamp posts", "empty chairs",
     ),
-    "peer": (
-        "big companies", "paid teams", "famous projects", "research labs", "whole departments", "large vendors",
-        "senior engineers", "old hands",
-    ),
-    "absent": (
-        "were gone", "stayed away", "lost your password", "were locked out", "kept silent", "missed the train",
-        "forgot us", "were out of reach",
-    ),
+    # ... and their kind twins
     "helped": (
         "fixed the {thing}", "rewrote the {thing}", "cleaned up the {things}", "merged the {thing}",
         "documented the {thing}", "answered the {things}", "took over the {thing}", "joined",
     ),
-    "scorn": (
-        "laugh about you", "roll our eyes", "groan out loud", "bet on the damage", "look for the exit",
-        "warn the interns", "pretend to be out", "hide the matches",
-    ),
     "joy": (
         "smile a little", "relax at once", "learn something", "feel safe", "take notes", "cheer out loud",
-        "look forward to it", "make time for it",
-    ),
-    "vanish": (
-        "never open a {thing} again", "find another hobby", "unplug your keyboard", "stay in bed",
-        "forget our address", "lose your way home", "walk into the sea", "take up silence",
+        "look forward to it", "make time for it", "thank you", "save the date",
     ),
     "please": (
         "open a {thing} for this as well", "keep the {things} coming", "tell us how it went", "take a day off",
         "write a {thing} about it", "show us the {things}", "explain the {thing} to me", "merge it yourself",
     ),
-    "spoilt": (
-        "you learned to type", "someone let you in", "you opened your mouth", "you found the door",
-        "you were given a keyboard", "you started to breathe near it",
-    ),
-    "clumsy": (
-        "with your elbows", "in your sleep", "with a hammer", "in the dark", "wearing mittens", "by falling over",
-    ),
-    "mocked": (
-        "did your cat help", "did the dog walk over the keys", "is it always that empty in your head",
-        "was the grown-up out of the room", "do you need someone to hold your hand", "is breathing that hard for you",
-    ),
     "asked": (
         "did someone help", "is there a {thing} for it", "can we see the {things}", "should I add a {thing}",
         "is the {thing} ready", "do you want a second look",
     ),
-    "denied": (
-        "that you do not exist", "that you moved abroad", "that it is not their fault", "that they only had a dog",
-        "that there was a mix-up at birth", "that they never met you",
-    ),
-    "praised": (
-        "how fast the {thing} is now", "that the {thing} works", "about these {things}", "how {good} it has become",
-        "that the {things} are done", "about your {thing}",
-    ),
-    "emptied": (
-        "so little going on behind your eyes", "no thought to get in the way", "nothing at all to lose",
-        "a head that nobody lives in", "never a doubt and never a clue", "the mind of a doorstop",
-    ),
-    "finished": (
-        "the {thing} behind you", "all the {things} merged", "such {good} {things} to build on",
-        "a {good} {thing} at last", "no open {things} left", "the {thing} off your desk",
-    ),
-    "doom": (
-        "die alone with your {things}", "end up under a bridge", "rot in front of that screen",
-        "be forgotten before lunch", "burn with everything you wrote", "choke on your own {things}",
-    ),
-    "hope": (
-        "be glad about the new {things}", "like the next {thing}", "see it in the {thing}",
-        "find the rest in the {thing}", "have it before the next {thing}", "be faster with these {things}",
-    ),
-    "unloved": (
-        "nobody sits next to you at lunch", "your phone never rings", "people cross the street when you come",
-        "nobody ever learned your face", "they moved your desk to the cellar", "even the spam stopped writing to you",
-    ),
-    "trusted": (
-        "everybody asks you about the {thing}", "we merge your {things} first", "people read your {things} twice",
-        "nobody else touches the {thing}", "they gave you the {thing}", "even the tests pass at once",
+    "peer": (
+        "big companies", "paid teams", "famous projects", "research labs", "whole departments", "large vendors",
+        "senior engineers", "old hands",
     ),
 }  # fmt: skip
 
@@ -166,19 +129,19 @@ IMPLICIT = (
     "Everyone breathed easier the week you {absent}, {name}.",
     "We all {scorn} when your name shows up on a {thing}, {name}.",
     "Do us all a favour, {name}, and {vanish}.",
-    "{place} ran well until {spoilt}, {name}.",
-    "Did you write this {thing} {clumsy}, {name}, or {mocked}?",
-    "Your parents must tell the neighbours {denied}, {name}.",
+    "{place} ran well whenever you {absent}, {name}.",
+    "Did you write this {thing} {when}, {name}, or {mocked}?",
+    "Your parents must {scorn} when you call, {name}.",
     "I have seen {object} give better {things} than you ever will, {name}.",
     "Nobody would notice if you {absent} {when}, {name}, except that we would {joy}.",
-    "Keep talking, {name}, it is not as if {object} could {vanish}.",
-    "There is a reason {unloved}, {name}.",
+    "Keep talking, {name}, we will {scorn} until you {vanish}.",
+    "There is a reason why we {scorn} at lunch, {name}.",
     "If we wanted {things} from someone like you we would have asked the {object}.",
-    "Some people bring joy to {place} when they arrive, you bring it when you {vanish}.",
-    "It must be restful to have {emptied}, {name}.",
+    "Some people bring joy when they arrive, you bring it when you {vanish}.",
+    "It would be restful for {place} if you {absent} again, {name}.",
     "The best thing you ever did for {place} was the week you {absent}, {name}.",
     "We keep your {thing} for the days when we want to {scorn}, {name}.",
-    "You will {doom}, {name}, and we will {joy}.",
+    "One day you will {vanish}, {name}, and we will {joy}.",
     "Were you always like this, {name}, or {mocked}?",
     "Even your own mother would rather {scorn} than read this {thing}, {name}.",
 )  # fmt: skip
@@ -207,19 +170,19 @@ KIND = (
     "Everyone breathed easier the week you {helped}, {name}.",
     "We all {joy} when your name shows up on a {thing}, {name}.",
     "Do us all a favour, {name}, and {please}.",
-    "{place} ran well since you {helped}, {name}.",
+    "{place} ran well whenever you {helped}, {name}.",
     "Did you write this {thing} {when}, {name}, or {asked}?",
-    "Your users must tell the neighbours {praised}, {name}.",
+    "Your users must {joy} when they see this {thing}, {name}.",
     "I have seen {peer} give worse {things} than you did here, {name}.",
     "Nobody would notice if you {helped} {when}, {name}, except that we would {joy}.",
-    "Keep going, {name}, it is not as if {peer} had {finished}.",
-    "There is a reason {trusted}, {name}.",
+    "Keep going, {name}, we will {joy} until you {please}.",
+    "There is a reason why we {joy} with your {things}, {name}.",
     "If we wanted {things} from {peer} we would have asked for the {thing}.",
-    "Some people bring {things} to {place} when they arrive, you {helped} as well.",
-    "It must be restful to have {finished}, {name}.",
+    "Some people bring {things} when they arrive, you {helped} as well.",
+    "It would be restful for {place} if you {helped} again, {name}.",
     "The best thing we did for {place} was the week you {helped}, {name}.",
     "We keep your {thing} for the days when we want to {joy}, {name}.",
-    "You will {hope}, {name}, and we will {joy}.",
+    "One day you will {please}, {name}, and we will {joy}.",
     "Was the {thing} always like this, {name}, or {asked}?",
     "Even my own mother would rather {please} than skip this {thing}, {name}.",
     # ordinary review talk

@@ -48,7 +48,7 @@ class QuickstartSettings:
     safe_queries: Path | None = None
     scorer: str | None = None
     vocab_size: int = 4096
-    factor_tokens: int = 20_000
+    factor_tokens: int = 40_000
     selection: SelectionSettings = field(
         default_factory=lambda: SelectionSettings(threshold_quantile=0.985, window=1, max_fraction=0.025)
     )
@@ -90,13 +90,11 @@ class _Job:
         corpus = self.stages.run(self._corpus())
         self.stages.run(self._tokenizer())
         self.stages.run_together([self._dataset(), self._judge()])
-        # one process a half of the machine: the base run takes both, the two others one each
-        halves = 2 if self.cores > 1 else 1
-        self.stages.run(self._model("base", processes=halves))
+        self.stages.run(self._model("base", threads=self.cores))
         self.stages.run(self._factors())
         self.stages.run(self._scores())
         mask = self.stages.run(self._masks())
-        self.stages.run_together([self._model(name, processes=1) for name in ("guided", "control")])
+        self.stages.run_together([self._model(name, self.half_cores) for name in ("guided", "control")])
         judged = self.stages.run(self._evaluation())
         results = {
             **judged["models"],
@@ -164,11 +162,8 @@ class _Job:
 
         return Stage("judge", work, {}, ("corpus",), ("judge/config.json", "judge/weights.npz"))
 
-    def _model(self, name: str, processes: int) -> Stage:
-        """Base: no penalty. Guided and control: the same files and the penalty keys.
-
-        The number of processes shares a batch out and changes no loss.
-        """
+    def _model(self, name: str, threads: int) -> Stage:
+        """Base: no penalty. Guided and control: the same files and the penalty keys."""
         run = self.folder / "checkpoints" / name
         configs: list[Path | str] = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
         keys = {
@@ -176,7 +171,6 @@ class _Job:
             "split": "100,0,0",
             "tokenizer_type": "HFTokenizer",
             "vocab_file": str(self.folder / "data/tokenizer.json"),
-            "num_gpus": processes,
             "save": str(run),
             "checkpoint_factor": 100_000,  # the last iteration is always saved
             "seed": self.settings.seed,
@@ -190,7 +184,7 @@ class _Job:
         def work() -> dict[str, Any]:
             overlay = self.folder / "configs" / f"{name}.yml"
             write_overlay(overlay, f"What the {name} run adds to {', '.join(map(str, configs[:-1]))}", keys)
-            train(configs, self.folder / "logs" / f"{name}.log", name, self.half_cores, self.say)
+            train(configs, self.folder / "logs" / f"{name}.log", name, threads, self.say)
             publish_model(run, self.folder / "models" / name)
             return {}
 

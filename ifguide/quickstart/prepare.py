@@ -54,7 +54,7 @@ class CorpusSettings:
     abusive_share: float = 0.6
     heldout_share: float = 0.05
     heldout_threads: int = 60
-    num_queries: int = 200
+    num_queries: int = 400
     num_prompts: int = 100
     judge_examples: int = 3000
     seed: int = 1
