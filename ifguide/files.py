@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from ifguide.errors import InputError, OutOfSpaceError
 
 _HASH_CHUNK = 1 << 22
+_TEMPORARY = ".tmp"
 
 
 @contextlib.contextmanager
@@ -22,22 +24,25 @@ def atomic_path(final: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; move it into place only if the block succeeds.
 
     The data is fsynced before the rename and the folder after it, so a crash at any point leaves
-    either the previous ``final`` or the complete new one. On an exception the temporary is removed.
+    either the previous ``final`` or the complete new one. On an exception the temporary is removed;
+    what a killed process of this machine left behind is removed by the next writer of ``final``.
 
     Raises:
         InputError: the folder does not exist or cannot be written.
         OutOfSpaceError: the disk filled up.
     """
     final = Path(final)
+    mine = _temporary_prefix(final)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent)
+        _remove_stale(final.parent, mine)
+        handle, name = tempfile.mkstemp(prefix=f"{mine}{os.getpid()}.", suffix=_TEMPORARY, dir=final.parent)
         os.close(handle)
-        Path(name).chmod(0o644)
     except OSError as error:
         raise _explain(error, final) from error
     temporary = Path(name)
     try:
         yield temporary
+        temporary.chmod(0o644)  # mkstemp's, and safetensors', are for one user only
         _fsync(temporary)
         temporary.replace(final)
         _fsync(final.parent)
@@ -124,6 +129,33 @@ def hash_value(value: Any) -> str:
     """Hex BLAKE2b-128 of a JSON-able value: the identity of a set of parameters."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _temporary_prefix(final: Path) -> str:
+    """Start of the temporaries' names, up to the pid. A pid says nothing about the processes of another
+    machine that shares the disk, so the name of this one is in it."""
+    return f".{final.name}.{platform.node()}-"
+
+
+def _remove_stale(folder: Path, prefix: str) -> None:
+    """Remove the temporaries in ``folder`` that start with ``prefix`` and whose process no longer exists."""
+    for path in folder.iterdir():
+        if not (path.name.startswith(prefix) and path.name.endswith(_TEMPORARY)):
+            continue
+        pid = path.name.removeprefix(prefix).split(".")[0]
+        if pid.isdecimal() and not _is_running(int(pid)):
+            with contextlib.suppress(OSError):  # another writer removed it, or it is another user's
+                path.unlink()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def _fsync(path: Path) -> None:

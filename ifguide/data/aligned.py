@@ -193,7 +193,10 @@ def _check_tokens(name: str, sidecar: dict[str, Any], tokens: TokenDataset) -> N
     if ours and theirs and ours != theirs:
         faults.append(f"tokenizer {ours[:12]} != {theirs[:12]}")
     if faults:
-        raise MismatchError(f"{name} does not belong to the data {tokens.prefix}: {'; '.join(faults)}")
+        raise MismatchError(
+            f"{name} does not belong to the data {tokens.prefix} ({'; '.join(faults)}): "
+            "name the data that it was made for, or make it again"
+        )
 
 
 def _write_values(

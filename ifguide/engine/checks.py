@@ -67,6 +67,7 @@ def _model(config: TrainConfig) -> Iterator[str]:
     if config.seq_length and config.max_position_embeddings and config.seq_length > config.max_position_embeddings:
         yield (
             f"max_position_embeddings: {config.max_position_embeddings} is shorter than seq_length {config.seq_length}"
+            "; raise it, or shorten seq_length"
         )
 
 

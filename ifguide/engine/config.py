@@ -65,23 +65,31 @@ class _Loader(yaml.SafeLoader):
 
 
 def _merge(paths: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
-    """All files as one mapping, and the faults met on the way."""
+    """All files as one mapping, and the faults met on the way.
+
+    Raises:
+        ConfigError: a file has no content; every key that it should hold would be reported as missing.
+    """
     merged: dict[str, Any] = {}
     origin: dict[str, Path] = {}
     faults: list[str] = []
     names: dict[str, Path] = {}
+    unread = False
     for path in paths:
         if path.name in names:
             faults.append(f"{path}: has the same file name as {names[path.name]}; rename one")
         names[path.name] = path
         content, problem = _read(path)
         faults += problem
+        unread |= bool(problem and not content)
         for key, value in content.items():
             key = str(key).replace("-", "_")
             if key in origin:
                 faults.append(f"{path}: key '{key}' is already set in {origin[key]}")
                 continue
             merged[key], origin[key] = value, path
+    if unread:
+        raise ConfigError(faults)
     return merged, faults
 
 

@@ -69,7 +69,7 @@ def open_corpus(config: TrainConfig, tokenizer: Tokenizer) -> Corpus:
         if made_with and made_with != tokenizer.identity:
             raise MismatchError(
                 f"{prefix} was made with another tokenizer than {config.tokenizer_type} {config.vocab_file or ''} "
-                f"({made_with[:12]} != {tokenizer.identity[:12]})"
+                f"({made_with[:12]} != {tokenizer.identity[:12]}); train with that one, or preprocess again"
             )
     penalties = {
         prefix: load_aligned(mask, tokens[prefix], PENALTIES)

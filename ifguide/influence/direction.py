@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.files import atomic_path, hash_file, read_json, write_json
+from ifguide.files import hash_file, read_json, write_json
 from ifguide.influence.batches import collate, group_by_length
 from ifguide.influence.factors import Factors
 from ifguide.influence.modules import ScoredModel, label_losses
 from ifguide.influence.queries import Query
+from ifguide.influence.tensors import save_tensors
 
 Direction = dict[str, Tensor]
 """One matrix [O, I] per tracked layer."""
@@ -112,11 +113,8 @@ def precondition(gradient: Direction, factors: Factors, damping: Damping) -> Dir
 
 def save_direction(prefix: str | Path, direction: Direction, identity: dict[str, Any]) -> None:
     """Write ``prefix.direction.{safetensors,json}``."""
-    from safetensors.torch import save_file
-
     tensors, record = _paths(prefix)
-    with atomic_path(tensors) as temporary:
-        save_file({name: matrix.cpu().contiguous() for name, matrix in direction.items()}, temporary)
+    save_tensors(tensors, {name: matrix.cpu().contiguous() for name, matrix in direction.items()})
     write_json(record, {"identity": identity, "tensors": hash_file(tensors)})
 
 

@@ -165,7 +165,9 @@ def resolve_lengths(window: int | None, seq_length: int | None, context: int | N
     if seq_length is None:
         seq_length = min(window or 2048, 2048)
     if window is not None and seq_length > window:
-        raise InputError(f"--seq-length {seq_length} is longer than the model's max_position_embeddings {window}")
+        raise InputError(
+            f"--seq-length {seq_length} is longer than the model's max_position_embeddings {window}; give that at most"
+        )
     if context is None:
         context = default_context(seq_length)
     check_lengths(seq_length, context)
@@ -184,5 +186,5 @@ def check_tokens(dataset: TokenDataset, vocab_size: int) -> None:
         if largest >= vocab_size or int(chunk.min()) < 0:
             raise InputError(
                 f"{dataset.prefix} holds token id {largest if largest >= vocab_size else int(chunk.min())}, the model "
-                f"has {vocab_size} logits; the data was made with another tokenizer"
+                f"has {vocab_size} logits; the data was made with another tokenizer: preprocess it with the model's"
             )

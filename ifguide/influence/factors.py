@@ -31,10 +31,11 @@ from torch import Tensor
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.files import atomic_path, hash_file, read_json, write_json
+from ifguide.files import hash_file, read_json, write_json
 from ifguide.influence.batches import NO_LABEL, group_by_length
 from ifguide.influence.documents import Windows, check_tokens, cut, resolve_lengths, sample
 from ifguide.influence.modules import ScoredModel, label_losses, load_model
+from ifguide.influence.tensors import save_tensors
 from ifguide.progress import Progress
 from ifguide.provenance import versions, write_run_record
 
@@ -164,11 +165,8 @@ def fit_layers(
 
 def save_factors(output: Path, layers: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
     """Write the tensors, then the record with their hash: a record is never there without its tensors."""
-    from safetensors.torch import save_file
-
     tensors = {f"{name}/{key}": tensor for name, layer in layers.items() for key, tensor in layer.items()}
-    with atomic_path(output / "factors.safetensors") as temporary:
-        save_file(tensors, temporary)
+    save_tensors(output / "factors.safetensors", tensors)
     write_json(output / "factors.json", {**record, "tensors": hash_file(output / "factors.safetensors")})
 
 

@@ -71,7 +71,7 @@ def _load(
 ) -> list[Query]:
     rows = read_jsonl(path, f"{role} queries")
     if not rows:
-        faults.append(f"no {role} queries: {path} is empty")
+        faults.append(f"no {role} queries: {path} is empty; write lines with a prompt and a completion")
     queries = []
     for number, row in enumerate(rows, 1):
         problems = _row_faults(row)

@@ -45,11 +45,13 @@ def judge_model(task: JudgementTask) -> tuple[dict[str, Any], list[dict[str, Any
     """
     import torch
 
+    from ifguide.allocator import keep_freed_memory
     from ifguide.evaluation.generation import generate
     from ifguide.evaluation.metrics import distinct_n, empty_share, summarise
     from ifguide.evaluation.perplexity import perplexity
     from ifguide.evaluation.scorers import load_scorer
 
+    keep_freed_memory()
     torch.set_num_threads(task.threads)
     prompts = read_jsonl(task.prompts, "prompts")
     texts = generate(task.model, [row["prompt"] for row in prompts], SAMPLES, MAX_NEW_TOKENS, seed=task.seed)

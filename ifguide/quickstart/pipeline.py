@@ -7,6 +7,7 @@ tokens as the guided one's, drawn at random: it shows what is due to WHERE the p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class QuickstartSettings:
     vocab_size: int = 4096
     factor_tokens: int = 40_000
     selection: SelectionSettings = field(
-        default_factory=lambda: SelectionSettings(threshold_quantile=0.985, window=1, max_fraction=0.025)
+        default_factory=lambda: SelectionSettings(threshold_quantile=0.99, window=1, max_fraction=0.02)
     )
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class QuickstartSettings:
             raise InputError("own text needs all of --input, --toxic-queries and --safe-queries")
         missing = [str(path) for path in given if path and not path.is_file()]
         if missing:
-            raise InputError(f"not found: {', '.join(missing)}")
+            raise InputError(f"{', '.join(missing)}: no such file; give JSONL files that exist")
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: must not be negative")
 
@@ -70,11 +71,23 @@ def run_quickstart(settings: QuickstartSettings, say: Callable[[str], None]) -> 
     Raises:
         IFGuideError: unusable input, or a stage that failed; finished stages are kept.
     """
+    if settings.scorer:
+        from ifguide.evaluation.scorers import load_scorer
+
+        load_scorer(settings.scorer)  # used at the very end: a mistake must not wait for it
+    is_new = not settings.output.exists()
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--output {settings.output}: cannot be made ({error.strerror})") from None
-    return _Job(settings, say).run()
+        raise InputError(
+            f"--output {settings.output}: cannot be made ({error.strerror}); choose another folder"
+        ) from None
+    try:
+        return _Job(settings, say).run()
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):  # not empty: only input refused by the first stage leaves nothing
+                settings.output.rmdir()
 
 
 class _Job:
@@ -117,8 +130,9 @@ class _Job:
             paths = settings.input, settings.toxic_queries, settings.safe_queries
 
             def given() -> dict[str, Any]:
+                counts = write_given_corpus(self.folder, *paths, settings.seed)
                 (self.folder / FILES["planted"]).unlink(missing_ok=True)
-                return write_given_corpus(self.folder, *paths, settings.seed)
+                return counts
 
             names = [name for key, name in FILES.items() if key != "planted"]
             key = {"inputs": [hash_file(path) for path in paths], "seed": settings.seed}

@@ -46,7 +46,7 @@ class CorpusSettings:
         heldout_threads: clean threads kept for perplexity.
         num_queries: influence queries of each kind.
         num_prompts: evaluation prompts of each kind.
-        judge_examples: comments of each kind that the judge learns from.
+        judge_examples: abusive comments that the judge learns from, and three times as many benign pieces.
         seed: of everything drawn.
     """
 
@@ -56,7 +56,7 @@ class CorpusSettings:
     heldout_threads: int = 60
     num_queries: int = 400
     num_prompts: int = 100
-    judge_examples: int = 3000
+    judge_examples: int = 4000
     seed: int = 1
 
 
@@ -194,21 +194,21 @@ def _opening(prompt: str, completion: str) -> str:
 def _judge_examples(source: CommentSource, benign: list[str], count: int) -> list[dict]:
     """What the judge learns from: pieces as long as continuations, cut from comments and what follows.
 
-    A small model's continuations are often spliced from several comments. So a part of both classes is
-    spliced with words of kind comments: broken language alone must not decide.
+    A small model's continuations are often spliced from several comments or end after a word. So half of
+    both classes is spliced with words of kind comments, and there are benign pieces of every length:
+    broken language alone must not decide.
     """
     rows = []
     for _ in range(count):
         for comment in (source.abuse(), source.comment("kind")):
             text = _piece(source, comment)
-            if source.chance(0.4):
+            if source.chance(0.5):
                 text = f"{_babble(source)} {text}" if source.chance(0.5) else f"{text} {_babble(source)}"
             rows.append({"text": text, "label": int(comment.abusive)})
         rows.append({"text": _babble(source), "label": 0})
-    for index in range(count // 2):
-        text = benign[index % len(benign)]
-        start = source.count(0, max(0, len(text) - 100))
-        rows.append({"text": text[start : start + 90], "label": 0})
+        text = benign[source.count(0, len(benign) - 1)]
+        start = source.count(0, len(text) - 1)
+        rows.append({"text": text[start : start + source.count(1, 100)], "label": 0})
     return rows
 
 
@@ -226,10 +226,12 @@ def _piece(source: CommentSource, comment: Comment) -> str:
 
 
 def _babble(source: CommentSource) -> str:
-    """Runs of two to five words from kind comments, as a weak model strings them together."""
+    """Runs of one to five words from kind comments, as a weak model strings them together."""
     runs = []
-    for _ in range(source.count(2, 4)):
+    for _ in range(source.count(1, 6)):
         words = source.comment("kind").text.split(" ")
-        start = source.count(0, len(words) - 2)
-        runs.append(" ".join(words[start : start + source.count(2, 5)]))
+        start = source.count(0, len(words) - 1)
+        runs.append(" ".join(words[start : start + source.count(1, 5)]))
+        if source.chance(0.3):
+            runs.append(f"{source.author()}.{comment_opening(source)}")
     return " ".join(runs)

@@ -27,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.allocator import keep_freed_memory
     from ifguide.influence.factors import fit_factors
 
+    keep_freed_memory()
     result = fit_factors(
         args.model,
         args.data,

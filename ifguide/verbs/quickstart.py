@@ -28,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.allocator import keep_freed_memory
     from ifguide.quickstart.pipeline import QuickstartSettings, run_quickstart
 
+    keep_freed_memory()
     settings = QuickstartSettings(
         args.output,
         args.seed,

@@ -31,9 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.allocator import keep_freed_memory
     from ifguide.influence.direction import Damping
     from ifguide.influence.score import score
 
+    keep_freed_memory()
     result = score(
         args.model,
         args.data,
