@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,12 @@ from ifguide.engine import launch, worker
 from ifguide.engine.config import load_config
 from ifguide.errors import OutOfSpaceError
 from ifguide.influence.parts import PartStore
+from tests.conftest import TINY_DISK
 from tests.engine.tiny import MODEL, ROOT
 from tests.influence.conftest import WINDOW, save_tiny_model
 
 TEXTS = ["the first document", "a second one, longer than the window of the model", "third"]
 WORDS = 600  # more than the 512 logits of the tiny model
-TINY_DISK = 64 * 1024
 
 Refused = Callable[..., list[str]]
 
@@ -287,24 +284,6 @@ def test_training_on_longer_samples_than_the_model_sees(project: Project, refuse
 
 
 # a full disk
-
-
-@pytest.fixture
-def tiny_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file system of `TINY_DISK` bytes."""
-    folder = tmp_path_factory.mktemp("disk")
-    if not (shutil.which("mount") and shutil.which("umount")):
-        pytest.skip("a full disk is shown on a small tmpfs, and there is no mount command")
-    if os.sysconf("SC_PAGE_SIZE") != 4096:
-        pytest.skip("the sizes that just do not fit are counted in pages of 4096 bytes")
-    command = ["mount", "-t", "tmpfs", "-o", f"size={TINY_DISK}", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"a full disk is shown on a small tmpfs, which cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def full_disk_is_reported(disk: Path, capfd: pytest.CaptureFixture[str], *command: Any, **changes: Any) -> None:

@@ -1,3 +1,7 @@
+"""The same as `ifguide build-mask`."""
+
+import sys
+
 from ifguide.cli import main
 
-raise SystemExit(main(["build-mask", *__import__("sys").argv[1:]]))
+sys.exit(main(["build-mask", *sys.argv[1:]]))

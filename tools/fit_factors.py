@@ -1,3 +1,7 @@
+"""The same as `ifguide fit-factors`."""
+
+import sys
+
 from ifguide.cli import main
 
-raise SystemExit(main(["fit-factors", *__import__("sys").argv[1:]]))
+sys.exit(main(["fit-factors", *sys.argv[1:]]))

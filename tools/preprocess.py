@@ -1,3 +1,7 @@
+"""The same as `ifguide preprocess`."""
+
+import sys
+
 from ifguide.cli import main
 
-raise SystemExit(main(["preprocess", *__import__("sys").argv[1:]]))
+sys.exit(main(["preprocess", *sys.argv[1:]]))

@@ -1,3 +1,7 @@
+"""The same as `ifguide quickstart`."""
+
+import sys
+
 from ifguide.cli import main
 
-raise SystemExit(main(["quickstart", *__import__("sys").argv[1:]]))
+sys.exit(main(["quickstart", *sys.argv[1:]]))

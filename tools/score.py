@@ -1,3 +1,7 @@
+"""The same as `ifguide score`."""
+
+import sys
+
 from ifguide.cli import main
 
-raise SystemExit(main(["score", *__import__("sys").argv[1:]]))
+sys.exit(main(["score", *sys.argv[1:]]))

@@ -18,9 +18,10 @@ import torch.distributed
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.model import is_huggingface_folder, load_huggingface_weights
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import InputError, MismatchError, OutOfSpaceError
 
 _TAG = re.compile(r"^global_step(\d+)$")
+_FULL_BYTES = 1 << 20
 # what fixes the order of samples: continuing with another value would repeat some and skip others
 _ORDER_KEYS = ("seed", "seq_length", "train_batch_size", "train_samples")
 
@@ -28,15 +29,28 @@ _ORDER_KEYS = ("seed", "seq_length", "train_batch_size", "train_samples")
 def save_checkpoint(
     engine: Any, tokenizer: Tokenizer, config: TrainConfig, iteration: int, order: dict[str, int]
 ) -> None:
-    """Write the checkpoint of ``iteration`` and replace the export; every process must call this."""
+    """Write the checkpoint of ``iteration`` and replace the export; every process must call this.
+
+    Raises:
+        OutOfSpaceError: the disk is full; what was written of this checkpoint is removed, `latest` names the one before.
+    """
     assert config.save
-    engine.save_checkpoint(
-        config.save, tag=f"global_step{iteration}", client_state={"iteration": iteration, "order": order}
-    )
-    if torch.distributed.get_rank() == 0:
-        export(engine.module, tokenizer, Path(config.save) / "hf")
-        if config.keep_last_n_checkpoints:
-            _delete_old(Path(config.save), config.keep_last_n_checkpoints)
+    folder, tag = Path(config.save), f"global_step{iteration}"
+    try:
+        engine.save_checkpoint(config.save, tag=tag, client_state={"iteration": iteration, "order": order})
+        if torch.distributed.get_rank() == 0:
+            export(engine.module, tokenizer, folder / "hf")
+    except Exception as error:  # torch and safetensors report a full disk by errors of their own
+        if shutil.disk_usage(folder).free > _FULL_BYTES:
+            raise
+        if latest_tag(folder) != tag:
+            shutil.rmtree(folder / tag, ignore_errors=True)
+        raise OutOfSpaceError(
+            f"no space left on the disk of {folder}: the checkpoint of iteration {iteration} was not written; "
+            "free some room and start again with load"
+        ) from error
+    if torch.distributed.get_rank() == 0 and config.keep_last_n_checkpoints:
+        _delete_old(folder, config.keep_last_n_checkpoints)
     torch.distributed.barrier()
 
 
@@ -121,14 +135,18 @@ def export(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
 
     logging.disable_progress_bar()
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    model.save_pretrained(temporary)
     try:
-        tokenizer.save_pretrained(temporary)
-    except InputError as error:  # a SentencePiece model has no such form
-        (temporary / "TOKENIZER_MISSING.txt").write_text(f"{error}\n", encoding="utf-8")
-    temporary.chmod(0o755)
-    for file in temporary.iterdir():
-        file.chmod(0o644)  # safetensors writes for the owner alone
+        model.save_pretrained(temporary)
+        try:
+            tokenizer.save_pretrained(temporary)
+        except InputError as error:  # a SentencePiece model has no such form
+            (temporary / "TOKENIZER_MISSING.txt").write_text(f"{error}\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     previous = temporary.with_name(temporary.name + ".old")
     if folder.exists():
         folder.rename(previous)

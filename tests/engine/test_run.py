@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.tiny import deepy, losses, read_log, write_configuration
+from tests.engine.tiny import ROOT, deepy, losses, read_log, write_configuration
 
 Train = Callable[..., int]
 
@@ -163,6 +168,39 @@ def test_resumed_is_uninterrupted(train: Train, corpus: Path, tmp_path: Path, st
     for name in ("lm_loss", "grad_norm", "lr"):
         assert losses(tmp_path / "parts", name) == losses(tmp_path / "whole", name)
     assert same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_killed_and_resumed_is_uninterrupted(corpus: Path, tmp_path: Path) -> None:
+    """SIGKILL of the launcher and its worker at whatever iteration they are; the same command finishes the run."""
+    values = paths(corpus, train_iters=300, checkpoint_factor=20, eval_iters=0, penalty_data_path=str(corpus / "mask"))
+    whole = write_configuration(tmp_path / "a", **values, save="out", load="out")
+    arguments = write_configuration(tmp_path / "b", **values, save="out", load="out")
+    assert deepy(whole, tmp_path / "a").returncode == 0
+
+    out = tmp_path / "b" / "out"
+    command = [sys.executable, str(ROOT / "deepy.py"), str(ROOT / "train.py"), *arguments]
+    with subprocess.Popen(
+        command, cwd=tmp_path / "b", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (out / "latest").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    reached = int((out / "latest").read_text().removeprefix("global_step"))
+    assert 0 < reached < 300
+    assert deepy(arguments, tmp_path / "b").returncode == 0
+    assert losses(out) == losses(tmp_path / "a" / "out")
+    assert same(out, tmp_path / "a" / "out")
+
+
+def test_a_full_disk_ends_the_run_in_one_line(
+    train: Train, corpus: Path, tiny_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(**paths(corpus, save=str(tiny_disk / "out"))) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert f"no space left on the disk of {tiny_disk / 'out'}" in error and "iteration 6 was not written" in error
+    assert not list((tiny_disk / "out").glob("global_step*")) and not list((tiny_disk / "out").glob(".*"))
 
 
 def test_finetune_takes_weights_only(train: Train, stock: Path, corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Shared by all tests: a disk that is soon full."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TINY_DISK = 64 * 1024
+
+
+@pytest.fixture
+def tiny_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file system of `TINY_DISK` bytes."""
+    folder = tmp_path_factory.mktemp("disk")
+    if not (shutil.which("mount") and shutil.which("umount")):
+        pytest.skip("a full disk is shown on a small tmpfs, and there is no mount command")
+    if os.sysconf("SC_PAGE_SIZE") != 4096:
+        pytest.skip("the sizes that just do not fit are counted in pages of 4096 bytes")
+    command = ["mount", "-t", "tmpfs", "-o", f"size={TINY_DISK}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a full disk is shown on a small tmpfs, which cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,0 +1,69 @@
+"""The whole job on a small text of the user's own: real launcher, real factors, real report; then resumed."""
+
+import json
+
+import pytest
+
+from ifguide.cli import main
+from ifguide.files import read_jsonl, write_jsonl
+from ifguide.quickstart.comments import CommentSource
+from ifguide.quickstart.corpus import threads
+from ifguide.quickstart.prepare import _query
+
+NUMBERS = ("emt_toxic", "tp_toxic", "emt_benign", "tp_benign", "perplexity", "empty_share", "distinct_2")
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A finished job: its folder and its command line."""
+    folder = tmp_path_factory.mktemp("job")
+    documents = threads(CommentSource("planted", 1), 60, 0.6)
+    write_jsonl(folder / "text.jsonl", [{"text": document.text} for document in documents])
+    source = CommentSource("queries", 1)
+    for name, abusive in (("toxic", True), ("safe", False)):
+        write_jsonl(folder / f"{name}.jsonl", [_query(source, abusive) for _ in range(24)])
+    command = ["quickstart", "--output", str(folder / "out"), "--input", str(folder / "text.jsonl")]
+    for name in ("toxic", "safe"):
+        command += [f"--{name}-queries", str(folder / f"{name}.jsonl")]
+    assert main(command) == 0
+    return folder / "out", command
+
+
+def test_results_and_everything_to_recompute_them(job):
+    folder, _ = job
+    results = json.loads((folder / "results.json").read_text())
+    for model in ("base", "guided", "control"):
+        assert set(NUMBERS) <= set(results[model])
+        for number in ("emt_toxic", "tp_toxic", "emt_benign", "tp_benign"):
+            low, high = results[model][f"{number}_interval"]
+            assert low <= results[model][number] <= high
+        assert (folder / "models" / model / "config.json").is_file()
+    assert results["mask"]["precision"] is None and results["mask"]["recall"] is None
+    assert 0 < results["mask"]["fraction"] <= 0.02
+    rows = read_jsonl(folder / "generations.jsonl")
+    prompts = read_jsonl(folder / "prompts.jsonl")
+    assert len(rows) == 3 * len(prompts) and all(len(row["continuations"]) == 25 for row in rows)
+    toxic = [max(row["toxicity"]) for row in rows if row["model"] == "guided" and row["subset"] == "toxic"]
+    assert results["guided"]["emt_toxic"] == pytest.approx(sum(toxic) / len(toxic), abs=1e-3)
+    assert "<html" in (folder / "report.html").read_text()
+
+
+def test_the_models_differ_in_the_penalty_alone(job):
+    folder, _ = job
+    logs = {
+        name: read_jsonl(folder / f"checkpoints/{name}/train_log.jsonl")[-1] for name in ("base", "guided", "control")
+    }
+    assert len({log["iteration"] for log in logs.values()}) == 1
+    assert "penalty_fraction" not in logs["base"]
+    records = {name: json.loads((folder / f"checkpoints/{name}/run.json").read_text())["config"] for name in logs}
+    changed = {key for key in records["base"] if len({json.dumps(record[key]) for record in records.values()}) > 1}
+    assert changed <= {"save", "penalty_data_path", "penalty_form", "penalty_lambda", "penalty_clip"}
+
+
+def test_a_second_call_keeps_every_stage(job, capsys):
+    folder, command = job
+    before = (folder / "generations.jsonl").stat().st_mtime_ns
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "..." not in shown and shown.count(": kept (") == 12
+    assert (folder / "generations.jsonl").stat().st_mtime_ns == before
