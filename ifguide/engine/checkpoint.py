@@ -32,7 +32,8 @@ def save_checkpoint(
     """Write the checkpoint of ``iteration`` and replace the export; every process must call this.
 
     Raises:
-        OutOfSpaceError: the disk is full; what was written of this checkpoint is removed, `latest` names the one before.
+        OutOfSpaceError: the disk is full; what was written of this checkpoint is removed, and `latest` still names the
+            one before.
     """
     assert config.save
     folder, tag = Path(config.save), f"global_step{iteration}"
