@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ifguide.allocator import release_freed_memory
 from ifguide.errors import InputError
 from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
 from ifguide.quickstart.prepare import FILES, CorpusSettings, write_given_corpus, write_own_corpus
@@ -107,6 +108,7 @@ class _Job:
         self.stages.run(self._factors())
         self.stages.run(self._scores())
         mask = self.stages.run(self._masks())
+        release_freed_memory()
         self.stages.run_together([self._model(name, self.half_cores) for name in ("guided", "control")])
         judged = self.stages.run(self._evaluation())
         results = {
