@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
 def _train(config: TrainConfig, command: list[str], started: float) -> None:
     import torch
 
+    from ifguide.allocator import keep_freed_memory
     from ifguide.data.tokenizers import build_tokenizer
     from ifguide.engine.checkpoint import load_checkpoint, load_export, loads_huggingface
     from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
@@ -61,6 +62,7 @@ def _train(config: TrainConfig, command: list[str], started: float) -> None:
     from ifguide.engine.report import TrainingLog
     from ifguide.engine.training import Trainer
 
+    keep_freed_memory()
     tokenizer = build_tokenizer(config.tokenizer_type, config.vocab_file, config.merge_file)
     corpus = open_corpus(config, tokenizer)
     from_export = loads_huggingface(config)

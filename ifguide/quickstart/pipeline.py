@@ -21,9 +21,9 @@ from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_js
 from ifguide.quickstart.prepare import FILES, CorpusSettings, write_given_corpus, write_own_corpus
 from ifguide.quickstart.stages import Stage, Stages
 from ifguide.quickstart.training import REPOSITORY, publish_model, train, write_overlay
+from ifguide.report.table import MODELS
 from ifguide.selection import SelectionSettings
 
-MODELS = ("base", "guided", "control")
 _DATA = "data/corpus_text_document"
 _MODEL_CONFIG = "quickstart/model.yml"
 _PENALTY_CONFIG = "quickstart/penalty.yml"
