@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ifguide.penalty import PenaltyKeys
+
 InitMethod = Literal[
     "normal", "scaled_normal", "single_residual_scaled_normal", "small_init", "wang_init", "xavier_uniform",
     "xavier_normal",
@@ -17,7 +19,7 @@ TokenizerType = Literal["GPT2BPETokenizer", "HFTokenizer", "SPMTokenizer", "Char
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(PenaltyKeys):
     """One training run. Sizes are in the units that the docstring of each field names."""
 
     # ---- model ----
@@ -89,22 +91,6 @@ class TrainConfig:
     """Merges of a GPT2BPETokenizer."""
     eod_mask_loss: bool = False
     """true: no loss where the input token is the end-of-document token."""
-
-    # ---- IF-Guide ----
-    penalty_data_path: str | None = None
-    """Penalty mask aligned with data_path (made by `ifguide build-mask`); acts on its training part."""
-    train_penalty_data_paths: list[str] | None = None
-    """Penalty masks, parallel to train_data_paths; "" for a dataset without one."""
-    penalty_lambda: float = 1.0
-    """Weight λ of the penalty in the loss (M4)."""
-    penalty_form: Literal["ascent", "clipped", "unlikelihood"] = "ascent"
-    """f in (M4): `ascent` -CE, `clipped` -min(CE, penalty_clip), `unlikelihood` -log(1 - exp(-CE))."""
-    penalty_clip: float | None = None
-    """Nats at which the push of penalty_form `clipped` ends. Required for it, and only for it."""
-    penalty_warmup_iters: int = 0
-    """Iterations over which λ rises linearly from 0."""
-    penalty_log: bool = True
-    """Log lm_loss of clean tokens, penalty_ce and penalty_fraction apart from the objective."""
 
     # ---- optimisation ----
     train_iters: int | None = None

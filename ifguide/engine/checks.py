@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
+from ifguide.penalty import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 
 _REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings")
 _AT_LEAST_ONE = (
@@ -15,7 +16,7 @@ _AT_LEAST_ONE = (
     "keep_last_n_checkpoints", "log_interval", "eval_interval", "exit_interval",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "penalty_warmup_iters", "weight_decay", "gradient_clipping", "min_lr", "eval_iters", "init_method_std", "seed",
+    "weight_decay", "gradient_clipping", "min_lr", "eval_iters", "init_method_std", "seed",
 )  # fmt: skip
 _OPTIMIZERS = ("adam", "adamw")
 _OPTIMIZER_PARAMS = {"lr", "betas", "eps"}
@@ -26,7 +27,7 @@ def value_faults(config: TrainConfig, check_files: bool) -> list[str]:
     """Every fault of ``config``, one line each, in the order in which a reader meets the keys."""
     faults = [
         *_ranges(config), *_model(config), *_optimizer(config), *_precision(config), *_run(config), *_data(config),
-        *_penalty(config),
+        *penalty_faults(values_of(config)),
     ]  # fmt: skip
     if check_files:
         faults += _missing_files(config)
@@ -178,53 +179,22 @@ def _split_is_valid(split: str) -> bool:
     return 1 <= len(shares) <= 3 and shares[0] > 0 and all(0 <= share < math.inf for share in shares)
 
 
-def _penalty(config: TrainConfig) -> Iterator[str]:
-    masks, datasets = config.train_penalty_data_paths, config.train_data_paths
-    if config.penalty_data_path and not config.data_path:
-        yield "penalty_data_path: goes with data_path; use train_penalty_data_paths with train_data_paths"
-    if masks is not None and not datasets:
-        yield "train_penalty_data_paths: goes with train_data_paths; use penalty_data_path with data_path"
-    elif masks is not None and datasets and len(masks) != len(datasets):
-        yield (
-            f'train_penalty_data_paths: {len(masks)} masks for {len(datasets)} train_data_paths; "" means none for one'
-        )
-    if not math.isfinite(config.penalty_lambda):
-        yield f"penalty_lambda: must be finite, got {config.penalty_lambda}"
-    if config.penalty_form == "clipped" and not (config.penalty_clip and 0 < config.penalty_clip < math.inf):
-        yield "penalty_clip: penalty_form clipped needs it, in nats, above 0 (e.g. 10.0)"
-    if config.penalty_form != "clipped" and config.penalty_clip is not None:
-        yield f"penalty_clip: has no effect with penalty_form {config.penalty_form}; set penalty_form: clipped"
-    defaults = TrainConfig()
-    if not config.penalty_data_path and masks is None:
-        for key in ("penalty_lambda", "penalty_form", "penalty_warmup_iters"):
-            if getattr(config, key) != getattr(defaults, key):
-                yield f"{key}: has no effect without penalty_data_path or train_penalty_data_paths"
-
-
 def _missing_files(config: TrainConfig) -> Iterator[str]:
-    named: list[tuple[str, list[str], tuple[str, ...]]] = [
-        ("data_path", [config.data_path] if config.data_path else [], (".bin", ".idx"))
+    datasets = [("data_path", [config.data_path] if config.data_path else [])]
+    datasets += [
+        (key, getattr(config, key) or []) for key in ("train_data_paths", "valid_data_paths", "test_data_paths")
     ]
-    for name in ("train_data_paths", "valid_data_paths", "test_data_paths"):
-        named.append((name, getattr(config, name) or [], (".bin", ".idx")))
-    mask_key = "penalty_data_path" if config.penalty_data_path else "train_penalty_data_paths"
-    named.append((mask_key, [path for path in config.penalty_paths if path], (".bin", ".idx", ".json")))
-    for key, prefixes, suffixes in named:
+    for key, prefixes in datasets:
         for prefix in prefixes:
-            missing = [suffix for suffix in suffixes if not Path(prefix + suffix).is_file()]
-            if missing:
-                hint = _mask_hint(prefix, missing) if len(suffixes) == 3 else ""
-                yield f"{key}: {prefix} has no file {', '.join(prefix + suffix for suffix in missing)}{hint}"
+            yield from missing_files(key, prefix)
+    for _, mask in mask_pairs(values_of(config)):
+        yield from missing_files(mask_key(values_of(config)), mask, mask=True)
     for key in ("vocab_file", "merge_file"):
         path = getattr(config, key)
         if path and not Path(path).exists():
             yield f"{key}: {path} does not exist"
     if config.load and config.finetune and not Path(config.load).is_dir():
         yield f"load: {config.load} is not a folder"
-
-
-def _mask_hint(prefix: str, missing: list[str]) -> str:
-    return f"; adopt a mask made elsewhere with: ifguide import-mask --mask {prefix}" if missing == [".json"] else ""
 
 
 def _is_number(value: object) -> bool:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.checks import value_faults
 from ifguide.engine.neox_keys import DERIVED, HARMLESS, NEOX_CHOICES, NEOX_ONLY
 from ifguide.errors import ConfigError
-
-# what YAML 1.1 takes for text although its writer meant a number: 1e-8, 6E-4, .5e3
-_NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+|\d*\.\d*)[eE][-+]?\d+$")
-
-
-def config_paths(names: Sequence[str], folder: str | None = None) -> list[Path]:
-    """The files that ``names`` mean, as NeoX reads its command line: below ``folder``, `.yml` may be left out."""
-    paths = [Path(folder, name) if folder else Path(name) for name in names]
-    return [path if path.suffix in (".yml", ".yaml", ".json") else Path(f"{path}.yml") for path in paths]
+from ifguide.yaml_files import merge_files, numbers_as_text
 
 
 def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainConfig:
@@ -38,7 +27,7 @@ def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainC
     Raises:
         ConfigError: with every fault found, one line each.
     """
-    merged, faults = _merge([Path(path) for path in paths])
+    merged, faults = merge_files([Path(path) for path in paths])
     values, key_faults = _known_values(merged)
     faults += key_faults
     config = TrainConfig(**values)
@@ -49,73 +38,6 @@ def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainC
     return config
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that remembers keys given twice in one mapping (YAML would keep the last silently)."""
-
-    repeated: list[str]
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if isinstance(key, str) and key in seen:
-                self.repeated.append(f"{key} (line {key_node.start_mark.line + 1})")
-            seen.add(key if isinstance(key, str) else str(key))
-        return super().construct_mapping(node, deep)
-
-
-def _merge(paths: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
-    """All files as one mapping, and the faults met on the way.
-
-    Raises:
-        ConfigError: a file has no content; every key that it should hold would be reported as missing.
-    """
-    merged: dict[str, Any] = {}
-    origin: dict[str, Path] = {}
-    faults: list[str] = []
-    names: dict[str, Path] = {}
-    unread = False
-    for path in paths:
-        if path.name in names:
-            faults.append(f"{path}: has the same file name as {names[path.name]}; rename one")
-        names[path.name] = path
-        content, problem = _read(path)
-        faults += problem
-        unread |= bool(problem and not content)
-        for key, value in content.items():
-            key = str(key).replace("-", "_")
-            if key in origin:
-                faults.append(f"{path}: key '{key}' is already set in {origin[key]}")
-                continue
-            merged[key], origin[key] = value, path
-    if unread:
-        raise ConfigError(faults)
-    return merged, faults
-
-
-def _read(path: Path) -> tuple[Mapping[Any, Any], list[str]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}, [f"{path}: does not exist"]
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [f"{path}: cannot be read ({error})"]
-    loader = _Loader(text)
-    loader.repeated = []
-    try:
-        content = loader.get_single_data()
-    except yaml.YAMLError as error:
-        return {}, [f"{path}: not valid YAML: {' '.join(str(error).split())}"]
-    finally:
-        loader.dispose()
-    repeated = [f"{path}: key '{key}' appears twice" for key in loader.repeated]
-    if content is None:
-        return {}, [f"{path}: is empty"]
-    if not isinstance(content, dict):
-        return {}, [f"{path}: must hold `key: value` lines, not {type(content).__name__}"]
-    return content, repeated
-
-
 def _known_values(merged: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The values of `TrainConfig`'s fields that have the right type, and a fault for every other key."""
     types_of = typing.get_type_hints(TrainConfig)
@@ -123,7 +45,7 @@ def _known_values(merged: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     values: dict[str, Any] = {}
     faults: list[str] = []
     for key, value in merged.items():
-        text_numbers = list(_numbers_as_text(key, value))
+        text_numbers = list(numbers_as_text(key, value))
         faults += text_numbers
         if key in types_of and key in known:
             if value is None or text_numbers:
@@ -205,25 +127,6 @@ def _describe(expected: Any) -> str:
     if origin is dict:
         return "a mapping"
     return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(expected, str(expected))
-
-
-def _numbers_as_text(key: str, value: Any) -> Iterable[str]:
-    """Faults for numbers that YAML 1.1 read as text, at any depth."""
-    if isinstance(value, str) and _NUMBER_AS_TEXT.match(value):
-        yield f"{key}: YAML reads {value} as text, not as a number; write {_with_point(value)}"
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _numbers_as_text(f"{key}.{name}", item)
-    elif isinstance(value, list):
-        for position, item in enumerate(value):
-            yield from _numbers_as_text(f"{key}[{position}]", item)
-
-
-def _with_point(number: str) -> str:
-    """1e-8 -> 1.0e-8, 1e5 -> 1.0e+5: the form that YAML 1.1 takes for a float."""
-    mantissa, exponent = re.split("[eE]", number)
-    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
-    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
 
 
 def _attention_faults(value: Any) -> list[str]:

@@ -14,44 +14,77 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ifguide.engine.arguments import TrainConfig
-from ifguide.engine.config import config_paths, load_config
+from ifguide.engine.config import load_config
 from ifguide.engine.worker import encode_arguments
 from ifguide.errors import ConfigError
+from ifguide.yaml_files import config_paths
 
 # NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-_EXAMPLE = "example:\n  python deepy.py train.py -d configs quickstart/model.yml quickstart/data.yml"
+_EXAMPLE = """examples:
+  python deepy.py train.py -d configs quickstart/model.yml quickstart/data.yml
+  python deepy.py train.py -d configs models/pythia-160m.yml my-data.yml ifguide/penalty.yml --neox ~/gpt-neox"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Launch one training run; returns the exit code (0 done, 2 bad configuration, else a worker's)."""
     started = time.time()
     command = list(sys.argv if argv is None else ["deepy.py", *argv])
-    arguments = _parse(command[1:])
+    engine, rest = _engine_parser().parse_known_args(command[1:])
+    named = engine.neox or os.environ.get("GPT_NEOX_PATH")
+    if engine.engine == "neox" or (engine.engine == "auto" and named):
+        from ifguide_patch.launch import main as launch_neox
+
+        return launch_neox(engine.neox, rest, engine.device)
+    if engine.neox:
+        return _refuse(["--neox names a checkout for another engine than --engine embedded"])
+    if engine.device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    arguments = _parse(rest)
     try:
         config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
     except ConfigError as error:
-        for fault in error.faults:
-            print(f"deepy.py: {fault}", file=sys.stderr)
-        return 2
+        return _refuse(error.faults)
     print(f"engine: embedded ({config.world_size} process{'es' if config.world_size > 1 else ''})", flush=True)
     return launch(config, arguments.user_script, encode_arguments(config, command, started))
+
+
+def _refuse(faults: Sequence[str]) -> int:
+    for fault in faults:
+        print(f"deepy.py: {fault}", file=sys.stderr)
+    return 2
+
+
+def _engine_parser() -> argparse.ArgumentParser:
+    """The options that say which engine runs; the rest of the command line is that engine's."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--engine",
+        choices=("neox", "embedded", "auto"),
+        default="auto",
+        help="which trainer runs; auto (the default): neox where a checkout is named, else embedded",
+    )
+    parser.add_argument("--neox", metavar="PATH", help="GPT-NeoX checkout to run (default: $GPT_NEOX_PATH)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu",),
+        help="cpu: run GPT-NeoX without CUDA (gloo, num_gpus processes), as a smoke test of a configuration",
+    )
+    return parser
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="deepy.py",
-        description="Train a model, as GPT-NeoX's deepy.py does.",
+        description="Train a model, as GPT-NeoX's deepy.py does; its other options pass through to it.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        parents=[_engine_parser()],
     )
     parser.add_argument("user_script", help="script that every process runs: train.py")
     parser.add_argument("conf_file", nargs="+", help="YAML files, merged; `.yml` may be left out")
     parser.add_argument("-d", "--conf_dir", help="folder that the configuration files are in")
-    parser.add_argument(
-        "--engine", choices=("embedded", "auto"), default="auto", help="which trainer runs (default: auto)"
-    )
     arguments = parser.parse_args(argv)
     if not Path(arguments.user_script).is_file():
         parser.error(f"{arguments.user_script} does not exist; the script is train.py of this repository")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.neox_keys import HARMLESS, NEOX_ONLY
+from ifguide.penalty import PenaltyKeys
 
 _SECTION = re.compile(r"^\s*# -{4} (.+) -{4}$")
 
@@ -25,11 +26,16 @@ class KeyReference(NamedTuple):
 
 def documented_keys() -> dict[str, KeyReference]:
     """Key -> reference, in the order of the class."""
-    source = inspect.getsource(TrainConfig)
+    return {**_documented(TrainConfig), **_documented(PenaltyKeys)}
+
+
+def _documented(config: type) -> dict[str, KeyReference]:
+    """The keys that ``config`` itself defines."""
+    source = inspect.getsource(config)
     sections = {
         number: match[1] for number, line in enumerate(source.splitlines(), 1) if (match := _SECTION.match(line))
     }
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
     body = ast.parse(source).body[0].body  # type: ignore[attr-defined]
     keys = {}
     for node, following in zip(body, [*body[1:], None]):

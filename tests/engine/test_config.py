@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
-from ifguide.engine.config import config_paths, load_config
+from ifguide.engine.config import load_config
 from ifguide.errors import ConfigError
+from ifguide.yaml_files import config_paths
 from tests.engine.tiny import MODEL, ROOT, write_configuration
 
 SHIPPED = [

@@ -1,0 +1,94 @@
+"""NeoX's configuration files, checked before anything starts: every fault at once, one line each."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ifguide.errors import ConfigError
+from ifguide.yaml_files import merge_files, numbers_as_text
+from ifguide_patch import cpu
+from ifguide_patch.arguments import neox_faults
+from ifguide_patch.dataset import verify_masks
+
+# what NeoX and its launcher raise on a configuration that they refuse
+_REFUSALS = (AssertionError, ValueError, TypeError, KeyError, AttributeError)
+
+
+def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``NeoXArgs.from_ymls``: checks everything first, and on a CPU takes GPU kernels out.
+
+    Raises:
+        ConfigError: all faults of the files; or, where ours find none, what NeoX itself objects to.
+    """
+
+    def checked(cls: Any, paths_to_yml_files: Sequence[str], overwrite_values: dict[str, Any] | None = None) -> Any:
+        config, faults = merge_files([Path(path) for path in paths_to_yml_files])
+        faults += [*_value_faults(cls, config)]
+        if not faults:
+            faults += [*neox_faults(config), *_pack_faults(config), *verify_masks(config)]
+        if faults:
+            raise ConfigError(faults)
+        values = dict(overwrite_values or {})
+        if cpu.is_asked_for():
+            changed = cpu.overrides(config)
+            cpu.set_processes(changed.get("num_gpus", config.get("num_gpus")))
+            print(f"device cpu, a smoke test: {_listed(changed)}", flush=True)
+            values |= changed
+        try:
+            return original(cls, paths_to_yml_files, values)
+        except ConfigError:
+            raise
+        except _REFUSALS as error:
+            raise ConfigError([f"GPT-NeoX refuses the configuration: {_one_line(error)}"]) from error
+
+    return checked
+
+
+def _value_faults(neox_args: Any, config: Mapping[str, Any]) -> Iterator[str]:
+    """Unknown keys, numbers that YAML reads as text, and values of another type than NeoX takes."""
+    fields = neox_args.__dataclass_fields__
+    for key, value in config.items():
+        as_text = list(numbers_as_text(key, value))
+        yield from as_text
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            yield f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+        elif not as_text and not _fits(value, fields[key].type):
+            yield f"{key}: expected {_describe(fields[key].type)}, got {value!r} ({type(value).__name__})"
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    """NeoX's own rule (``NeoXArgs.validate_types``): exact types, an int for a float, choices without case."""
+    if value is None or type(value) is expected or (type(value) is int and expected is float):
+        return True
+    if typing.get_origin(expected) is typing.Literal:
+        choices = typing.get_args(expected)
+        return value in choices or str(value).lower() in [str(one).lower() for one in choices]
+    return typing.get_origin(expected) is typing.Union and type(value) in typing.get_args(expected)
+
+
+def _describe(expected: Any) -> str:
+    if typing.get_origin(expected) is typing.Literal:
+        return "one of " + ", ".join(str(choice) for choice in typing.get_args(expected))
+    if typing.get_origin(expected) is typing.Union:
+        return " or ".join(one.__name__ for one in typing.get_args(expected) if one is not type(None))
+    return getattr(expected, "__name__", str(expected))
+
+
+def _pack_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """NeoX crashes in the middle of building its index here."""
+    plain = (config.get("train_impl") or "normal") == "normal"
+    if plain and config.get("pack_impl") == "unpacked" and not config.get("train_label_data_paths"):
+        yield "pack_impl: GPT-NeoX builds unpacked samples only with train_label_data_paths"
+
+
+def _listed(changed: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in changed.items())
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,216 @@
+"""Masks beside the training data: every sample of NeoX's ``GPT2Dataset`` reads its penalty codes from the
+very ranges that its tokens come from.
+
+A code is keyed by document and offset, never by sample index: another seed, sequence length, number
+of iterations or blend reads the same code for the same token.
+
+Shapes: T sequence length; a sample has T + 1 tokens. N_tokens tokens of a dataset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ifguide.data.aligned import Aligned, load_aligned
+from ifguide.data.indexed import IndexedDataset, TokenDataset
+from ifguide.data.sidecar import PENALTIES, file_states
+from ifguide.errors import InputError, MismatchError
+from ifguide.penalty import mask_key, mask_pairs, missing_files, values_of
+from ifguide_patch.batch import CODE_SHIFT
+from ifguide_patch.loss import CODE_MAX
+
+VERIFIED_VARIABLE = "IFGUIDE_VERIFIED"
+
+_IGNORED_LABEL = -100
+_SOURCE = "ifguide_source"  # attribute of a GPT2Dataset that has a mask
+
+# the configuration whose loaders are being built: GPT2Dataset is not told it
+_building: Any = None
+
+
+class MaskedSource:
+    """Tokens, labels and penalty codes of one training dataset, read by document and offset.
+
+    NeoX's own dataset objects are left alone; these are plain views of the same files.
+    """
+
+    def __init__(self, data_prefix: str, mask_prefix: str, label_prefix: str | None):
+        self._prefixes = (data_prefix, mask_prefix, label_prefix)
+        tokens = TokenDataset.open(data_prefix)
+        mask = verified_mask(tokens, mask_prefix)
+        # plain arrays: slicing a memmap makes a memmap, ten times slower
+        self._starts = tokens.starts
+        self._tokens = np.asarray(tokens.tokens)
+        self._codes = np.asarray(mask.values)
+        self._labels = None if label_prefix is None else np.asarray(_labels(label_prefix, tokens).values)
+        # binary masks hold 0 and 1, which mean strength 0 and 1
+        self._unit = np.int64((1 if mask.sidecar["encoding"] == "graded" else CODE_MAX) << CODE_SHIFT)
+
+    def __reduce__(self) -> Any:
+        # a loader worker that is spawned opens the files again: pickling would copy their content
+        return MaskedSource, self._prefixes
+
+    def sample(self, pieces: Sequence[tuple[int, int, int | None]], size: int) -> dict[str, np.ndarray]:
+        """One sample of ``pieces`` (document, offset, length or None for its rest), cut or padded to ``size``.
+
+        Returns:
+            ``text``: int64[size], token + code * 2**32, 0 where padded; ``label``: int64[size], -100 where
+            padded, if the dataset has labels.
+        """
+        text = np.zeros(size, np.int64)
+        codes = np.zeros(size, np.uint8)
+        label = None if self._labels is None else np.full(size, _IGNORED_LABEL, np.int64)
+        at = 0
+        for document, offset, length in pieces:
+            begin = int(self._starts[document]) + offset
+            end = int(self._starts[document + 1]) if length is None else begin + length
+            end = min(end, begin + size - at)
+            stop = at + end - begin
+            text[at:stop] = self._tokens[begin:end]
+            codes[at:stop] = self._codes[begin:end]
+            if label is not None:
+                label[at:stop] = self._labels[begin:end]
+            at = stop
+        if codes.any():
+            text += codes.astype(np.int64) * self._unit
+        return {"text": text} if label is None else {"text": text, "label": label}
+
+
+def verified_mask(tokens: TokenDataset, mask_prefix: str) -> Aligned:
+    """The mask, known to belong to ``tokens``.
+
+    The launcher compares contents once (`verify_masks`); a worker that finds the same files, by size and
+    modification time, does not read the corpus again.
+
+    Raises:
+        InputError, MismatchError: as `ifguide.data.aligned.load_aligned`.
+    """
+    known = json.loads(os.environ.get(VERIFIED_VARIABLE, "{}"))
+    if known.get(mask_prefix) != _states(tokens.prefix, mask_prefix):
+        return load_aligned(mask_prefix, tokens, PENALTIES)
+    mask = load_aligned(mask_prefix, None, PENALTIES)
+    if not np.array_equal(mask.dataset.lengths, tokens.lengths):
+        raise MismatchError(f"penalties {mask_prefix} do not belong to the data {tokens.prefix} (document lengths)")
+    return mask
+
+
+def verify_masks(config: dict[str, Any]) -> list[str]:
+    """Compare every mask of ``config`` with its data, in full; one line for each that does not fit.
+
+    Those that fit are named in the environment, for the workers.
+    """
+    faults, verified = [], {}
+    for data, mask in mask_pairs(config):
+        absent = [*missing_files("train_data_paths" if config.get("train_data_paths") else "data_path", data)]
+        absent += missing_files(mask_key(config), mask, mask=True)
+        if absent:
+            faults += absent
+            continue
+        try:
+            load_aligned(mask, TokenDataset.open(data), PENALTIES)
+            verified[mask] = _states(data, mask)
+        except InputError as error:
+            faults.append(f"{mask_key(config)}: {error}")
+    os.environ[VERIFIED_VARIABLE] = json.dumps(verified)
+    return faults
+
+
+def build_loaders(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``build_train_valid_test_data_loaders``, which makes its configuration known to what it calls."""
+
+    def build(neox_args: Any) -> Any:
+        global _building
+        _building = neox_args
+        try:
+            return original(neox_args)
+        finally:
+            _building = None
+
+    return build
+
+
+def build_weighted(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``build_weighted_datasets`` (the route of ``train_data_paths``) with masks on the training datasets."""
+
+    def build(neox_args: Any, *args: Any, **kwargs: Any) -> Any:
+        train, valid, test = original(neox_args, *args, **kwargs)
+        masks = neox_args.train_penalty_data_paths or []
+        labels = neox_args.train_label_data_paths or [None] * len(masks)
+        for dataset, data, mask, label in zip(train, neox_args.train_data_paths or [], masks, labels):
+            if mask:
+                attach(dataset, data, mask, label)
+        return train, valid, test
+
+    return build
+
+
+def build_split(original: Callable[..., Any]) -> Callable[..., Any]:
+    """``build_train_valid_test_datasets`` (the route of ``data_path``) with a mask on the training part."""
+
+    def build(data_prefix: str, *args: Any, **kwargs: Any) -> Any:
+        train, valid, test = original(data_prefix, *args, **kwargs)
+        if train is not None and _building is not None and mask_pairs(values_of(_building)):
+            attach(train, data_prefix, _building.penalty_data_path, None)
+        return train, valid, test
+
+    return build
+
+
+def attach(dataset: Any, data_prefix: str, mask_prefix: str, label_prefix: str | None) -> None:
+    """Give a ``GPT2Dataset`` its mask; `getitem` reads it from then on."""
+    setattr(dataset, _SOURCE, MaskedSource(data_prefix, mask_prefix, label_prefix))
+    for name in ("doc_idx", "sample_idx", "shuffle_idx"):
+        if hasattr(dataset, name):  # the first pass of weight_by_num_documents builds none
+            setattr(dataset, name, np.asarray(getattr(dataset, name)))
+
+
+def getitem(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """``GPT2Dataset.__getitem__``: NeoX's own without a mask; with one, the same sample and its codes."""
+
+    def item(self: Any, idx: Any) -> dict[str, np.ndarray]:
+        source = self.__dict__.get(_SOURCE)
+        if source is None:
+            return original(self, idx)
+        while True:
+            place = idx
+            try:
+                # where NeoX runs over an end it takes another sample: tokens and codes must take the same
+                place = self.shuffle_idx[idx]
+                return source.sample(_pieces(self, place), self.seq_length + 1)
+            except IndexError:
+                idx = place % len(self)
+
+    return item
+
+
+def _pieces(dataset: Any, place: int) -> list[tuple[int, int, int | None]]:
+    """The (document, offset, length) ranges of the sample at ``place`` of ``sample_idx``, as NeoX takes them."""
+    first, offset = dataset.sample_idx[place].tolist()
+    last, end = dataset.sample_idx[place + 1].tolist()
+    documents = dataset.doc_idx[first : last + 1].tolist()
+    if len(documents) <= last - first:
+        raise IndexError(f"document {last} of the {len(dataset.doc_idx)} in doc_idx")
+    if first == last:
+        return [(documents[0], offset, end - offset + 1)]
+    return [
+        (documents[0], offset, None),
+        *((document, 0, None) for document in documents[1:-1]),
+        (documents[-1], 0, end + 1),
+    ]
+
+
+def _labels(prefix: str, tokens: TokenDataset) -> IndexedDataset:
+    labels = IndexedDataset.open(prefix)
+    if not np.array_equal(labels.lengths, tokens.lengths):
+        raise MismatchError(f"train_label_data_paths: {prefix} has other documents than {tokens.prefix}")
+    return labels
+
+
+def _states(data_prefix: str, mask_prefix: str) -> list[Any]:
+    """Size and modification time of the files of both datasets."""
+    return [file_states(f"{prefix}.idx", f"{prefix}.bin") for prefix in (data_prefix, mask_prefix)]

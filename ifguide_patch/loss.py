@@ -1,0 +1,97 @@
+"""The objective (M4) in place of NeoX's cross-entropy, during training steps and nowhere else.
+
+A penalised batch carries a SIGNED loss mask: 0 for a label that does not count, 1 for a clean one, -c
+for a selected one with code c in 1..255 (strength c / 255). It reaches the loss through the plain and
+the pipeline path without another tensor, and whole numbers up to 255 survive half precision.
+
+Shapes: B micro-batch, T tokens of a sample (or of the curriculum), V the rank's part of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ifguide.objective import penalised_token_loss, penalty_lambda_at, penalty_statistics
+
+CODE_MAX = 255
+
+
+@dataclass
+class Step:
+    """One training step: how hard to penalise, and the sums of its micro-batches on this rank.
+
+    Attributes:
+        form, clip, strength: of the penalty, as in `ifguide.objective`; ``strength`` is λ of this step.
+        sums: float64[5] of `ifguide.objective.penalty_statistics`; None before the first micro-batch.
+        log: False spares the sums.
+    """
+
+    form: str
+    clip: float | None
+    strength: float
+    log: bool
+    sums: Tensor | None = field(default=None)
+
+
+_current: Step | None = None
+
+
+@contextmanager
+def training_step(neox_args: Any) -> Iterator[Step]:
+    """The objective acts inside this block; validation, test and generation stay outside of it."""
+    global _current
+    form = str(neox_args.penalty_form).lower()
+    # NeoX counts finished iterations, (M4) the current one from 1
+    strength = penalty_lambda_at(
+        neox_args.iteration + 1, float(neox_args.penalty_lambda), neox_args.penalty_warmup_iters
+    )
+    _current = Step(form, neox_args.penalty_clip, strength, bool(neox_args.penalty_log))
+    try:
+        yield _current
+    finally:
+        _current = None
+
+
+def sign_mask(loss_mask: Tensor, codes: Tensor) -> Tensor:
+    """Ordinary mask [B, T] and penalty codes [B, T] -> signed mask [B, T] in the mask's dtype."""
+    return torch.where(codes > 0, -codes.to(loss_mask.dtype) * loss_mask, loss_mask)
+
+
+def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``megatron.model.gpt2_model.cross_entropy``: NeoX's own outside a penalised step, (M4) inside.
+
+    Only the per-token losses of ``vocab_parallel_cross_entropy`` enter, so tensor parallelism needs no
+    further communication. Every operation on clean tokens is NeoX's, in NeoX's order: without a
+    selected token the loss is the same to the bit.
+    """
+
+    def penalised(output: Tensor, labels: tuple[Tensor, Tensor], _fp16: bool = False) -> Tensor:
+        step = _current
+        if step is None:
+            return original(output, labels, _fp16=_fp16)
+        from megatron import mpu
+
+        targets, signed = labels
+        if _fp16:
+            assert output.dtype == torch.half, "fp16_lm_cross_entropy needs a model in fp16"
+        logits = output if _fp16 else output.float()
+        losses = mpu.vocab_parallel_cross_entropy(logits.contiguous(), targets).view(-1)
+        signed = signed.reshape(-1)
+        mask = (signed != 0).to(losses.dtype)
+        strength = (-signed.to(losses.dtype)).clamp(min=0) / CODE_MAX
+        token_loss = penalised_token_loss(
+            losses, strength, form=step.form, strength_lambda=step.strength, clip=step.clip
+        )
+        if step.log:
+            with torch.no_grad():
+                sums = penalty_statistics(losses, strength, mask, token_loss)
+                step.sums = sums if step.sums is None else step.sums + sums
+        return torch.sum(token_loss * mask) / mask.sum()
+
+    return penalised
