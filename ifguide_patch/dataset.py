@@ -9,6 +9,7 @@ Shapes: T sequence length; a sample has T + 1 tokens. N_tokens tokens of a datas
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ def verified_mask(tokens: TokenDataset, mask_prefix: str) -> Aligned:
     Raises:
         InputError, MismatchError: as `ifguide.data.aligned.load_aligned`.
     """
-    known = json.loads(os.environ.get(VERIFIED_VARIABLE, "{}"))
+    known = json.loads(base64.urlsafe_b64decode(os.environ.get(VERIFIED_VARIABLE, "")) or "{}")
     if known.get(mask_prefix) != _states(tokens.prefix, mask_prefix):
         return load_aligned(mask_prefix, tokens, PENALTIES)
     mask = load_aligned(mask_prefix, None, PENALTIES)
@@ -116,7 +117,8 @@ def verify_masks(config: dict[str, Any]) -> list[str]:
             verified[mask] = _states(data, mask)
         except InputError as error:
             faults.append(f"{mask_key(config)}: {error}")
-    os.environ[VERIFIED_VARIABLE] = json.dumps(verified)
+    # launchers write variables into command lines, where quotes and commas do not survive
+    os.environ[VERIFIED_VARIABLE] = base64.urlsafe_b64encode(json.dumps(verified).encode()).decode()
     return faults
 
 

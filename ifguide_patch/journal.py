@@ -16,7 +16,7 @@ class Journal:
     def set(self, owner: Any, name: str, value: Any) -> None:
         """``owner.name = value``; ``owner`` is a module or a class."""
         # of a class, only what it defines itself: an inherited attribute is restored by deleting ours
-        before = vars(owner).get(name, _ABSENT)
+        before = owner.__bases__ if name == "__bases__" else vars(owner).get(name, _ABSENT)
         self._entries.append((owner, name, before))
         setattr(owner, name, value)
 

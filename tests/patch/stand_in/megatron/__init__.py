@@ -1,0 +1,1 @@
+from .neox_arguments import NeoXArgs as NeoXArgs

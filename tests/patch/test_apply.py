@@ -1,0 +1,224 @@
+"""Applying, refusing and undoing the patch; what it imports; what it adds to NeoX's arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ifguide.penalty import PenaltyKeys
+from tests.engine.tiny import ROOT
+from tests.patch.checkouts import STAND_IN, configuration, run_python, write_data
+
+FINGERPRINT = """
+import importlib, json, sys, torch
+from ifguide_patch import cpu, registry
+
+def state():
+    from megatron.neox_arguments import arguments as a
+    places = {}
+    for place in (*registry.TARGETS, *registry.CPU_TARGETS):
+        for module in (place.module, *place.bound_in):
+            owner = importlib.import_module(module)
+            for part in place.name.split("."):
+                owner = vars(owner).get(part)
+            places[f"{module}.{place.name}"] = id(owner)
+    places |= {f"NeoXArgs.{k}": repr(v) for k, v in vars(a.NeoXArgs).items()}
+    places |= {f"cuda.{k}": id(v) for k, v in vars(torch.cuda).items()}
+    places |= {"bases": repr(a.NeoXArgs.__bases__), "groups": repr(a.BASE_CLASSES), "cuda": id(torch.Tensor.cuda)}
+    places |= {"exported": repr(importlib.import_module("deepspeed.launcher.runner").EXPORT_ENVS)}
+    return places
+"""
+
+
+def test_apply_is_idempotent_and_undo_restores_everything(checkout: Path) -> None:
+    code = FINGERPRINT + (
+        "import os, ifguide_patch\n"
+        "sys.path.insert(0, os.environ['GPT_NEOX_PATH'])\n"
+        "import megatron.training; importlib.import_module('megatron.initialize')\n"
+        "before = state()\n"
+        "ifguide_patch.apply(); patched = state(); ifguide_patch.apply(); again = state()\n"
+        "ifguide_patch.undo(); ifguide_patch.undo(); after = state()\n"
+        "changed = [k for k in before if before[k] != patched[k]]\n"
+        "print(json.dumps([changed, patched == again, [k for k in before if before[k] != after.get(k)]]))"
+    )
+    result = run_python(code, checkout)
+    assert result.returncode == 0, result.stderr[-3000:]
+    changed, same, left = json.loads(result.stdout.splitlines()[-1])
+    for name in (
+        "megatron.training.cross_entropy", "megatron.model.gpt2_model.cross_entropy", "megatron.training._get_batch",
+        "megatron.data.gpt2_dataset.GPT2Dataset.__getitem__", "megatron.training.training_log", "NeoXArgs.__init__",
+        "megatron.training.initialize_megatron", "bases", "exported", "cuda.device_count",
+    ):  # fmt: skip
+        assert name in changed
+    assert same
+    assert left == []
+
+
+def test_another_checkout_is_refused_until_undo(checkout: Path, tmp_path: Path) -> None:
+    shutil.copytree(STAND_IN, tmp_path / "other")
+    code = (
+        "import sys, ifguide_patch\nifguide_patch.apply()\n"
+        "try:\n    ifguide_patch.apply(sys.argv[1])\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    )
+    result = run_python(code, checkout, str(tmp_path / "other"))
+    assert "InputError" in result.stdout
+    assert "undo() comes before" in result.stdout
+
+
+def edited(tmp_path: Path, file: str, old: str, new: str) -> Path:
+    root = tmp_path / "edited"
+    shutil.copytree(STAND_IN, root)
+    text = (root / file).read_text()
+    assert old in text
+    (root / file).write_text(text.replace(old, new))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "state"),
+    [
+        ("megatron/model/gpt2_model.py", "/ loss_mask.sum()", "/ loss_mask.numel()", "not a version that was tested"),
+        ("megatron/training.py", "def _get_batch(neox_args, tokenizer,", "def _get_batch(args, tok,", "does not take"),
+        ("megatron/logging.py", "def training_log(", "def write_log(", "is missing"),
+    ],
+)
+def test_a_checkout_that_does_not_fit_is_refused_in_the_words_of_check(
+    tmp_path: Path, file: str, old: str, new: str, state: str
+) -> None:
+    root = edited(tmp_path, file, old, new)
+    code = (
+        "import os, ifguide_patch\nfrom ifguide_patch import check\n"
+        "try:\n    ifguide_patch.apply()\nexcept Exception as error:\n    print('APPLY', error)\n"
+        "print('CODE', check.main([os.environ['GPT_NEOX_PATH']]))"
+    )
+    result = run_python("trust_stand_in()\n" + code, root)
+    refused = next(line for line in result.stdout.splitlines() if line.startswith("APPLY")).removeprefix("APPLY ")
+    assert state in refused
+    assert f"  {refused}" in result.stdout.splitlines()  # check's line
+    assert "CODE 1" in result.stdout
+
+
+def test_a_change_that_does_not_matter_is_told_and_allowed(tmp_path: Path) -> None:
+    root = edited(tmp_path, "megatron/training.py", "losses.append(loss.detach())", "losses.append(loss.clone())")
+    code = "trust_stand_in()\nfrom ifguide_patch import check\nprint('CODE', check.main([]))"
+    result = run_python(code, root)
+    assert "CODE 0" in result.stdout
+    assert "1 place(s) differ" in result.stdout
+
+
+def test_comments_and_docstrings_are_no_change(tmp_path: Path) -> None:
+    root = edited(
+        tmp_path, "megatron/model/gpt2_model.py", "    labels, loss_mask = labels\n",
+        '    """Mean over the mask."""\n    # unpack\n    labels, loss_mask = labels\n',
+    )  # fmt: skip
+    result = run_python("trust_stand_in()\nfrom ifguide_patch import check\nprint('CODE', check.main([]))", root)
+    assert "every place is as tested" in result.stdout
+
+
+def test_check_names_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ifguide_patch.check", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("check:")]
+    assert lines == [
+        f"check: {tmp_path} is not a GPT-NeoX checkout: it has no deepy.py, train.py, megatron/training.py"
+    ]
+
+
+def test_keys_are_neox_arguments_with_types_that_neox_checks(checkout: Path) -> None:
+    code = (
+        "import ifguide_patch\nifguide_patch.apply()\n"
+        "from megatron.neox_arguments import NeoXArgs\n"
+        "fields = NeoXArgs.__dataclass_fields__\n"
+        f"for key in {list(PenaltyKeys.__dataclass_fields__)}:\n    print(key, fields[key].type, fields[key].default)"
+    )
+    lines = run_python(code, checkout).stdout.splitlines()
+    assert "penalty_lambda <class 'float'> 1.0" in lines
+    assert "train_penalty_data_paths <class 'list'> None" in lines
+    assert "penalty_clip <class 'float'> None" in lines
+    assert any(line.startswith("penalty_form typing.Literal['ascent'") for line in lines)
+
+
+def faults(checkout: Path, folder: Path, **keys: object) -> list[str]:
+    """What ``from_ymls`` objects to, one line each."""
+    (folder / "run.yml").write_text(json.dumps(configuration(checkout, **keys)))
+    code = (
+        "import sys, ifguide_patch\nifguide_patch.apply()\nfrom megatron.neox_arguments import NeoXArgs\n"
+        "try:\n    NeoXArgs.from_ymls([sys.argv[1]])\n"
+        "except Exception as error:\n    print('\\n'.join('FAULT ' + fault for fault in error.faults))"
+    )
+    result = run_python(code, checkout, str(folder / "run.yml"))
+    return [line.removeprefix("FAULT ") for line in result.stdout.splitlines() if line.startswith("FAULT ")]
+
+
+def test_all_faults_of_a_configuration_at_once(checkout: Path, tmp_path: Path) -> None:
+    found = faults(checkout, tmp_path, penalty_lamda=1.0, min_lr="1e-5", train_iters="many", penalty_form="climb")
+    assert "penalty_lamda: unknown key; did you mean 'penalty_lambda'?" in found
+    assert "train_iters: expected int, got 'many' (str)" in found
+    assert "penalty_form: expected one of ascent, clipped, unlikelihood, got 'climb' (str)" in found
+    assert "min_lr: YAML reads 1e-5 as text, not as a number; write 1.0e-5" in found
+
+
+def test_masks_are_compared_with_their_data_before_launch(checkout: Path, tmp_path: Path) -> None:
+    data, other = write_data(tmp_path, "d"), write_data(tmp_path, "e", seed=1)
+    (tmp_path / "e_mask.json").unlink()
+    paths = {"valid_data_paths": [data], "test_data_paths": [data]}
+    found = faults(
+        checkout, tmp_path, train_data_paths=[other, data, data],
+        train_penalty_data_paths=[f"{data}_mask", f"{other}_mask", ""], train_impl="dpo", **paths,
+    )  # fmt: skip
+    assert any(f"penalties {data}_mask does not belong to the data {other}" in fault for fault in found)
+    assert any(f"{other}_mask has no file {other}_mask.json; adopt a mask made elsewhere" in fault for fault in found)
+    assert any("train_impl dpo has another loss" in fault for fault in found)
+    found = faults(checkout, tmp_path, train_data_paths=[data], train_penalty_data_paths=["", "x"], **paths)
+    assert found == ['train_penalty_data_paths: 2 masks for 1 train_data_paths; "" means none for one']
+
+
+def test_what_neox_refuses_is_one_line(checkout: Path, tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    key = {"seq_length": None} if checkout == STAND_IN else {"num_attention_heads": 3}
+    (found,) = faults(checkout, tmp_path, data_path=data, **key)
+    assert found.startswith("GPT-NeoX refuses the configuration: ")
+
+
+def test_deepy_launches_the_checkouts_own_scripts(tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    keys = configuration(STAND_IN, data_path=data, penalty_data_path=f"{data}_mask", penalty_lambda=0.5)
+    (tmp_path / "run.yml").write_text(json.dumps(keys))
+    # in the worker too, the stand-in has to be trusted
+    (tmp_path / "sitecustomize.py").write_text("from tests.patch.checkouts import trust_stand_in\ntrust_stand_in()\n")
+    command = [sys.executable, str(ROOT / "deepy.py"), "train.py", "-d", ".", "run.yml", "--neox", str(STAND_IN)]
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    result = subprocess.run(
+        [*command, "--device", "cpu"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True,
+        text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert f"engine: neox ({STAND_IN}" in result.stdout
+
+
+def test_the_patch_imports_nothing_that_a_neox_environment_lacks() -> None:
+    code = (
+        "import sys\n"
+        "allowed = {'torch', 'numpy', 'yaml', 'ifguide', 'ifguide_patch', 'deepspeed', 'packaging'}\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        top = name.split('.')[0]\n"
+        "        if top in {'transformers', 'megatron', 'kronfluence', 'tokenizers', 'safetensors', 'datasets',\n"
+        "                   'sklearn', 'matplotlib', 'jinja2', 'zstandard', 'sentencepiece', 'accelerate'}:\n"
+        "            raise ImportError(f'{name} is blocked')\n"
+        "        if name in {'ifguide.engine', 'ifguide.influence', 'ifguide.evaluation', 'ifguide.quickstart',\n"
+        "                    'ifguide.report', 'ifguide.cli'}:\n"
+        "            raise ImportError(f'{name} is blocked')\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import ifguide_patch, ifguide_patch.check, ifguide_patch.launch, ifguide_patch.worker\n"
+        "print('imported')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.splitlines()[-1:] == ["imported"], result.stderr[-2000:]
