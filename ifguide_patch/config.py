@@ -35,7 +35,7 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
         values = dict(overwrite_values or {})
         if cpu.is_asked_for():
             changed = cpu.overrides(config)
-            cpu.set_processes(changed.get("num_gpus", config.get("num_gpus")))
+            cpu.set_processes({**config, **changed}["num_gpus"])
             print(f"device cpu, a smoke test: {_listed(changed)}", flush=True)
             values |= changed
         try:

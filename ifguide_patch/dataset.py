@@ -74,7 +74,7 @@ class MaskedSource:
             stop = at + end - begin
             text[at:stop] = self._tokens[begin:end]
             codes[at:stop] = self._codes[begin:end]
-            if label is not None:
+            if label is not None and self._labels is not None:
                 label[at:stop] = self._labels[begin:end]
             at = stop
         if codes.any():

@@ -75,7 +75,7 @@ class Place:
         return None
 
 
-TARGETS = (
+TARGETS: tuple[Place, ...] = (
     Place(
         "megatron.neox_arguments.arguments", "NeoXArgs.from_ymls",
         "checks all configuration files before anything starts",
@@ -145,7 +145,7 @@ TARGETS = (
     ),
 )  # fmt: skip
 
-CPU_TARGETS = (
+CPU_TARGETS: tuple[Place, ...] = (
     Place(
         "megatron.initialize", "initialize_megatron",
         "starts without CUDA",
@@ -154,7 +154,7 @@ CPU_TARGETS = (
     ),
 )  # fmt: skip
 
-RELIED_ON = (
+RELIED_ON: tuple[Place, ...] = (
     Place(
         "megatron.neox_arguments.arguments", "NeoXArgs.validate_types",
         "reads the types of the added keys", ("self",), ("b441684ee0715301",),

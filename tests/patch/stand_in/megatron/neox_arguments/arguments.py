@@ -2,6 +2,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -97,7 +98,7 @@ class NeoXArgs(*BASE_CLASSES):
         parser.add_argument("-d", "--conf_dir", default="")
         parser.add_argument("conf_file", nargs="+")
         given = parser.parse_args(input_args)
-        paths = [os.path.join(given.conf_dir, path) for path in given.conf_file]
+        paths = [Path(given.conf_dir, path) for path in given.conf_file]
         return cls.from_ymls(paths, {"user_script": given.user_script})
 
     @classmethod
