@@ -20,7 +20,6 @@ PROCESSES_VARIABLE = "IFGUIDE_CPU_PROCESSES"
 _NO_KERNELS: dict[str, Any] = {
     "scaled_upper_triang_masked_softmax_fusion": False,
     "scaled_masked_softmax_fusion": False,
-    "bias_gelu_fusion": False,
     "bias_dropout_fusion": False,
     "rope_fusion": False,
     "layernorm_fusion": False,

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from ifguide.data.aligned import Aligned, load_aligned
+from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.sidecar import PENALTIES, file_states
 from ifguide.errors import InputError, MismatchError
 from ifguide.penalty import mask_key, mask_pairs, missing_files, values_of
-from ifguide_patch.batch import CODE_SHIFT
+from ifguide_patch.batch import CODE_SHIFT, TOKEN_BITS
 from ifguide_patch.loss import CODE_MAX
 
 VERIFIED_VARIABLE = "IFGUIDE_VERIFIED"
@@ -41,6 +42,7 @@ class MaskedSource:
     """
 
     def __init__(self, data_prefix: str, mask_prefix: str, label_prefix: str | None):
+        self.data_prefix = data_prefix
         self._prefixes = (data_prefix, mask_prefix, label_prefix)
         tokens = TokenDataset.open(data_prefix)
         mask = verified_mask(tokens, mask_prefix)
@@ -50,7 +52,8 @@ class MaskedSource:
         self._codes = np.asarray(mask.values)
         self._labels = None if label_prefix is None else np.asarray(_labels(label_prefix, tokens).values)
         # binary masks hold 0 and 1, which mean strength 0 and 1
-        self._unit = np.int64((1 if mask.sidecar["encoding"] == "graded" else CODE_MAX) << CODE_SHIFT)
+        self._highest_code = CODE_MAX if mask.sidecar["encoding"] == "graded" else 1
+        self._unit = np.int64((CODE_MAX // self._highest_code) << CODE_SHIFT)
 
     def __reduce__(self) -> Any:
         # a loader worker that is spawned opens the files again: pickling would copy their content
@@ -62,6 +65,9 @@ class MaskedSource:
         Returns:
             ``text``: int64[size], token + code * 2**32, 0 where padded; ``label``: int64[size], -100 where
             padded, if the dataset has labels.
+
+        Raises:
+            InputError: a token id or a code that would pass for another; no tool of ours writes one.
         """
         text = np.zeros(size, np.int64)
         codes = np.zeros(size, np.uint8)
@@ -77,6 +83,8 @@ class MaskedSource:
             if label is not None and self._labels is not None:
                 label[at:stop] = self._labels[begin:end]
             at = stop
+        if text.min() < 0 or text.max() > TOKEN_BITS or codes.max() > self._highest_code:
+            raise InputError(f"{self.data_prefix} or its mask holds impossible values: run `ifguide verify`")
         if codes.any():
             text += codes.astype(np.int64) * self._unit
         return {"text": text} if label is None else {"text": text, "label": label}
@@ -113,7 +121,9 @@ def verify_masks(config: dict[str, Any]) -> list[str]:
             faults += absent
             continue
         try:
-            load_aligned(mask, TokenDataset.open(data), PENALTIES)
+            tokens = TokenDataset.open(data)
+            fingerprint(tokens, progress=True)  # reads a corpus once that no sidecar describes, and shows it
+            load_aligned(mask, tokens, PENALTIES)
             verified[mask] = _states(data, mask)
         except InputError as error:
             faults.append(f"{mask_key(config)}: {error}")
@@ -178,7 +188,8 @@ def getitem(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         source = self.__dict__.get(_SOURCE)
         if source is None:
             return original(self, idx)
-        while True:
+        # NeoX goes round for ever where every sample that stands in runs over the end itself
+        for _ in range(len(self) + 1):
             place = idx
             try:
                 # where NeoX runs over an end it takes another sample: tokens and codes must take the same
@@ -186,6 +197,7 @@ def getitem(original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
                 return source.sample(_pieces(self, place), self.seq_length + 1)
             except IndexError:
                 idx = place % len(self)
+        raise InputError(f"{source.data_prefix} is too small: sample {idx} of {len(self)} runs over the end of it")
 
     return item
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: a disk that is soon full."""
+"""Shared by all tests: a disk that is soon full, and the GPT-NeoX checkout."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from pathlib import Path
 import pytest
 
 TINY_DISK = 64 * 1024
+
+# GPT_NEOX_PATH would make deepy.py choose NeoX in every test: it is kept under another name, which the
+# processes of a parallel run inherit
+_CHECKOUT = "IFGUIDE_TEST_NEOX"
+if "GPT_NEOX_PATH" in os.environ:
+    os.environ[_CHECKOUT] = os.environ.pop("GPT_NEOX_PATH")
+
+
+@pytest.fixture(scope="session")
+def neox() -> Path:
+    """The GPT-NeoX checkout that GPT_NEOX_PATH named."""
+    if not os.environ.get(_CHECKOUT):
+        pytest.skip("GPT_NEOX_PATH names no GPT-NeoX checkout")
+    return Path(os.environ[_CHECKOUT]).expanduser().resolve()
 
 
 @pytest.fixture

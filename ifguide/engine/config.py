@@ -139,5 +139,6 @@ def _attention_faults(value: Any) -> list[str]:
             for part in item:
                 yield from kinds(part)
 
-    other = sorted(set(kinds(value)) - {"global", "flash"})
+    # [["flash"], "all"]: the pattern for all layers, in place of a number of times
+    other = sorted(set(kinds(value)) - {"global", "flash", "all"})
     return [f"attention_config: the embedded engine cannot do {', '.join(other)}; the neox engine can"] if other else []
