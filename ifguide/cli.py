@@ -1,7 +1,7 @@
 """The ``ifguide`` command: one verb, one module of ``ifguide.verbs``, imported only when it is used.
 
 A verb module has ``SUMMARY`` (one line), ``EXAMPLE`` (a command that works), ``add_arguments(parser)``
-and ``run(args) -> dict | None`` (the result that ``--json`` prints).
+and ``run(args) -> dict | None`` (the result that ``--json`` prints); ``exit_code(result)`` if it is not always 0.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import ifguide
 from ifguide.errors import IFGuideError
+from ifguide.provenance import running
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
@@ -21,12 +23,19 @@ VERBS = {
     "fit-factors": "model + data -> EK-FAC curvature factors",
     "score": "influence of every training token on the toxic-minus-safe margin",
     "build-mask": "scores -> penalty mask (Algorithm 1)",
+    "import-mask": "a mask made elsewhere -> one that is known to fit its tokens",
+    "merge-masks": "masks or scores of several corpora -> those of the merged corpus",
+    "inspect": "documents with coloured tokens, in the terminal or as one HTML page",
+    "mask-stats": "what masks select: by document, position, token and phrase; overlap of masks",
+    "provenance": "from a mask back to all that it was made of; the commands again",
+    "verify": "every fault of a dataset, its masks and its scores",
+    "convert": "GPT-NeoX checkpoint <-> Hugging Face folder",
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (0 done, 2 bad input, 130 interrupted)."""
+    """Run one verb; returns the exit code (0 done, 1 the verdict is no, 2 bad input, 130 interrupted)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
@@ -47,18 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(verb: str, argv: Sequence[str]) -> int:
     """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2."""
-    module = importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
-        prog=f"ifguide {verb}",
-        description=module.SUMMARY,
-        epilog=f"example:\n  {module.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
-    args = parser.parse_args(argv)
+    module = _module_of(verb)
+    args = make_parser(verb).parse_args(argv)
     try:
-        result = module.run(args)
+        with running(["ifguide", verb, *argv]):
+            result = module.run(args)
     except IFGuideError as error:
         for line in str(error).splitlines():
             print(f"ifguide {verb}: {line}", file=sys.stderr)
@@ -78,7 +80,25 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
         return 130
     if args.json and result is not None:
         print(json.dumps(result, allow_nan=False))
-    return 0
+    return module.exit_code(result) if hasattr(module, "exit_code") else 0
+
+
+def make_parser(verb: str) -> argparse.ArgumentParser:
+    """The parser of ``verb``'s options."""
+    module = _module_of(verb)
+    parser = argparse.ArgumentParser(
+        prog=f"ifguide {verb}",
+        description=module.SUMMARY,
+        epilog=f"example:\n  {module.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    return parser
+
+
+def _module_of(verb: str) -> ModuleType:
+    return importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
 
 
 def _extra_of(package: str) -> str | None:

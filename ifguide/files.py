@@ -62,7 +62,15 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Atomically write ``value`` as indented JSON; refuses NaN and infinities."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    with atomic_path(path) as temporary:
+        dump_json(temporary, value)
+
+
+def dump_json(temporary: str | os.PathLike, value: Any) -> None:
+    """As `write_json`, straight into a file that `atomic_path` gave out: a temporary of that temporary would be
+    left behind by a kill, for nobody writes under its name again."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    Path(temporary).write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | os.PathLike, what: str = "file") -> Any:
@@ -75,7 +83,7 @@ def read_json(path: str | os.PathLike, what: str = "file") -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{what} {path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and nesting beyond all measure
         raise InputError(f"{what} {path} is not valid JSON: {error}") from None
     except OSError as error:
         raise _explain(error, Path(path)) from error

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.data.fingerprint import differences, fingerprint, make_fingerprint
+from ifguide.data.fingerprint import Fingerprint, differences, fingerprint, make_fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset, write_index
 from ifguide.data.sidecar import (
     FORMAT_VERSION,
@@ -29,13 +29,13 @@ from ifguide.data.sidecar import (
     sidecar_path,
 )
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.files import atomic_path, write_json
+from ifguide.files import atomic_path, dump_json
 from ifguide.progress import Progress
 from ifguide.provenance import versions
 
 ENCODINGS = ("binary", "graded")
 
-_DTYPES = {SCORES: np.dtype(np.float32), PENALTIES: np.dtype(np.uint8)}
+DTYPES = {SCORES: np.dtype(np.float32), PENALTIES: np.dtype(np.uint8)}
 _CHUNK = 1 << 22
 
 
@@ -105,7 +105,7 @@ def write_aligned(
     ):
         content_hash = _write_values(bin_file, values, dtype, source, sidecar.get("encoding") == "binary")
         write_index(index_file, dtype, source.lengths, source.starts, source.doc_idx)
-        write_json(
+        dump_json(
             json_file,
             {
                 "format_version": FORMAT_VERSION,
@@ -141,8 +141,8 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
         )
     if sidecar.get("kind") != kind:
         raise MismatchError(f"{dataset.prefix} holds {sidecar.get('kind')}, not {kind} (so says its sidecar)")
-    if dataset.dtype != _DTYPES[kind]:
-        raise MismatchError(f"{name} holds {dataset.dtype} values; {kind} are {_DTYPES[kind]}")
+    if dataset.dtype != DTYPES[kind]:
+        raise MismatchError(f"{name} holds {dataset.dtype} values; {kind} are {DTYPES[kind]}")
     if kind == PENALTIES and sidecar.get("encoding") not in ENCODINGS:
         raise InputError(f"{name} has the unknown encoding {sidecar.get('encoding')!r}; known: {', '.join(ENCODINGS)}")
     changed = differences(sidecar.get("fingerprint") or {}, fingerprint(dataset))
@@ -152,8 +152,53 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
             "it was changed, or the job that replaced it was killed; write it again"
         )
     if tokens is not None:
-        _check_tokens(name, sidecar, tokens)
+        made_with = tokenizer_identity(read_sidecar(tokens.prefix))
+        faults = alignment_faults(dataset, sidecar, tokens, fingerprint(tokens), made_with)
+        if faults:
+            raise MismatchError(
+                f"{name} does not belong to the data {tokens.prefix} ({'; '.join(faults)}): "
+                "name the data that it was made for, or make it again"
+            )
     return Aligned(dataset, sidecar)
+
+
+def alignment_faults(
+    dataset: IndexedDataset,
+    sidecar: dict[str, Any],
+    tokens: IndexedDataset,
+    found: Fingerprint,
+    tokenizer: str | None,
+) -> list[str]:
+    """Why ``dataset`` with this ``sidecar`` does not belong to ``tokens``; empty if it does.
+
+    The lengths are compared beside the sidecar: a mask whose sidecar is right and whose documents are cut
+    otherwise is off by some tokens everywhere.
+
+    Args:
+        found: fingerprint of the tokens.
+        tokenizer: hash of the vocabulary that they were made with, if known.
+    """
+    faults = differences(sidecar.get("data") or {}, found)
+    ours = tokenizer_identity(sidecar)
+    if ours and tokenizer and ours != tokenizer:
+        faults.append(f"tokenizer {ours[:12]} != {tokenizer[:12]}")
+    if dataset.num_documents != tokens.num_documents:
+        faults.append(f"{dataset.num_documents} documents for {tokens.num_documents}")
+    else:
+        other = np.flatnonzero(dataset.lengths != tokens.lengths)
+        if other.size:
+            first = int(other[0])
+            faults.append(
+                f"{other.size} documents of another length, first document {first}: "
+                f"{dataset.lengths[first]} values for {tokens.lengths[first]} tokens"
+            )
+    return faults
+
+
+def tokenizer_identity(sidecar: dict[str, Any]) -> str | None:
+    """Hash of the tokenizer's vocabulary, if the sidecar knows it."""
+    identity = (sidecar.get("tokenizer") or {}).get("identity")
+    return identity if isinstance(identity, str) else None
 
 
 def require_finite(scores: Aligned, progress: bool = False) -> None:
@@ -181,22 +226,9 @@ def _identity(like: TokenDataset | Aligned) -> dict[str, Any]:
     """The sidecar fields that say which tokens the values belong to."""
     if isinstance(like, Aligned):
         return {key: like.sidecar[key] for key in ("data", "data_prefix", "tokenizer") if key in like.sidecar}
-    identity: dict[str, Any] = {"data": fingerprint(like), "data_prefix": like.prefix}
+    identity: dict[str, Any] = {"data": fingerprint(like), "data_prefix": str(Path(like.prefix).absolute())}
     tokenizer = read_sidecar(like.prefix).get("tokenizer")
     return identity | ({"tokenizer": tokenizer} if tokenizer else {})
-
-
-def _check_tokens(name: str, sidecar: dict[str, Any], tokens: TokenDataset) -> None:
-    faults = differences(sidecar.get("data") or {}, fingerprint(tokens))
-    ours = (sidecar.get("tokenizer") or {}).get("identity")
-    theirs = (read_sidecar(tokens.prefix).get("tokenizer") or {}).get("identity")
-    if ours and theirs and ours != theirs:
-        faults.append(f"tokenizer {ours[:12]} != {theirs[:12]}")
-    if faults:
-        raise MismatchError(
-            f"{name} does not belong to the data {tokens.prefix} ({'; '.join(faults)}): "
-            "name the data that it was made for, or make it again"
-        )
 
 
 def _write_values(
@@ -228,7 +260,7 @@ def _pieces(values: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _kind_of(dtype: np.dtype) -> str:
-    for kind, expected in _DTYPES.items():
+    for kind, expected in DTYPES.items():
         if dtype == expected:
             return kind
     raise ValueError(f"an aligned dataset holds float32 scores or uint8 penalties, not {dtype}")

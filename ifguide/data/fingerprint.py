@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ifguide.cache import private_folder
 from ifguide.data.indexed import IndexedDataset
-from ifguide.data.sidecar import file_states, sidecar_path
+from ifguide.data.sidecar import FileStates, file_states, sidecar_path
 from ifguide.errors import IFGuideError
 from ifguide.files import hash_file, hash_value, write_json
 from ifguide.progress import Progress
@@ -40,21 +40,38 @@ def fingerprint(dataset: IndexedDataset, progress: bool = False) -> Fingerprint:
     Reads the whole .bin unless the dataset's own sidecar, or a private cache in
     ``$XDG_CACHE_HOME/gpt-neox-ifguide``, knows these very files by size and modification time.
     """
-    states = file_states(dataset.index_path, dataset.bin_path)
-    cache = _cache_path(dataset.prefix)
-    for path in (sidecar_path(dataset.prefix), cache):
-        known = _read_quietly(path)
-        if known.get("files") == states and _is_fingerprint(known.get("fingerprint")):
-            return known["fingerprint"]
+    known = known_fingerprint(dataset)
+    if known is not None:
+        return known
     size = dataset.bin_path.stat().st_size
+    states = file_states(dataset.index_path, dataset.bin_path)
     with Progress(size, "B", f"hash {dataset.bin_path.name}", quiet=not progress) as bar:
         content_hash = hash_file(dataset.bin_path, on_bytes=bar.update)
     result = make_fingerprint(dataset.dtype, dataset.lengths, dataset.doc_idx, content_hash)
-    # a read-only or full home only costs the next caller another pass
-    with contextlib.suppress(IFGuideError, OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_json(cache, {"files": states, "fingerprint": result})
+    remember(dataset, states, result)
     return result
+
+
+def remember(dataset: IndexedDataset, states: FileStates, found: Fingerprint) -> None:
+    """Keep the fingerprint of ``dataset``, whose files were in ``states`` before they were hashed."""
+    cache = _cache_path(dataset.prefix)
+    # a read-only or full home only costs the next caller another pass
+    if cache is not None:
+        with contextlib.suppress(IFGuideError, OSError):
+            write_json(cache, {"files": states, "fingerprint": found})
+
+
+def known_fingerprint(dataset: IndexedDataset) -> Fingerprint | None:
+    """The fingerprint of ``dataset`` if it is known without hashing its values."""
+    states = file_states(dataset.index_path, dataset.bin_path)
+    shape = {"documents": dataset.num_documents, "tokens": dataset.num_tokens, "dtype": dataset.dtype.name}
+    for path in (sidecar_path(dataset.prefix), _cache_path(dataset.prefix)):
+        entry = {} if path is None else _read_quietly(path)
+        found = entry.get("fingerprint") or {}
+        # a sidecar that contradicts the index is not believed about the content either
+        if entry.get("files") == states and _is_fingerprint(found) and shape.items() <= found.items():
+            return found
+    return None
 
 
 def make_fingerprint(dtype: np.dtype, lengths: np.ndarray, doc_idx: np.ndarray, content_hash: str) -> Fingerprint:
@@ -87,17 +104,18 @@ def _is_fingerprint(value: Any) -> bool:
 
 def _read_quietly(path: Path) -> dict[str, Any]:
     """A cache entry; a missing or damaged one is no fault, it only has to be taken again."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def _cache_path(prefix: str) -> Path:
-    # Path.home() raises where the user has no home (containers with arbitrary ids); this does not
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return Path(root) / "gpt-neox-ifguide" / "fingerprints" / f"{hash_value(str(Path(prefix).resolve()))}.json"
+def _cache_path(prefix: str) -> Path | None:
+    folder = private_folder("fingerprints")
+    return None if folder is None else folder / f"{hash_value(str(Path(prefix).resolve()))}.json"
 
 
 def _short(value: Any) -> str:

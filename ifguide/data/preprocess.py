@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -30,9 +31,9 @@ from ifguide.data.jsonl import LineBatch, read_batches, total_size
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
 from ifguide.data.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer
 from ifguide.errors import InputError
-from ifguide.files import atomic_path, write_json
+from ifguide.files import atomic_path, dump_json
 from ifguide.progress import Progress
-from ifguide.provenance import versions
+from ifguide.provenance import file_record, origin, versions
 
 SUFFIX = "_text_document"
 
@@ -180,7 +181,7 @@ def preprocess(
         fingerprint = _write_tokens(checked, bin_file, index_file, dtype)
         if counts.documents == 0:
             raise InputError(_nothing_left(inputs, counts, json_key))
-        write_json(
+        dump_json(
             json_file,
             {
                 "format_version": FORMAT_VERSION,
@@ -191,12 +192,14 @@ def preprocess(
                     "vocab_size": tokenizer.vocab_size,
                     "eod": tokenizer.eod,
                 },
+                "tokenizer_files": [file_record(path) for path in (vocab_file, merge_file) if path is not None],
                 "parameters": {"append_eod": append_eod, "json_key": json_key, "skip_bad_lines": skip_bad_lines},
-                "inputs": [{"path": os.fspath(path), "bytes": Path(path).stat().st_size} for path in inputs],
+                "inputs": [file_record(path) for path in inputs],
                 "counts": vars(counts),
                 "fingerprint": fingerprint,
                 "files": file_states(index_file, bin_file),
                 "tool": versions(),
+                **origin(),
             },
         )
     seconds = time.monotonic() - started
@@ -261,11 +264,19 @@ def _dataset_builder(path: Path, dtype: np.dtype) -> Any:
 _encoder: Encoder | None = None
 
 
-def _start_worker(files: tuple[Any, Any, Any], append_eod: bool, json_key: str) -> None:
+def _start_worker(files: tuple[Any, Any, Any], append_eod: bool, json_key: str, parent: int) -> None:
     global _encoder
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _encoder = Encoder(build_tokenizer(*files), append_eod, json_key)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent is gone: one that was killed cannot tell, and the worker would wait forever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _encode(batch: LineBatch) -> EncodedBatch:
@@ -281,7 +292,7 @@ def _encode_all(
         yield from map(Encoder(build_tokenizer(*files), append_eod, json_key), batches)
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (files, append_eod, json_key))
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (files, append_eod, json_key, os.getpid()))
     pending: deque[Future[EncodedBatch]] = deque()
     try:
         for batch in batches:

@@ -8,6 +8,7 @@ Fields that every sidecar has: ``format_version``; ``kind`` (`TOKENS`, `SCORES` 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from ifguide.files import read_json
 
 FORMAT_VERSION = 1
 TOKENS, SCORES, PENALTIES = "tokens", "scores", "penalties"
+
+# fields that readers look into
+_OBJECTS = ("fingerprint", "files", "data", "tokenizer")
 
 FileStates = dict[str, list[int]]
 
@@ -29,11 +33,16 @@ def read_sidecar(prefix: str | os.PathLike) -> dict[str, Any]:
     """The sidecar of a dataset, or ``{}`` where it has none (datasets made by NeoX's own tools).
 
     Raises:
-        InputError: it exists and is not a JSON object, or is of a format that this version does not know.
+        InputError: it exists and is not a JSON object, or not of the form that this version writes.
     """
     path = sidecar_path(prefix)
-    if not path.exists():
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"sidecar {path} is not a file")
+    except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise InputError(f"sidecar {path} cannot be read: {error.strerror}") from None
     value = read_json(path, "sidecar")
     if not isinstance(value, dict):
         raise InputError(f"sidecar {path} is not a JSON object")
@@ -42,6 +51,9 @@ def read_sidecar(prefix: str | os.PathLike) -> dict[str, Any]:
         raise InputError(
             f"sidecar {path} has format version {version!r}; this version of gpt-neox-ifguide reads {FORMAT_VERSION}"
         )
+    for key in _OBJECTS:
+        if not isinstance(value.get(key, {}), dict):
+            raise InputError(f"sidecar {path}: '{key}' is not a JSON object; write the dataset again")
     return value
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,13 @@ class Tokenizer(ABC):
         """The text of ``ids``, special tokens included; ids beyond the vocabulary (padding) are left out."""
 
     @abstractmethod
+    def token_bytes(self, index: int) -> bytes:
+        """What token ``index`` adds to the UTF-8 text: maybe only part of a character, nothing beyond the vocabulary.
+
+        Where a tokenizer's decoder looks at neighbours (a space before the first word), it is the token's own part.
+        """
+
+    @abstractmethod
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write a Hugging Face tokenizer folder that ``AutoTokenizer.from_pretrained`` loads.
 
@@ -80,12 +88,29 @@ class HFTokenizer(Tokenizer):
         self.vocab_size = backend.get_vocab_size()
         self.eod = backend.token_to_id(EOD_TOKEN)
         self.identity = _identity(backend.get_vocab(), merges)
+        decoder = json.loads(backend.to_str())["decoder"] or {}
+        self._is_byte_level = "ByteLevel" in (part.get("type") for part in (decoder, *decoder.get("decoders", ())))
+        # both put a space before a token; ## marks one that continues a word
+        self._joins_with_spaces = not decoder or decoder["type"] == "WordPiece"
+        self._added = {index: token.content for index, token in backend.get_added_tokens_decoder().items()}
 
     def encode(self, text: str) -> list[int]:
         return self._backend.encode(text).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)
+
+    def token_bytes(self, index: int) -> bytes:
+        symbol = self._backend.id_to_token(index)
+        if symbol is None:
+            return b""
+        if index in self._added:
+            return self._added[index].encode()
+        if self._is_byte_level:
+            return b"".join(_BYTES[letter] if letter in _BYTES else letter.encode() for letter in symbol)
+        if self._joins_with_spaces:
+            return (symbol[2:] if symbol.startswith("##") else f" {symbol}").encode()
+        return _piece_bytes(symbol)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         _save_fast(self._backend, self.eod, folder)
@@ -149,6 +174,9 @@ class SPMTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode([int(index) for index in ids if index < self.vocab_size])
 
+    def token_bytes(self, index: int) -> bytes:
+        return _piece_bytes(self._backend.id_to_piece(index)) if 0 <= index < self.vocab_size else b""
+
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         raise InputError(
             f"a Hugging Face tokenizer folder cannot be made of a SentencePiece model; to write {folder}, "
@@ -171,6 +199,9 @@ class CharLevelTokenizer(Tokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(int(index) for index in ids if index < 256).decode("utf-8", errors="replace")
+
+    def token_bytes(self, index: int) -> bytes:
+        return bytes([index]) if 0 <= index < 256 else b""
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """The folder's tokenizer writes ``<|endoftext|>`` for id 0 and so cannot encode a NUL character;
@@ -241,12 +272,27 @@ def _identity(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
     return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
 
 
-def _byte_vocab() -> dict[str, int]:
-    """Byte-level BPE's visible character for each byte -> the byte; 0 is the end of a document."""
+def _byte_symbols() -> dict[int, str]:
+    """Byte-level BPE's visible character for each byte."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printable]
-    symbols = {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}
+
+
+_BYTES = {symbol: bytes([byte]) for byte, symbol in _byte_symbols().items()}
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def _byte_vocab() -> dict[str, int]:
+    """Byte-level BPE's visible character for each byte -> the byte; 0 is the end of a document."""
+    symbols = _byte_symbols()
     return {EOD_TOKEN: 0} | {symbols[byte]: byte for byte in range(1, 256)}
+
+
+def _piece_bytes(piece: str) -> bytes:
+    """UTF-8 of a SentencePiece piece: ``▁`` is a space, ``<0xE4>`` a byte of a character that has no piece."""
+    byte = _BYTE_PIECE.fullmatch(piece)
+    return bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode()
 
 
 def _save_fast(backend: Any, eod: int | None, folder: str | os.PathLike) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,11 @@ class Corpus:
     encoding: str | None
 
     def identity(self) -> dict[str, Any]:
-        """Fingerprints of the tokens and masks, for the run record and the index cache."""
+        """``tokens`` and ``penalties``: absolute prefix -> fingerprint, for the run record and the index cache."""
+        masks = self.penalties.values()
         return {
-            "tokens": {prefix: fingerprint(dataset) for prefix, dataset in self.tokens.items()},
-            "penalties": {prefix: aligned.sidecar["fingerprint"] for prefix, aligned in self.penalties.items()},
+            "tokens": {str(Path(prefix).absolute()): fingerprint(dataset) for prefix, dataset in self.tokens.items()},
+            "penalties": {str(Path(mask.prefix).absolute()): mask.sidecar["fingerprint"] for mask in masks},
         }
 
 

@@ -128,14 +128,27 @@ class Documents:
         self.sequence_lengths = tokens.lengths.astype(np.int32)
         self._starts, self._tokens = tokens.starts, tokens.tokens
         self._codes = None if penalties is None else penalties.values
+        self._highest_code = 1 if penalties is not None and penalties.sidecar["encoding"] == "binary" else 255
+        self._prefix = tokens.prefix
 
     def get(self, document: int, offset: int = 0, length: int | None = None) -> np.ndarray:
-        """int64[length] from ``offset`` of ``document``; to its end without ``length``."""
+        """int64[length] from ``offset`` of ``document``; to its end without ``length``.
+
+        Raises:
+            InputError: a token id or a code that no dataset of ours holds, and that would pass for another.
+        """
         begin = self._starts[document] + offset
         end = self._starts[document + 1] if length is None else begin + length
         values = self._tokens[begin:end].astype(np.int64)
+        if values.max(initial=0) > _TOKEN_BITS or values.min(initial=0) < 0:
+            raise InputError(f"{self._prefix}: document {document} holds an impossible token id: run `ifguide verify`")
         if self._codes is not None:
-            values += self._codes[begin:end].astype(np.int64) << _CODE_SHIFT
+            codes = self._codes[begin:end]
+            if codes.max(initial=0) > self._highest_code:
+                raise InputError(
+                    f"{self._prefix}: its binary mask holds {codes.max()} in document {document}: run `ifguide verify`"
+                )
+            values += codes.astype(np.int64) << _CODE_SHIFT
         return values
 
 

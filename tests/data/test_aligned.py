@@ -71,7 +71,9 @@ def test_pieces_make_the_same_files_as_the_whole(tokens, scores, prefix):
 
 
 def test_a_degenerate_doc_idx_is_kept(tmp_path, documents, prefix, write_raw):
-    tokens = TokenDataset.open(write_raw(tmp_path / "merged", documents, np.uint16, 8, [0, 0, 6]))
+    merged = write_raw(tmp_path / "merged", documents, np.uint16, 8, [0, 0, 6])
+    with pytest.warns(UserWarning, match="2 groups of 6 sequences"):
+        tokens = TokenDataset.open(merged)
     write_aligned(prefix, tokens, np.zeros(tokens.num_tokens, np.uint8), np.uint8, BINARY)
     assert load_aligned(prefix, tokens, "penalties").dataset.doc_idx.tolist() == [0, 0, 6]
 

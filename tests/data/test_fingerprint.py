@@ -9,8 +9,8 @@ import pytest
 
 from ifguide.data import fingerprint as module
 from ifguide.data.fingerprint import differences, fingerprint
-from ifguide.data.indexed import TokenDataset
-from ifguide.data.sidecar import file_states
+from ifguide.data.indexed import IndexedDataset, TokenDataset
+from ifguide.data.sidecar import file_states, sidecar_path
 from ifguide.files import write_json
 
 
@@ -37,7 +37,7 @@ def test_does_not_depend_on_the_path(tmp_path, tokens_prefix, documents, write_r
 
 def test_each_part_of_the_content_changes_it(tmp_path, documents, write_raw):
     def taken(name, *args):
-        return fingerprint(TokenDataset.open(write_raw(tmp_path / name, *args)))
+        return fingerprint(IndexedDataset.open(write_raw(tmp_path / name, *args)))
 
     base = taken("base", documents, np.uint16, 8)
     other_lengths = [documents[0][:4], documents[0][4:] + documents[1], *documents[2:]]
@@ -91,3 +91,14 @@ def test_works_without_a_writable_cache(tokens_prefix, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert fingerprint(TokenDataset.open(tokens_prefix))["documents"] == 6
+
+
+def test_a_sidecar_that_contradicts_the_index_is_not_believed(tokens_prefix):
+    """Whoever edits the counts in a sidecar may have edited the hash."""
+    tokens = TokenDataset.open(tokens_prefix)
+    sound = fingerprint(tokens)
+    states = file_states(tokens.index_path, tokens.bin_path)
+    for key, lie in (("documents", 7), ("tokens", 1), ("dtype", "int64")):
+        lies = sound | {key: lie, "content_hash": "0" * 64}
+        write_json(sidecar_path(tokens_prefix), {"files": states, "fingerprint": lies})
+        assert fingerprint(tokens) == sound

@@ -56,7 +56,9 @@ def test_float_size_decides_where_the_two_projects_disagree_on_the_code(tmp_path
 
 @pytest.mark.parametrize("doc_idx", [[0], [0, 0, 6, 6], [0, 3, 3, 6, 9]])
 def test_accepts_a_degenerate_doc_idx(tmp_path, documents, doc_idx, write_raw):
-    dataset = TokenDataset.open(write_raw(tmp_path / "d", documents, np.uint16, 8, doc_idx))
+    prefix = write_raw(tmp_path / "d", documents, np.uint16, 8, doc_idx)
+    with pytest.warns(UserWarning, match="each sequence is a document"):
+        dataset = TokenDataset.open(prefix)
     assert dataset.doc_idx.tolist() == doc_idx
     assert dataset.num_documents == len(documents)
 

@@ -5,6 +5,9 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from ifguide.data.preprocess import preprocess, token_dtype
 from ifguide.data.sidecar import file_states, read_sidecar
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, OutOfSpaceError
+from ifguide.files import hash_file
 
 CHAR = ("CharLevelTokenizer", None)
 
@@ -95,7 +99,8 @@ def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
         "eod": tokenizer.eod,
     }
     assert sidecar["parameters"] == {"append_eod": True, "json_key": "text", "skip_bad_lines": False}
-    assert sidecar["inputs"] == [{"path": str(corpus), "bytes": corpus.stat().st_size}]
+    assert sidecar["inputs"] == [{"path": str(corpus), "bytes": corpus.stat().st_size, "hash": hash_file(corpus)}]
+    assert [record["path"] for record in sidecar["tokenizer_files"]] == [str(vocabulary("hf.json"))]
     # the hashes taken while writing are those of the files, and spare the next reader a pass
     dataset = IndexedDataset.open(stats["output"])
     assert sidecar["files"] == file_states(dataset.index_path, dataset.bin_path)
@@ -246,3 +251,32 @@ def test_command_answers_bad_input_with_one_line(corpus, prefix, capsys, monkeyp
 def test_eod_must_exist(tmp_path, prefix, corpus, sentencepiece_models):
     with pytest.raises(InputError, match=r"--append-eod needs <\|endoftext\|>"):
         preprocess([corpus], prefix, "SPMTokenizer", sentencepiece_models[False], append_eod=True, progress=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists child processes through /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    text = tmp_path / "large.jsonl"
+    text.write_text((json.dumps({"text": "some words " * 500}) + "\n") * 20_000)
+    command = ["preprocess", "--input", text, "--output-prefix", tmp_path / "out"]
+    command += ["--tokenizer-type", "CharLevelTokenizer", "--workers", "2"]
+    parent = subprocess.Popen([sys.executable, "-m", "ifguide.cli", *map(str, command)], stderr=subprocess.DEVNULL)
+    listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    workers: list[str] = []
+    while len(workers) < 2:
+        assert parent.poll() is None, "it ended before it was killed"
+        time.sleep(0.05)
+        workers = listed.read_text().split()
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(_is_alive(worker) for worker in workers):
+        assert time.monotonic() < deadline, "workers outlived their parent"
+        time.sleep(0.1)
+
+
+def _is_alive(process: str) -> bool:
+    """Whether it runs; one that ended and that nobody waits for stays in the list as Z."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

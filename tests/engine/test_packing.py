@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
@@ -114,11 +115,28 @@ def test_end_of_document_mask(tmp_path: Path) -> None:
 
 
 def test_a_merged_datasets_degenerate_doc_idx_is_no_obstacle(tmp_path: Path) -> None:
-    from ifguide.data.indexed import write_index
-
     tokens = write_tokens(tmp_path / "a", [np.arange(1, 60), np.arange(60, 100)])
     write_index(tokens.index_path, np.int32, tokens.lengths, tokens.starts, np.array([0]))
-    assert packed(configuration(data_path=str(tmp_path / "a"), split="1"), 4).train[0]["labels"].shape == (16,)
+    with pytest.warns(UserWarning, match="each sequence is a document"):
+        train = packed(configuration(data_path=str(tmp_path / "a"), split="1"), 4).train
+    assert train[0]["labels"].shape == (16,)
+
+
+def test_impossible_ids_and_codes_are_refused_where_they_are_read(tmp_path: Path) -> None:
+    """Packed, a negative id would be padding, one from 2**32 on another token with a code, a 2 a doubled penalty."""
+    from ifguide.engine.packing import Documents
+
+    for bad, dtype in ((-1, np.int32), (5 + (1 << 32), np.int64)):
+        tokens = write_tokens(tmp_path / "a", [np.arange(1, 9), np.arange(9, 20)])
+        values = tokens.tokens[:].astype(dtype)
+        values[10] = bad
+        values.tofile(tokens.bin_path)
+        write_index(tokens.index_path, dtype, tokens.lengths, tokens.starts, tokens.doc_idx)
+        documents = Documents(TokenDataset.open(tokens.prefix), None)
+        assert documents.get(0).tolist() == list(range(1, 9))
+        assert documents.get(1, 3).tolist() == list(range(12, 20))
+        with pytest.raises(InputError, match="document 1 holds an impossible token id"):
+            documents.get(1, 1, 4)
 
 
 def test_the_index_cache_sees_changed_data(tmp_path: Path) -> None:

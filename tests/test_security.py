@@ -1,0 +1,92 @@
+"""Nothing of ours unpickles, or runs code that came with data: shown on the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+UNPICKLERS = {"_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
+
+
+def findings(source: str) -> Iterator[str]:
+    """Whatever in ``source`` may run a pickle or code of a file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name in UNPICKLERS or (name.name == "pickle" and name.asname):
+                    yield f"line {node.lineno}: imports {name.name}"
+        elif isinstance(node, ast.ImportFrom) and node.module in {*UNPICKLERS, "pickle"}:
+            yield f"line {node.lineno}: imports from {node.module}"
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+            if node.attr != "UnpicklingError":  # what torch.load raises when it refuses
+                yield f"line {node.lineno}: uses pickle.{node.attr}"
+        elif isinstance(node, ast.Call):
+            yield from _call(node)
+
+
+def _call(node: ast.Call) -> Iterator[str]:
+    called = ast.unparse(node.func)
+    options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    if called == "torch.load" and options.get("weights_only") != "True":
+        yield f"line {node.lineno}: torch.load without weights_only=True"
+    if called in ("np.load", "numpy.load") and options.get("allow_pickle", "False") != "False":
+        yield f"line {node.lineno}: {called} with allow_pickle"
+    if called in ("np.save", "numpy.save", "np.savez") and options.get("allow_pickle", "False") != "False":
+        yield f"line {node.lineno}: {called} with allow_pickle"
+    if options.get("trust_remote_code", "False") != "False":
+        yield f"line {node.lineno}: trust_remote_code"
+    if called in ("eval", "exec", "yaml.unsafe_load", "yaml.full_load"):
+        yield f"line {node.lineno}: {called}"
+
+
+def product() -> list[Path]:
+    """The Python files that are delivered."""
+    folders = ("ifguide", "tools", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return [*files, ROOT / "deepy.py", ROOT / "train.py"]
+
+
+def test_the_product_unpickles_nothing() -> None:
+    assert len(product()) > 50
+    found = [f"{path.relative_to(ROOT)} {text}" for path in product() for text in findings(path.read_text())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle as p",
+        "import pickle\npickle.load(stream)",
+        "import pickle\nclass Mine(pickle.Unpickler): pass",
+        "def f():\n    from pickle import loads",
+        "import os, dill as d",
+        "torch.load(path)",
+        "torch.load(path, map_location='cpu', weights_only=False)",
+        "torch.load(path, weights_only=flag)",
+        "np.load(path, allow_pickle=True)",
+        "numpy.load(path, mmap_mode='r', allow_pickle=trusted)",
+        "AutoModel.from_pretrained(path, trust_remote_code=True)",
+        "value = eval(text)",
+    ],
+)
+def test_the_search_can_find_something(source: str) -> None:
+    assert len(list(findings(source))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(path, map_location='cpu', weights_only=True)",
+        "import pickle\ntry: f()\nexcept pickle.UnpicklingError: pass",
+        "np.load(path)",
+        "np.load(path, allow_pickle=False)",
+        "model.eval()",
+        "json.load(stream)",
+    ],
+)
+def test_the_search_lets_harmless_code_pass(source: str) -> None:
+    assert list(findings(source)) == []
