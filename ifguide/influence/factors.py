@@ -37,7 +37,7 @@ from ifguide.influence.documents import Windows, check_tokens, cut, resolve_leng
 from ifguide.influence.modules import ScoredModel, label_losses, load_model
 from ifguide.influence.tensors import save_tensors
 from ifguide.progress import Progress
-from ifguide.provenance import versions, write_run_record
+from ifguide.provenance import origin, versions, write_run_record
 
 STRATEGIES = ("ekfac", "kfac", "diagonal", "identity")
 FORMAT = 1
@@ -111,9 +111,10 @@ def fit_factors(
         "format": FORMAT,
         "strategy": strategy,
         "lambda_scale": _SCALE[strategy],
-        "model": {"path": str(model_dir), "identity": model.identity},
+        "model": {"path": str(Path(model_dir).absolute()), "identity": model.identity},
         "modules": {name: list(model.matrix_shape(name)) for name in model.tracked},
         "data": fingerprint(dataset, progress=not quiet),
+        "data_prefix": str(Path(data_prefix).absolute()),
         "seq_length": seq_length,
         "context": context,
         "eod": model.eod,
@@ -122,6 +123,7 @@ def fit_factors(
         "windows": len(windows) if strategy != "identity" else 0,
         "seed": seed,
         "versions": versions(),
+        **origin(),
     }
     layers = fit_layers(model, windows, strategy, batch_size * seq_length, seed, quiet)
     save_factors(output, layers, record)

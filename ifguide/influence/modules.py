@@ -7,7 +7,6 @@ Shapes: B sequences, T positions, N labelled positions, H hidden, V vocabulary,
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,12 +20,11 @@ from torch.nn import functional
 
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, MismatchError
-from ifguide.files import hash_file, hash_value
 from ifguide.influence import attention
+from ifguide.influence.model_folder import model_identity
 
 # a tracked layer lives in a numbered block ("layers.3.mlp..."): embeddings, their projections and the head do not
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
-_WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +183,7 @@ def load_model(
 
     directory = Path(directory)
     attention.register()
-    config = _read_config(directory)
-    identity = model_identity(directory, config)
+    identity = model_identity(directory)
     try:
         with _no_progress_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -242,32 +239,9 @@ def track_only(model: ScoredModel, names: list[str]) -> ScoredModel:
     return replace(model, tracked={name: model.tracked[name] for name in names})
 
 
-def model_identity(directory: Path, config: dict[str, Any]) -> str:
-    """Hash of the configuration and of every weight file.
-
-    Raises:
-        InputError: the folder has no weights.
-    """
-    for glob in _WEIGHT_FILES:
-        files = sorted(directory.glob(glob))
-        if files:
-            return hash_value({"config": config, "weights": [hash_file(path) for path in files]})
-    raise InputError(f"model folder {directory} has no weights (*.safetensors)")
-
-
 def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """``l = -log p(label)``[N] from ``logits``[N, V] and ``labels``[N]."""
     return functional.cross_entropy(logits, labels, reduction="none")
-
-
-def _read_config(directory: Path) -> dict[str, Any]:
-    path = directory / "config.json"
-    if not path.is_file():
-        raise InputError(f"model folder {directory} has no config.json; expected a Hugging Face folder")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}") from None
 
 
 def _load_tokenizer(directory: Path) -> Any:

@@ -25,9 +25,9 @@ class PartStore:
 
     def __init__(self, folder: str | Path, identity: dict[str, Any]):
         self.folder = Path(folder)
-        record = self.folder / "identity.json"
-        if record.exists():
-            known = read_json(record, "unfinished parts")
+        self._record = self.folder / "identity.json"
+        if self._record.exists():
+            known = read_json(self._record, "unfinished parts")
             differing = sorted(key for key in known.keys() | identity.keys() if known.get(key) != identity.get(key))
             if differing:
                 raise MismatchError(
@@ -39,7 +39,7 @@ class PartStore:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"folder {self.folder}: {error.strerror}") from None
-            write_json(record, identity)
+            write_json(self._record, identity)
 
     def finished(self, part: int) -> bool:
         return self._path(part).exists()
@@ -54,7 +54,10 @@ class PartStore:
         return np.load(self._path(part), mmap_mode="r")
 
     def remove(self) -> None:
-        """Delete the folder and all parts."""
+        """Delete all parts and the folder; its record goes last, so that a kill leaves a folder that is still known."""
+        for path in self.folder.iterdir():
+            if path != self._record:
+                path.unlink()
         shutil.rmtree(self.folder)
 
     def _path(self, part: int) -> Path:

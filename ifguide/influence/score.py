@@ -5,6 +5,7 @@ Shapes: B windows, T positions, N_tokens tokens of the dataset.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ from ifguide.influence.forward_mode import first_bad_layer, token_scores
 from ifguide.influence.modules import ScoredModel, load_model, track_only
 from ifguide.influence.parts import PartStore
 from ifguide.progress import Progress
+from ifguide.provenance import file_record, origin
 
 # small enough that a kill costs little, large enough to fill batches with windows of equal length
 PART_TOKENS = 1 << 18
@@ -95,9 +97,25 @@ def score(
         plan = list(parts(job.windows, PART_TOKENS))
         resumed = _run(job, store, plan, quiet)
         summary = _summary(store, len(plan))
-        sidecar = {"run": job.identity, "batch_size": batch_size, "scores": summary}
+        sources = {
+            "model": {"path": str(Path(model_dir).absolute())},
+            "factors": {"path": str(Path(factors_dir).absolute())},
+            "toxic_queries": file_record(toxic_queries),
+            "safe_queries": file_record(safe_queries),
+        }
+        sidecar = {
+            "run": job.identity,
+            "eod": job.identity["eod"],
+            "sources": sources,
+            "batch_size": batch_size,
+            "scores": summary,
+            **origin(),
+        }
         write_aligned(output, dataset, _all_parts(store, len(plan)), np.float32, sidecar)
         store.remove()
+    elif Path(f"{output}.parts").exists():  # killed between the last rename and the end of the removal
+        with contextlib.suppress(MismatchError):
+            PartStore(f"{output}.parts", job.identity).remove()
     seconds = time.monotonic() - started
     return {
         "output": str(output),

@@ -1,0 +1,19 @@
+"""Penalty masks on disk: built from scores (M3), adopted from elsewhere, merged as their tokens were.
+
+build       scores -> mask, by Algorithm 1 or a control of the same size
+arguments   whether the arguments of `build` fit together
+inputs      what `build` reads, checked
+words       the control that a list of words gives
+filtering   the tokens without the documents that document-level removal drops
+importing   a mask made elsewhere -> one with a sidecar
+merging     masks or scores of several corpora -> those of the merged corpus
+"""
+
+from ifguide.masks.arguments import METHODS
+from ifguide.masks.build import build_mask, build_masks
+from ifguide.masks.importing import import_mask
+from ifguide.masks.inputs import Category
+from ifguide.masks.merging import merge_masks
+from ifguide.masks.words import WordList
+
+__all__ = ["METHODS", "Category", "WordList", "build_mask", "build_masks", "import_mask", "merge_masks"]

@@ -1,0 +1,81 @@
+"""Whether the arguments of `ifguide.masks.build_masks` fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ifguide.data.aligned import ENCODINGS
+from ifguide.errors import ConfigError, InputError
+from ifguide.masks.inputs import Category
+from ifguide.masks.words import WordList
+
+METHODS = ("influence", "random", "wordlist", "document")
+
+
+def check_arguments(
+    categories: Sequence[Category],
+    outputs: Sequence[str | Path],
+    method: str,
+    encoding: str,
+    words: WordList | None,
+    data_prefixes: Sequence[str | Path] | None,
+    filtered_outputs: Sequence[str | Path],
+) -> None:
+    """
+    Raises:
+        InputError: arguments that do not fit together, all faults at once.
+    """
+    faults = []
+    if method not in METHODS:
+        faults.append(f"unknown method '{method}'; one of {', '.join(METHODS)}")
+    if encoding not in ENCODINGS:
+        faults.append(f"unknown encoding '{encoding}'; one of {', '.join(ENCODINGS)}")
+    if method != "influence" and encoding == "graded":
+        faults.append(f"--encoding graded grades by score, which --method {method} does not select by; use binary")
+    if (method == "wordlist") != (words is not None):
+        faults.append("--method wordlist and a word list go together: give both or neither")
+    if filtered_outputs and method != "document":
+        faults.append("--filtered-output writes what --method document leaves; give that method")
+    if method == "document" and len(categories) > 1:
+        faults.append("--method document ranks by one direction; leave out --category")
+    if not outputs and not filtered_outputs:
+        faults.append("nothing to write: give --output")
+    corpora = len(categories[0].scores)
+    for category in categories[1:]:
+        if len(category.scores) != corpora:
+            faults.append(
+                f"category {category.name} names {len(category.scores)} score datasets, {categories[0].name} names "
+                f"{corpora}; every category names the scores of the same corpora, in the same order"
+            )
+    for option, given in (("--output", outputs), ("--data", data_prefixes), ("--filtered-output", filtered_outputs)):
+        if given and len(given) != corpora:
+            faults.append(f"{option} names {len(given)} datasets for {corpora} corpora; give as many as score datasets")
+    faults += _output_faults(categories, outputs, filtered_outputs, data_prefixes or ())
+    if len({category.name for category in categories}) < len(categories):
+        faults.append("two categories have the same name; give each its own")
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    if faults:
+        raise ConfigError(faults)
+
+
+def _output_faults(
+    categories: Sequence[Category],
+    outputs: Sequence[str | Path],
+    filtered_outputs: Sequence[str | Path],
+    data_prefixes: Sequence[str | Path],
+) -> list[str]:
+    """An output without a folder, or that would replace an input or another output."""
+    faults = []
+    taken = {Path(prefix).absolute() for category in categories for prefix in category.scores}
+    taken |= {Path(prefix).absolute() for prefix in data_prefixes}
+    for option, prefixes in (("--output", outputs), ("--filtered-output", filtered_outputs)):
+        for prefix in prefixes:
+            path = Path(prefix).absolute()
+            if not path.parent.is_dir():
+                faults.append(f"{option} {prefix}: folder {path.parent} does not exist")
+            if path in taken:
+                faults.append(f"{option} {prefix} is the name of an input or of another output; choose another")
+            taken.add(path)
+    return faults

@@ -1,0 +1,273 @@
+"""Scores -> masks: Algorithm 1 (M3), or a control of the same size, for one or several corpora at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ifguide.data.aligned import write_aligned
+from ifguide.errors import InputError, MismatchError
+from ifguide.files import hash_value
+from ifguide.masks.arguments import check_arguments
+from ifguide.masks.filtering import write_filtered
+from ifguide.masks.inputs import Category, Inputs, open_inputs
+from ifguide.masks.words import WordList, word_positions
+from ifguide.progress import Progress
+from ifguide.provenance import origin
+from ifguide.selection import (
+    SelectionSettings,
+    Source,
+    Span,
+    graded_strengths,
+    paint_documents,
+    paint_positions,
+    paint_windows,
+    random_positions,
+    ranked_documents,
+    select,
+)
+from ifguide.selection.algorithm import PASSES
+from ifguide.selection.controls import DOCUMENT_PASSES
+
+_SEEDED = ("random", "wordlist")
+
+# the mask codes of a chunk
+Paint = Callable[[Span], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What a method decided.
+
+    Attributes:
+        paint: the mask.
+        categories: by category name: ``threshold``, ``counts``, ``parameters``.
+        dropped: ascending numbers of the documents that document-level removal drops; None for other methods.
+    """
+
+    paint: Paint
+    categories: dict[str, dict[str, Any]]
+    dropped: NDArray[np.int64] | None = None
+
+
+def build_mask(
+    scores: str | Path,
+    output: str | Path,
+    settings: SelectionSettings | None = None,
+    *,
+    data_prefix: str | Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """`build_masks` for one corpus and one direction."""
+    category = Category("", [scores], settings or SelectionSettings())
+    return build_masks([category], [output], data_prefixes=None if data_prefix is None else [data_prefix], **options)
+
+
+def build_masks(
+    categories: Sequence[Category],
+    outputs: Sequence[str | Path],
+    *,
+    method: str = "influence",
+    encoding: str = "binary",
+    seed: int = 0,
+    words: WordList | None = None,
+    data_prefixes: Sequence[str | Path] | None = None,
+    filtered_outputs: Sequence[str | Path] = (),
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Write the mask ``outputs[k].{bin,idx,json}`` of every corpus k.
+
+    All corpora share one threshold, one ranking and one budget. Every category has its own; a mask holds the
+    tokens that any category selects, with the largest of their strengths. The files of one mask are replaced
+    together, masks one after another: after a kill the same command writes them all again.
+
+    Args:
+        categories: at least one; each names the scores of all corpora.
+        outputs: one a corpus; may be empty if ``filtered_outputs`` are given.
+        method: ``influence`` is Algorithm 1. Controls with exactly as many tokens as that selects: ``random``
+            draws them; ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if
+            there are fewer). ``document`` drops whole documents by descending R within the budget.
+        encoding: ``binary`` or ``graded`` (strength by score; ``influence`` only).
+        seed: of ``random`` and ``wordlist``.
+        words: of ``wordlist``.
+        data_prefixes: the tokens of each corpus, if they moved since they were scored.
+        filtered_outputs: of ``document``, one a corpus: the tokens without the dropped documents.
+        quiet: show no progress.
+
+    Returns:
+        ``method``, ``tokens``, ``selected``, ``fraction``, ``seconds``, and ``corpora``: ``output``, ``tokens``,
+        ``selected`` (and ``filtered``) of each. For one direction its ``threshold`` and counts, for several
+        ``categories``: those of each. For one corpus its ``output`` (and ``filtered``).
+
+    Raises:
+        InputError: settings or files that cannot be used.
+        MismatchError: scores of other tokens than they should be.
+        NumericsError: a score is NaN or infinite.
+        OutOfSpaceError: the disk is full; earlier files are untouched.
+    """
+    started = time.monotonic()
+    check_arguments(categories, outputs, method, encoding, words, data_prefixes, filtered_outputs)
+    needs_tokens = method == "wordlist" or bool(filtered_outputs)
+    inputs = open_inputs(categories, data_prefixes, needs_tokens)
+    if words is not None:
+        _check_tokenizer(words, inputs)
+    outcome = _decide(categories, inputs, method, encoding, seed, words, quiet)
+    source = inputs.sources[0]
+    record = _record(outcome, inputs, method, encoding, seed, words)
+    dropped = [] if outcome.dropped is None else _by_corpus(source, outcome.dropped)
+    for k in range(len(filtered_outputs)):
+        if len(dropped[k]) == len(source.corpora[k].starts) - 1:
+            raise InputError(f"no document of {source.corpora[k].name} would be left; give a smaller budget")
+    corpora: list[dict[str, Any]] = [{"tokens": int(corpus.starts[-1])} for corpus in source.corpora]
+    with Progress(source.num_tokens if outputs else 0, "tokens", "write mask", quiet=quiet or not outputs) as progress:
+        for k, prefix in enumerate(outputs):
+            like = inputs.tokens[k] if data_prefixes else None
+            counts = record["counts"] | {"tokens": corpora[k]["tokens"], "selected": 0}
+            codes = _counted(source, k, outcome.paint, counts, progress)
+            sidecar = record | {"encoding": encoding, "counts": counts}
+            write_aligned(prefix, like or inputs.scores[0][k], codes, np.uint8, sidecar)
+            corpora[k] |= {"selected": counts["selected"], "output": str(prefix)}
+    for k, prefix in enumerate(filtered_outputs):
+        data = inputs.tokens[k]
+        assert data is not None  # `open_inputs` was told that they are needed
+        kept = write_filtered(prefix, data, dropped[k], record)
+        corpora[k]["filtered"] = {"output": str(prefix), **kept}
+    return _result(outcome, corpora, method, started)
+
+
+def _decide(
+    categories: Sequence[Category],
+    inputs: Inputs,
+    method: str,
+    encoding: str,
+    seed: int,
+    words: WordList | None,
+    quiet: bool,
+) -> _Outcome:
+    source = inputs.sources[0]
+    passes = DOCUMENT_PASSES if method == "document" else PASSES * len(categories)
+    with Progress(passes * source.num_tokens, "tokens", "select", quiet=quiet) as progress:
+        if method == "document":
+            return _documents(categories[0], source, progress)
+        outcome = _influence(categories, inputs.sources, encoding, progress)
+        if method == "influence":
+            return outcome
+        size = sum(int(np.count_nonzero(outcome.paint(span))) for span in source.spans())
+        if words is not None:
+            positions = word_positions(source, words, size, seed)
+        else:
+            positions = random_positions(source, size, seed)
+    return _Outcome(lambda span: paint_positions(span, positions), outcome.categories)
+
+
+def _influence(
+    categories: Sequence[Category], sources: Sequence[Source], encoding: str, progress: Progress
+) -> _Outcome:  # fmt: skip
+    selections = [
+        select(source, category.settings, lambda span: progress.update(len(span)))
+        for category, source in zip(categories, sources)
+    ]
+    strengths = [
+        graded_strengths(found) if encoding == "graded" else np.ones(len(found.centres), np.uint8)
+        for found in selections
+    ]
+
+    def paint(span: Span) -> NDArray[np.uint8]:
+        codes = np.zeros(len(span), np.uint8)
+        for source, found, strength in zip(sources, selections, strengths):
+            np.maximum(codes, paint_windows(source, span, found, strength), out=codes)
+        return codes
+
+    about = {
+        category.name: {"threshold": found.threshold, "counts": found.counts, "parameters": asdict(category.settings)}
+        for category, found in zip(categories, selections)
+    }
+    return _Outcome(paint, about)
+
+
+def _documents(category: Category, source: Source, progress: Progress) -> _Outcome:
+    dropped, counts, threshold = ranked_documents(
+        source, category.settings, lambda span: progress.update(len(span))
+    )  # fmt: skip
+    about = {"threshold": threshold, "counts": counts, "parameters": asdict(category.settings)}
+    return _Outcome(lambda span: paint_documents(source, span, dropped), {category.name: about}, dropped)
+
+
+def _counted(
+    source: Source, corpus: int, paint: Paint, counts: dict[str, int], progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """The mask of a corpus in chunks; ``counts["selected"]`` grows with them (the sidecar is written after them)."""
+    for span in source.spans(corpus):
+        codes = paint(span)
+        counts["selected"] += int(np.count_nonzero(codes))
+        yield codes
+        progress.update(len(span))
+
+
+def _record(
+    outcome: _Outcome, inputs: Inputs, method: str, encoding: str, seed: int, words: WordList | None
+) -> dict[str, Any]:
+    """The part of the sidecar that all outputs share."""
+    single = outcome.categories.get("")
+    parameters: dict[str, Any] = {"method": method}
+    if method in _SEEDED:
+        parameters["seed"] = seed
+    if words is not None:
+        parameters["words"] = len(words.words)
+    scores = inputs.score_records()
+    identity = hash_value(
+        [
+            parameters,
+            encoding,
+            {name: about["parameters"] for name, about in outcome.categories.items()},
+            [record["fingerprint"] for record in scores],
+            [record["hash"] for record in words.record["inputs"]] if words else [],
+        ]
+    )
+    return {
+        "parameters": parameters | (single["parameters"] if single else {}),
+        "counts": dict(single["counts"]) if single else {},
+        **({"threshold": single["threshold"]} if single else {"categories": outcome.categories}),
+        "scores": scores[0] if len(scores) == 1 else scores,
+        **(words.record if words else {}),
+        "identity": identity,
+        **origin(),
+    }
+
+
+def _result(outcome: _Outcome, corpora: list[dict[str, Any]], method: str, started: float) -> dict[str, Any]:
+    single = outcome.categories.get("")
+    result: dict[str, Any] = {"method": method, "tokens": sum(corpus["tokens"] for corpus in corpora)}
+    if single:
+        result |= {"threshold": single["threshold"], **single["counts"]}
+    else:
+        result["categories"] = outcome.categories
+    if "output" in corpora[0]:
+        result["selected"] = sum(corpus["selected"] for corpus in corpora)
+        result["fraction"] = result["selected"] / result["tokens"]
+    if len(corpora) == 1:
+        result |= {key: corpora[0][key] for key in ("output", "filtered") if key in corpora[0]}
+    return {**result, "corpora": corpora, "seconds": round(time.monotonic() - started, 3)}
+
+
+def _by_corpus(source: Source, documents: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Ascending document numbers of all corpora -> numbers inside each corpus."""
+    firsts = np.cumsum([0, *(len(corpus.starts) - 1 for corpus in source.corpora)])
+    cuts = np.searchsorted(documents, firsts)
+    return [documents[cuts[k] : cuts[k + 1]] - firsts[k] for k in range(len(source.corpora))]
+
+
+def _check_tokenizer(words: WordList, inputs: Inputs) -> None:
+    for aligned in inputs.scores[0]:
+        expected = (aligned.sidecar.get("tokenizer") or {}).get("identity")
+        if expected and expected != words.tokenizer.identity:
+            raise MismatchError(
+                f"the tokenizer ({words.tokenizer.identity[:12]}) is not the one that the tokens of {aligned.prefix} "
+                f"were made with ({expected[:12]}); give that one"
+            )

@@ -1,0 +1,33 @@
+"""Which tokens to penalise (M3, Algorithm 1 of IF-Guide), from scores alone, at any size.
+
+1. τ is the q-quantile of all scores; a token above it is *toxic*. Per ranking unit (a document, or a
+   piece of one of ``unit_tokens`` tokens): c = number of toxic tokens, f = sum of their scores.
+2. R = harmonic mean of the min-max normalised c and f.
+3. Units by descending R; within a unit each toxic token, in order, adds itself and ``window``
+   neighbours on each side, until the first window that does not fit the budget whole.
+
+The scores stay on disk: five passes read them (or the tokens) chunk by chunk. Memory grows with the
+toxic tokens and the ranking units, not with the corpus. The literal loop that the result must equal is
+in the tests.
+"""
+
+from ifguide.selection.algorithm import Selection, select
+from ifguide.selection.controls import random_positions, ranked_documents
+from ifguide.selection.paint import graded_strengths, paint_documents, paint_positions, paint_windows
+from ifguide.selection.settings import SelectionSettings
+from ifguide.selection.source import Corpus, Source, Span
+
+__all__ = [
+    "Corpus",
+    "Selection",
+    "SelectionSettings",
+    "Source",
+    "Span",
+    "graded_strengths",
+    "paint_documents",
+    "paint_positions",
+    "paint_windows",
+    "random_positions",
+    "ranked_documents",
+    "select",
+]

@@ -1,0 +1,34 @@
+"""``ifguide import-mask``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+SUMMARY = "Adopt a mask made elsewhere: check that it is aligned with its tokens and write its sidecar."
+EXAMPLE = "ifguide import-mask --data data/corpus_text_document --mask data/their_mask --encoding binary"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ifguide.data.aligned import ENCODINGS
+
+    parser.add_argument("--data", required=True, metavar="P", help="token dataset, without .bin/.idx")
+    parser.add_argument(
+        "--mask", required=True, metavar="M", help="uint8 indexed dataset with one code for each token; gets M.json"
+    )
+    parser.add_argument(
+        "--encoding", choices=ENCODINGS,
+        help="binary: 0 and 1; graded: strength = code / 255 (default: binary, if no code is above 1)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.masks import import_mask
+
+    result = import_mask(args.data, args.mask, args.encoding, quiet=False)
+    if not args.json:
+        print(
+            f"{result['output']}.json: {result['encoding']} mask, {result['selected']} of {result['tokens']} tokens "
+            f"selected ({result['fraction']:.2%})"
+        )
+    return result

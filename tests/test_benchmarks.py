@@ -1,0 +1,47 @@
+"""The benchmark scripts still run, and clean up; their numbers are for people."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.common import REPOSITORY, markdown_table, median_time, run_child, time_alternating
+
+
+def test_selection(tmp_path):
+    command = [sys.executable, REPOSITORY / "benchmarks/selection.py", "--workdir", tmp_path, "--tokens", "1e5"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    (row,) = result["build_mask"]
+    assert row["tokens"] == 100_000 and 0 < row["selected"] <= 2000 and row["toxic"] > 900
+    assert row["seconds"] > 0 and row["peak_rss_gb"] > 0.01 and row["times_the_literal_loop"] > 0
+    assert {"versions", "machine", "revision", "command"} <= result.keys()
+    assert "| 1e+05 |" in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_child_processes_are_measured():
+    child = run_child(["-c", "x = bytearray(200_000_000); print(len(x))"])
+    assert child.output == "200000000\n" and child.peak_rss > 2e8
+    assert child.cpu_seconds > 0 and child.seconds > 0
+    with pytest.raises(RuntimeError, match=r"(?s)ended with 1.*no such thing"):
+        run_child(["-c", "raise SystemExit('no such thing')"])
+
+
+def test_works_take_turns():
+    order: list[str] = []
+    works = {name: lambda name=name: order.append(name) for name in "ab"}
+    timings = time_alternating(works, repeats=3, warmup=1)
+    assert order == ["a", "b"] * 4 and len(timings["a"].seconds) == 3
+    assert median_time(lambda: None, repeats=4).as_dict()["repeats"] == 4
+
+
+def test_table():
+    assert markdown_table(["size", "s"], [("1e6", 2)]) == "| size | s |\n| --- | ---: |\n| 1e6 | 2 |"
+
+
+def test_the_repository_is_the_one_of_this_test():
+    assert Path(__file__).resolve().is_relative_to(REPOSITORY)
