@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ifguide
-from ifguide.files import write_json
+from ifguide.files import hash_file, write_json
 
 _PACKAGES = (
     "numpy", "torch", "transformers", "tokenizers", "deepspeed", "megatron-core", "kronfluence", "safetensors",
 )  # fmt: skip
+
+_command: list[str] = []
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str]) -> Iterator[None]:
+    """Make ``command`` what `command` answers inside the block."""
+    global _command
+    before, _command = _command, list(command)
+    try:
+        yield
+    finally:
+        _command = before
+
+
+def command() -> list[str]:
+    """The command being run, as ``["ifguide", VERB, ...]`` however it was started; [] when called as a library."""
+    return list(_command)
+
+
+def origin() -> dict[str, Any]:
+    """What a sidecar says about who wrote it: ``command`` and the ``folder`` that its relative paths start from."""
+    return {"command": command(), "folder": str(Path.cwd())}
+
+
+def file_record(path: str | os.PathLike) -> dict[str, Any]:
+    """What a sidecar says about a file that was read: absolute ``path``, ``bytes`` and ``hash`` (None of a pipe)."""
+    path = Path(path).absolute()
+    return {"path": str(path), "bytes": path.stat().st_size, "hash": hash_file(path) if path.is_file() else None}
 
 
 def versions() -> dict[str, str]:
@@ -59,7 +90,7 @@ def environment() -> dict[str, Any]:
 def write_run_record(folder: str | os.PathLike, **fields: Any) -> None:
     """Write ``run.json`` into ``folder``: the environment, the command line, and ``fields``
     (config, seeds, input fingerprints, timings)."""
-    write_json(Path(folder) / "run.json", {"command": sys.argv, **environment(), **fields})
+    write_json(Path(folder) / "run.json", {**origin(), "command": command() or sys.argv, **environment(), **fields})
 
 
 def _processor() -> str:

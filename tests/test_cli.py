@@ -1,7 +1,9 @@
 """The command: help for every verb, one line and exit 2 for bad input, a base install of numpy and PyYAML."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from ifguide.cli import VERBS, main
 BASE_MODULES = (
     "ifguide.cli", "ifguide.masks", "ifguide.selection", "ifguide.data.indexed", "ifguide.data.aligned",
     "ifguide.data.fingerprint", "ifguide.files", "ifguide.progress", "ifguide.provenance", "ifguide.verbs.build_mask",
+    "ifguide.inspection.lineage", "ifguide.inspection.mask_stats", "ifguide.inspection.page",
+    "ifguide.inspection.replay", "ifguide.inspection.terminal",
 )  # fmt: skip
 
 
@@ -30,6 +34,14 @@ def test_overview_lists_every_verb(capsys):
 def test_unknown_verb_names_the_nearest(capsys):
     assert main(["biuld-mask"]) == 2
     assert "did you mean 'build-mask'?" in capsys.readouterr().err
+
+
+def test_every_verb_has_a_tool_that_hides_no_module():
+    """A script's folder comes first on its path: tools/inspect.py would take the place of Python's own inspect."""
+    tools = Path(__file__).parents[1] / "tools"
+    verbs = {re.search(r'main\(\["([a-z-]+)"', path.read_text())[1]: path.stem for path in tools.glob("*.py")}
+    assert verbs.keys() == VERBS.keys()
+    assert not set(verbs.values()) & sys.stdlib_module_names
 
 
 def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys):

@@ -2,21 +2,19 @@
 
 Shapes: N tokens, D documents, T tokens of one document.
 
-A byte-level token may hold a part of a UTF-8 character, so tokens are not decoded one by one: the
-tokenizer's character offsets cut the document's own text, and tokens that share a character share a piece.
+Tokens that share a character share a piece (see `ifguide.inspection.pieces`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.errors import MismatchError
+from ifguide.data.tokenizers import Tokenizer
+from ifguide.inspection.pieces import densest, split_text
 
 SHADES = 10  # steps of colour on each side of zero
 _FULL_COLOUR_QUANTILE = 0.995  # of |score|: the few largest would leave all others pale
@@ -92,17 +90,9 @@ class ShownDocument:
     pieces: list[Piece]
 
 
-def top_documents(
-    texts: Sequence[str], tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer, count: int
-) -> list[ShownDocument]:
-    """The ``count`` documents with the largest sum of selected tokens' scores, that sum first.
-
-    Args:
-        texts: ``[D]``, row i is document i.
-
-    Raises:
-        MismatchError: a text is not the one that was tokenized.
-    """
+def top_documents(tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer, count: int) -> list[ShownDocument]:
+    """The ``count`` documents with the largest sum of selected tokens' scores, that sum first; an appended
+    end-of-document token is not shown."""
     kept = np.where(marks.selected, marks.scores, 0.0)
     starts = tokens.starts
     totals = _between(kept, starts)
@@ -113,14 +103,16 @@ def top_documents(
     for index in map(int, ranked[:count]):
         if not num_selected[index]:
             continue
-        offsets = _offsets(texts[index], tokens.document(index), tokenizer, index)
+        ids = tokens.document(index).tolist()
+        if ids[-1] == tokenizer.eod:
+            ids.pop()
         base = int(starts[index])
-        first = _densest(kept[base : base + len(offsets)])
-        last = min(len(offsets), first + _SHOWN_TOKENS)
-        pieces = _pieces(texts[index], offsets, range(first, last), base, marks, full)
+        first = densest(kept[base : base + len(ids)], _SHOWN_TOKENS)
+        ids_shown = ids[first : first + _SHOWN_TOKENS]
+        pieces = _pieces(split_text(ids_shown, tokenizer.token_bytes), base + first, marks, full)
         shown.append(
             ShownDocument(
-                index, float(totals[index]), len(offsets), int(num_selected[index]), first, last - first, pieces
+                index, float(totals[index]), len(ids), int(num_selected[index]), first, len(ids_shown), pieces
             )
         )
     return shown
@@ -132,53 +124,22 @@ def _between(values: NDArray, starts: NDArray[np.int64]) -> NDArray[np.float64]:
     return running[starts[1:]] - running[starts[:-1]]
 
 
-def _offsets(text: str, stored: NDArray, tokenizer: Tokenizer, index: int) -> NDArray[np.int64]:
-    """``[T, 2]`` first and last+1 character of each token; an appended EOD token has none and is left out."""
-    encoding = tokenizer.encode(text, add_special_tokens=False)
-    if len(stored) - len(encoding.ids) not in (0, 1) or not np.array_equal(stored[: len(encoding.ids)], encoding.ids):
-        raise MismatchError(
-            f"document {index} of the corpus is not the text that was tokenized; prepare the data again"
-        )
-    return np.array(encoding.offsets, np.int64).reshape(-1, 2)
-
-
-def _densest(kept: NDArray) -> int:
-    """First token of the stretch of `_SHOWN_TOKENS` with the largest sum."""
-    if len(kept) <= _SHOWN_TOKENS:
-        return 0
-    running = np.concatenate([[0.0], np.cumsum(kept, dtype=np.float64)])
-    return int(np.argmax(running[_SHOWN_TOKENS:] - running[:-_SHOWN_TOKENS]))
-
-
-def _pieces(
-    text: str, offsets: NDArray[np.int64], window: range, base: int, marks: TokenMarks, full: float
-) -> list[Piece]:
-    """Pieces of the tokens in ``window``; together they give the text between its ends, gaps included."""
-    groups: list[list[int]] = []
-    reached = -1
-    for token in window:
-        begin, end = offsets[token]
-        if groups and (begin < reached or begin == end):
-            groups[-1].append(token)
-        else:
-            groups.append([token])
-        reached = max(reached, end)
+def _pieces(texts: list[tuple[str, int]], first: int, marks: TokenMarks, full: float) -> list[Piece]:
+    """Pieces with the marks of their tokens, which begin at place ``first`` of the dataset."""
     pieces = []
-    for number, group in enumerate(groups):
-        is_last = number + 1 == len(groups)
-        stop = max(offsets[group, 1]) if is_last else offsets[groups[number + 1][0], 0]
-        at = base + np.array(group)
+    for text, count in texts:
+        at = slice(first, first + count)
         scores = marks.scores[at].astype(np.float64)
-        farthest = scores[np.argmax(np.abs(scores))]
         pieces.append(
             Piece(
-                text=text[offsets[group[0], 0] : stop],
+                text=text,
                 scores=tuple(scores.tolist()),
-                shade=_shade(farthest, full),
+                shade=_shade(scores[np.argmax(np.abs(scores))], full),
                 selected=bool(marks.selected[at].any()),
                 planted=marks.planted is not None and bool(marks.planted[at].any()),
             )
         )
+        first += count
     return pieces
 
 

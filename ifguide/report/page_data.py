@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
+from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import MismatchError
 from ifguide.files import read_json, read_jsonl
 from ifguide.quickstart.truth import planted_tokens
@@ -91,16 +92,19 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
     texts = [row["text"] for row in read_jsonl(folder / "corpus.jsonl", "corpus")]
     if len(texts) != tokens.num_documents:
         raise MismatchError(f"{folder}/corpus.jsonl has {len(texts)} documents, its tokens {tokens.num_documents}")
-    tokenizer = Tokenizer.from_file(str(folder / "data/tokenizer.json"))
+    tokenizer = folder / "data/tokenizer.json"
     planted = None
     if (folder / "planted.jsonl").exists():
-        planted = planted_tokens(texts, read_jsonl(folder / "planted.jsonl"), tokenizer, tokens.starts).inside
+        rows = read_jsonl(folder / "planted.jsonl")
+        planted = planted_tokens(texts, rows, Tokenizer.from_file(str(tokenizer)), tokens.starts).inside
     marks = TokenMarks(np.asarray(scores.values), np.asarray(mask.values) > 0, planted)
     guided = _run_record(folder / "checkpoints/guided/run.json")
+    documents = top_documents(tokens, marks, build_tokenizer("HFTokenizer", tokenizer), TOP_DOCUMENTS)
+    _check_texts(documents, texts)
     return PageData(
         marks=marks,
         threshold=float(mask.sidecar["threshold"]),
-        documents=top_documents(texts, tokens, marks, tokenizer, TOP_DOCUMENTS),
+        documents=documents,
         generations=load_generations(folder / "generations.jsonl"),
         curves={key: load_curves(folder, key) for key in ("lm_loss", "penalty_ce")},
         settings=_settings(mask.sidecar, scores.sidecar, guided.get("config", {})),
@@ -139,6 +143,20 @@ def load_curves(folder: Path, key: str) -> dict[str, Curve]:
         if logged:
             curves[name] = Curve([row["iteration"] for row in logged], [row[key] for row in logged])
     return curves
+
+
+def _check_texts(documents: list[ShownDocument], texts: list[str]) -> None:
+    """
+    Raises:
+        MismatchError: a document does not say what the corpus says there.
+    """
+    for document in documents:
+        # the ends of a part may cut a character
+        inner = "".join(piece.text for piece in document.pieces[1:-1])
+        if inner not in texts[document.index]:
+            raise MismatchError(
+                f"document {document.index} of the corpus is not the text that was tokenized; prepare the data again"
+            )
 
 
 def _worst(row: dict[str, Any]) -> Continuation:

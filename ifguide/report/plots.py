@@ -12,10 +12,10 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ifguide.inspection.figures import style
 from ifguide.report.documents import TokenMarks
 from ifguide.report.page_data import Curve
 from ifguide.report.table import MODELS
@@ -31,20 +31,6 @@ _GROUPS = (
     ("tp_benign", "TP benign"),
 )
 _BINS = 120
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.prop_cycle": cycler(color=[_COLOURS["ink"]]),
-    "grid.linewidth": 0.6,
-    "grid.color": _COLOURS["faint"],
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _COLOURS["ink"]),
-}
 
 
 def toxicity_plot(results: dict[str, Any]) -> str:
@@ -130,8 +116,8 @@ def _named_bars(axes: Axes, values: dict[str, float], form: str, colours: Any) -
 
 def _svg(name: str, draw: Any, width: float, height: float) -> str:
     """Draw one figure; ``name`` keeps the ids of two figures on one page apart."""
-    style: Any = {**_STYLE, "svg.hashsalt": name}
-    with mpl.rc_context(style):
+    settings: Any = {**style(_COLOURS["ink"], _COLOURS["faint"]), "svg.hashsalt": name}
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()

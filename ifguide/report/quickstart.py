@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ifguide.inspection.pieces import visible
 from ifguide.report import plots
 from ifguide.report.documents import SHADES
 from ifguide.report.page_data import PageData, load_page_data
@@ -18,7 +18,6 @@ from ifguide.report.summary import judge_sentence, summary
 from ifguide.report.table import METRICS, MODELS
 
 _HERE = Path(__file__).parent
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line feed
 
 
 def quickstart_page(folder: Path, results: dict[str, Any]) -> str:
@@ -52,11 +51,6 @@ def quickstart_page(folder: Path, results: dict[str, Any]) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def visible(text: str) -> str:
-    """``text`` with control characters shown as their pictures: HTML allows none of them."""
-    return _CONTROL.sub(lambda match: chr(0x2421 if match[0] == "\x7f" else 0x2400 + ord(match[0])), text)
 
 
 def _figures(data: PageData, results: dict[str, Any]) -> list[tuple[str, Markup]]:

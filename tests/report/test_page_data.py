@@ -72,6 +72,14 @@ def test_a_corpus_of_another_run_is_refused(make_folder: Callable) -> None:
         load_page_data(folder, results)
 
 
+def test_another_text_is_refused(make_folder: Callable) -> None:
+    folder, results = make_folder(False)
+    rows = read_jsonl(folder / "corpus.jsonl")
+    write_jsonl(folder / "corpus.jsonl", [{"text": row["text"].upper()} for row in rows])
+    with pytest.raises(MismatchError, match="not the text that was tokenized"):
+        load_page_data(folder, results)
+
+
 def test_a_missing_file_is_named(make_folder: Callable) -> None:
     folder, results = make_folder(False)
     (folder / "generations.jsonl").unlink()

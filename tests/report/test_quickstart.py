@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ifguide.files import read_jsonl
-from ifguide.report.quickstart import quickstart_page, visible
+from ifguide.inspection.pieces import visible
+from ifguide.report.quickstart import quickstart_page
 from ifguide.report.table import METRICS, MODELS
 
 _CHROMIUM = Path("/usr/bin/chromium")

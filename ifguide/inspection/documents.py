@@ -1,0 +1,198 @@
+"""The documents to look at: their text token by token, with score, rank and selection.
+
+Shapes: N tokens of the dataset, T tokens shown of one document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ifguide.data.aligned import Aligned, load_aligned, require_finite
+from ifguide.data.indexed import TokenDataset
+from ifguide.data.sidecar import PENALTIES, SCORES, read_sidecar
+from ifguide.data.tokenizers import Tokenizer, build_tokenizer
+from ifguide.errors import InputError, MismatchError
+from ifguide.inspection.pieces import densest, split_text
+from ifguide.inspection.ranking import Histogram, Ranking, histogram, rank_documents, ranks_among_all
+
+SHOWN_TOKENS = 4096  # of one document; of a longer one the stretch that holds the most selected tokens
+_FULL_COLOUR_RANK = 0.005  # share of the tokens that get the full colour: the few largest would leave all others pale
+
+
+@dataclass(frozen=True, eq=False)
+class ShownDocument:
+    """A document, or the part of a long one that holds the most.
+
+    Attributes:
+        index: in the dataset.
+        toxicity: as in `Ranking`.
+        num_tokens, num_selected: of the whole document.
+        first: first token shown.
+        pieces: (text, number of its tokens); the numbers add up to T.
+        scores: float32[T], or None.
+        ranks: int64[T], place of each score among all of the dataset, or None.
+        strengths: uint8[T], 0 for a token that is not selected.
+    """
+
+    index: int
+    toxicity: float
+    num_tokens: int
+    num_selected: int
+    first: int
+    pieces: list[tuple[str, int]]
+    scores: NDArray[np.float32] | None
+    ranks: NDArray[np.int64] | None
+    strengths: NDArray[np.uint8]
+
+    def spans(self) -> list[tuple[str, slice]]:
+        """(text, its tokens among those shown) of each piece."""
+        ends = np.cumsum([count for _, count in self.pieces]).tolist()
+        return [(text, slice(end - count, end)) for (text, count), end in zip(self.pieces, ends)]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What `inspect` shows.
+
+    Attributes:
+        documents: most toxic first.
+        num_documents, num_tokens, num_selected: of the whole dataset.
+        threshold: τ, or None without scores.
+        full_colour: the |score| that gets the full colour; 0 without scores.
+        histogram: of all scores, or None.
+        graded: whether the mask's strengths differ.
+        names: what was read, for people: data, mask, scores.
+    """
+
+    documents: list[ShownDocument]
+    num_documents: int
+    num_tokens: int
+    num_selected: int
+    threshold: float | None
+    full_colour: float
+    histogram: Histogram | None
+    graded: bool
+    names: dict[str, str]
+
+
+def inspect(
+    data: str | Path,
+    mask: str | Path,
+    scores: str | Path | None,
+    tokenizer: Tokenizer,
+    count: int,
+    document: int | None = None,
+) -> Inspection:
+    """The ``count`` most toxic documents, or the one ``document``.
+
+    Raises:
+        InputError: a file cannot be used, or there is no such document.
+        MismatchError: mask, scores and tokens do not belong together.
+    """
+    tokens = TokenDataset.open(data)
+    penalties = load_aligned(mask, tokens, PENALTIES)
+    scored = None if scores is None else load_aligned(scores, tokens, SCORES)
+    if scored is not None:
+        require_finite(scored)
+    if count < 1:
+        raise InputError(f"--top {count}: must be at least 1")
+    if document is not None and not 0 <= document < tokens.num_documents:
+        raise InputError(f"--document {document}: the data has the documents 0 to {tokens.num_documents - 1}")
+    ranking = rank_documents(tokens, penalties, scored, tokenizer.eod)
+    chosen = ranking.order[:count].tolist() if document is None else [document]
+    shown = _shown(chosen, tokens, penalties, scored, ranking, tokenizer)
+    named = {"data": data, "mask": mask, "scores": scores}
+    return Inspection(
+        documents=shown,
+        num_documents=tokens.num_documents,
+        num_tokens=tokens.num_tokens,
+        num_selected=int(ranking.selected.sum()),
+        threshold=ranking.threshold,
+        full_colour=_full_colour(scored),
+        histogram=None if scored is None else histogram(scored),
+        graded=penalties.sidecar["encoding"] == "graded",
+        names={role: str(path) for role, path in named.items() if path is not None},
+    )
+
+
+def find_tokenizer(
+    data: str | Path, tokenizer_type: str | None, vocab_file: str | None, merge_file: str | None
+) -> Tokenizer:
+    """The tokenizer that was named, or the one that the data's sidecar records.
+
+    Raises:
+        InputError: neither says which.
+        MismatchError: the data was made with another one.
+    """
+    sidecar = read_sidecar(data)
+    recorded = sidecar.get("tokenizer") or {}
+    if tokenizer_type:
+        tokenizer = build_tokenizer(tokenizer_type, vocab_file, merge_file)
+    elif "type" not in recorded:
+        raise InputError(f"{data} does not record its tokenizer; name it with --tokenizer-type and --vocab-file")
+    else:
+        paths: list[Any] = [record["path"] for record in sidecar.get("tokenizer_files", [])] + [None, None]
+        files = {"--vocab-file": vocab_file or paths[0], "--merge-file": merge_file or paths[1]}
+        for option, path in files.items():
+            if path and not Path(path).is_file():
+                raise InputError(f"tokenizer file {path} of {data} is gone; say where it is with {option}")
+        tokenizer = build_tokenizer(recorded["type"], *files.values())
+    expected = recorded.get("identity")
+    if expected and expected != tokenizer.identity:
+        raise MismatchError(
+            f"{data} was made with another tokenizer ({expected[:12]}) than this one ({tokenizer.identity[:12]})"
+        )
+    return tokenizer
+
+
+def _shown(
+    chosen: Sequence[int],
+    tokens: TokenDataset,
+    mask: Aligned,
+    scores: Aligned | None,
+    ranking: Ranking,
+    tokenizer: Tokenizer,
+) -> list[ShownDocument]:
+    parts = []
+    for index in chosen:
+        strengths = np.asarray(mask.dataset.document(index))
+        first = densest(strengths > 0, SHOWN_TOKENS)
+        parts.append(slice(first, min(first + SHOWN_TOKENS, len(strengths))))
+    values = ranks = None
+    if scores is not None:
+        values = [np.asarray(scores.dataset.document(index)[part]) for index, part in zip(chosen, parts)]
+        lengths = [len(piece) for piece in values]
+        ranks = np.split(ranks_among_all(scores, np.concatenate(values)), np.cumsum(lengths)[:-1])
+    token_bytes = lru_cache(maxsize=None)(tokenizer.token_bytes)
+    shown = []
+    for place, (index, part) in enumerate(zip(chosen, parts)):
+        ids = np.asarray(tokens.document(index)[part]).tolist()
+        shown.append(
+            ShownDocument(
+                index=index,
+                toxicity=float(ranking.toxicity[index]),
+                num_tokens=int(tokens.lengths[index]),
+                num_selected=int(ranking.selected[index]),
+                first=part.start,
+                pieces=split_text(ids, token_bytes),
+                scores=None if values is None else values[place],
+                ranks=None if ranks is None else ranks[place],
+                strengths=np.asarray(mask.dataset.document(index)[part]),
+            )
+        )
+    return shown
+
+
+def _full_colour(scores: Aligned | None) -> float:
+    """The |score| that `_FULL_COLOUR_RANK` of all tokens reach, from evenly spaced scores: a shade needs no more."""
+    if scores is None:
+        return 0.0
+    sample = np.asarray(scores.values[:: max(1, len(scores.values) // (1 << 20))])
+    return float(np.quantile(np.abs(sample), 1 - _FULL_COLOUR_RANK))

@@ -1,0 +1,397 @@
+// The page's behaviour. `head` is about the whole dataset; each of `shown` is a document:
+//   i number, r toxicity, n tokens, k selected tokens, f first token shown, shown tokens shown,
+//   text, cut [UTF-16 units of each piece], many {piece: tokens, where not 1},
+//   runs [[begin, end, strength] of selected tokens], s [score of each token], rank [its place among all scores].
+// Long arrays are base64 of little-endian numbers and unpacked when their document is first needed.
+"use strict";
+const $ = (id) => document.getElementById(id);
+const { head, shown } = JSON.parse($("data").textContent);
+const ROW = 62; // pixels, as in the style sheet
+const SHADES = 10;
+const scored = head.threshold !== null;
+let listed = shown.map((_, place) => place); // places in `shown` that match the search
+let open = -1; // place in `listed` of the open document
+let openPieces = []; // of the open document
+let wanted = ""; // what is searched for, in lower case
+
+const number = (value) => value.toLocaleString("en-US");
+const percent = (share) => (100 * share).toPrecision(2).replace(/\.0$/, "") + " %";
+
+function element(tag, classes = "", text = "") {
+  const made = document.createElement(tag);
+  if (classes) made.className = classes;
+  if (text) made.textContent = text;
+  return made;
+}
+
+// The numbers in base64 text, as a typed array.
+function unpack(text, Type) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Type(bytes.buffer);
+}
+
+function unpacked(one) {
+  if (typeof one.cut !== "string") return one;
+  one.cut = unpack(one.cut, Uint16Array);
+  if (scored) {
+    one.s = unpack(one.s, Float32Array);
+    one.rank = unpack(one.rank, head.tokens < 2 ** 32 ? Uint32Array : Float64Array);
+  }
+  return one;
+}
+
+// Pieces of a document: text, where its tokens begin and end, the token farthest from zero, the strength.
+function pieces(one) {
+  unpacked(one);
+  const found = [];
+  let unit = 0, token = 0, run = 0;
+  for (let place = 0; place < one.cut.length; place++) {
+    const end = token + (one.many[place] ?? 1);
+    while (run < one.runs.length && one.runs[run][1] <= token) run++;
+    let worst = token;
+    if (scored) {
+      for (let at = token + 1; at < end; at++) if (Math.abs(one.s[at]) > Math.abs(one.s[worst])) worst = at;
+    }
+    const selected = run < one.runs.length && one.runs[run][0] < end;
+    found.push({ text: one.text.slice(unit, unit + one.cut[place]), unit, begin: token, end, worst, selected });
+    unit += one.cut[place];
+    token = end;
+  }
+  return found;
+}
+
+function strengthAt(one, token) {
+  return one.runs.find(([begin, end]) => begin <= token && token < end)?.[2] ?? 0;
+}
+
+// The list: only the rows in sight exist.
+
+function drawRows() {
+  const rows = $("rows"), list = $("list");
+  rows.style.height = `${listed.length * ROW}px`;
+  const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
+  const last = Math.min(listed.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
+  rows.replaceChildren();
+  for (let place = first; place < last; place++) rows.append(row(place));
+  if (open >= first && open < last) list.setAttribute("aria-activedescendant", `row-${open}`);
+  else list.removeAttribute("aria-activedescendant");
+}
+
+function row(place) {
+  const one = shown[listed[place]];
+  const made = element("div", "row");
+  made.id = `row-${place}`;
+  made.role = "option";
+  made.ariaSelected = String(place === open);
+  made.ariaSetSize = listed.length;
+  made.ariaPosInSet = place + 1;
+  made.style.top = `${place * ROW}px`;
+  const line = element("div"), bar = element("i");
+  bar.style.setProperty("--share", Math.min(1, one.r));
+  const share = `${number(one.k)} / ${number(one.n)}`;
+  line.append(element("b", "", `#${one.i}`), bar, element("span", "", share));
+  line.title = `${scored ? `R ${one.r}, ` : ""}${share} tokens selected`;
+  made.append(line, snippet(one));
+  made.addEventListener("click", () => show(place));
+  return made;
+}
+
+// Where the selected run with the largest sum of scores (without scores: the longest) begins and ends in the text.
+function strongestRun(one) {
+  if (one.strongest !== undefined) return one.strongest;
+  unpacked(one);
+  let best = null, most = -Infinity;
+  for (const [begin, end] of one.runs) {
+    let weight = scored ? 0 : end - begin;
+    if (scored) for (let at = begin; at < end; at++) weight += one.s[at];
+    if (weight > most) [best, most] = [[begin, end], weight];
+  }
+  one.strongest = null;
+  if (best) {
+    let unit = 0, token = 0;
+    const ends = { begin: 0, end: 0 };
+    for (let place = 0; place < one.cut.length && token < best[1]; place++) {
+      if (token <= best[0]) ends.begin = unit;
+      unit += one.cut[place];
+      token += one.many[place] ?? 1;
+      ends.end = unit;
+    }
+    one.strongest = ends;
+  }
+  return one.strongest;
+}
+
+// One line of the document around its search hit, or its strongest run.
+function snippet(one) {
+  const made = element("p");
+  let begin = 0, end = 0;
+  const hit = wanted ? one.text.toLowerCase().indexOf(wanted) : -1;
+  if (hit >= 0) [begin, end] = [hit, hit + wanted.length];
+  else {
+    const run = strongestRun(one);
+    if (run) [begin, end] = [run.begin, Math.min(run.end, run.begin + 48)];
+  }
+  const flat = (from, to) => one.text.slice(from, to).replace(/\s+/g, " ");
+  const from = Math.max(0, begin - 14);
+  made.append((from ? "…" : "") + flat(from, begin), element("mark", "", flat(begin, end)), flat(end, end + 60));
+  return made;
+}
+
+function keepInSight(place) {
+  const list = $("list"), top = place * ROW;
+  if (top < list.scrollTop) list.scrollTop = top;
+  else if (top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+}
+
+// The open document.
+
+function show(place) {
+  if (place < 0 || place >= listed.length) return;
+  open = place;
+  const one = shown[listed[place]];
+  // what asks for sizes comes first: after the text has changed it would lay out everything once more
+  keepInSight(place);
+  drawRows();
+  $("reader").scrollTop = 0;
+  $("tip").hidden = true;
+  $("title").textContent = `Document ${one.i}`;
+  const facts = [`${number(one.k)} of ${number(one.n)} tokens selected (${percent(one.k / Math.max(1, one.n))})`];
+  if (scored) facts.unshift(`R ${one.r}`);
+  facts.push(`number ${number(listed[place] + 1)} by toxicity`);
+  if (one.shown < one.n)
+    facts.push(`tokens ${number(one.f)} to ${number(one.f + one.shown - 1)} are shown`);
+  $("facts").textContent = facts.join(" · ");
+  drawText(one);
+}
+
+function drawText(one) {
+  const all = (openPieces = pieces(one)), hits = hitPieces(one, all);
+  const spans = all.map((piece, place) => {
+    const made = document.createElement("span");
+    const names = [];
+    if (scored) {
+      const score = one.s[piece.worst];
+      const shade = head.full ? Math.round(SHADES * Math.min(1, Math.abs(score) / head.full)) : 0;
+      if (shade) names.push(`${score > 0 ? "p" : "n"}${shade}`);
+    }
+    if (piece.selected) {
+      names.push("sel");
+      if (!all[place - 1]?.selected) names.push("first");
+      if (!all[place + 1]?.selected) names.push("last");
+    }
+    if (piece.text.includes("\n")) names.push("nl");
+    if (hits.has(place)) names.push("hit");
+    if (names.length) made.className = names.join(" ");
+    made.textContent = piece.text;
+    made.place = place;
+    return made;
+  });
+  $("text").replaceChildren(...spans);
+}
+
+function hitPieces(one, all) {
+  const hits = new Set();
+  if (!wanted) return hits;
+  const text = one.text.toLowerCase();
+  let place = 0;
+  for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) {
+    while (all[place].unit + all[place].text.length <= at) place++;
+    for (let next = place; next < all.length && all[next].unit < at + wanted.length; next++) hits.add(next);
+  }
+  return hits;
+}
+
+// What is known of one token: beside it, and as a line in the histogram.
+
+function point(span) {
+  const tip = $("tip");
+  if (!span) {
+    tip.hidden = true;
+    markScore(null);
+    return;
+  }
+  const one = shown[listed[open]], piece = openPieces[span.place];
+  tip.replaceChildren(element("b", "", JSON.stringify(piece.text).slice(0, 80)));
+  for (let at = piece.begin; at < piece.end; at++) {
+    const facts = [];
+    if (scored) facts.push(`score ${one.s[at].toPrecision(4)}`, `rank ${number(one.rank[at])} of ${number(head.tokens)} (top ${percent(one.rank[at] / head.tokens)})`);
+    const strength = strengthAt(one, at);
+    if (strength) facts.push(head.graded ? `selected, strength ${(strength / 255).toFixed(2)}` : "selected");
+    else facts.push("not selected");
+    tip.append(element("div", "", facts.join(" · ")));
+  }
+  tip.hidden = false;
+  const box = span.getClientRects()[0] ?? span.getBoundingClientRect();
+  const above = box.top - tip.offsetHeight - 8;
+  tip.style.top = `${above > 4 ? above : box.bottom + 8}px`;
+  tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 12))}px`;
+  markScore(scored ? one.s[piece.worst] : null);
+}
+
+function moveToken(step, onlySelected) {
+  if (open < 0) return;
+  const spans = $("text").children;
+  const now = $("text").querySelector(".at");
+  let place = now ? now.place : step > 0 ? -1 : spans.length;
+  do place += step;
+  while (onlySelected && spans[place] && !spans[place].classList.contains("sel"));
+  if (!spans[place]) return;
+  now?.classList.remove("at");
+  spans[place].classList.add("at");
+  spans[place].scrollIntoView({ block: "nearest" });
+  point(spans[place]);
+}
+
+// The histogram of all scores: logarithmic, those above the threshold in red.
+
+const WIDTH = 320, HEIGHT = 86, FLOOR = 70;
+const across = (score) => (WIDTH * (score - head.histogram.low)) / (head.histogram.high - head.histogram.low);
+
+function svg(tag, attributes, text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text) made.textContent = text;
+  return made;
+}
+
+function drawHistogram() {
+  if (!head.histogram) return;
+  const { low, high, counts } = head.histogram, most = Math.log10(1 + Math.max(...counts));
+  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Histogram of all scores from ${low.toPrecision(3)} to ${high.toPrecision(3)}, threshold ${head.threshold.toPrecision(3)}` });
+  const paths = { below: "", above: "" };
+  counts.forEach((count, bin) => {
+    if (!count) return;
+    const height = Math.max(1.5, (60 * Math.log10(1 + count)) / most), width = WIDTH / counts.length;
+    const side = low + ((bin + 1) * (high - low)) / counts.length > head.threshold ? "above" : "below";
+    paths[side] += `M${(bin * width).toFixed(2)} ${FLOOR}v${-height.toFixed(2)}h${(width - 0.6).toFixed(2)}V${FLOOR}z`;
+  });
+  for (const [side, d] of Object.entries(paths)) picture.append(svg("path", { class: side, d }));
+  const tau = across(head.threshold), onLeft = tau > WIDTH / 2;
+  picture.append(
+    svg("path", { class: "axis", d: `M0 ${FLOOR}H${WIDTH}` }),
+    svg("path", { class: "tau", d: `M${tau} 2V${FLOOR}` }),
+    svg("text", { x: tau + (onLeft ? -4 : 4), y: 10, "text-anchor": onLeft ? "end" : "start" }, `τ ${head.threshold.toPrecision(3)}`),
+    svg("text", { x: 0, y: HEIGHT - 4 }, low.toPrecision(3)),
+    svg("text", { x: WIDTH, y: HEIGHT - 4, "text-anchor": "end" }, high.toPrecision(3)),
+    svg("path", { class: "mark", id: "mark", d: "" }),
+  );
+  $("histogram").querySelector("figcaption").textContent = `scores of all ${number(head.tokens)} tokens (logarithmic)`;
+  $("histogram").append(picture);
+  $("histogram").hidden = false;
+}
+
+function markScore(score) {
+  if (head.histogram) $("mark").setAttribute("d", score === null ? "" : `M${across(score)} 6V${FLOOR + 4}`);
+}
+
+// Search, theme, keys.
+
+function search() {
+  const text = $("search").value.trim().toLowerCase();
+  const exact = /^#\d+$/.test(text);
+  wanted = exact ? "" : text;
+  const before = open >= 0 ? listed[open] : -1;
+  listed = [];
+  shown.forEach((one, place) => {
+    if (exact ? String(one.i) === text.slice(1) : !wanted || (one.lower ??= one.text.toLowerCase()).includes(wanted))
+      listed.push(place);
+  });
+  $("found").textContent = text ? `${number(listed.length)} of ${number(shown.length)} documents` : `${number(shown.length)} most toxic of ${number(head.documents)} documents`;
+  open = listed.indexOf(before);
+  $("list").scrollTop = 0;
+  if (open >= 0) keepInSight(open);
+  drawRows();
+  if (open >= 0) drawText(shown[listed[open]]);
+}
+
+function setTheme(dark) {
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  $("theme").textContent = dark ? "☀" : "☾";
+  $("theme").ariaLabel = dark ? "Switch to light" : "Switch to dark";
+}
+
+function toggleTheme() {
+  setTheme(document.documentElement.dataset.theme !== "dark");
+}
+
+function onKey(event) {
+  if ($("app").hidden || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  if (event.target === $("search")) {
+    if (event.key === "Enter" && listed.length) {
+      show(0);
+      $("list").focus();
+    } else if (event.key === "Escape") {
+      $("search").value = "";
+      search();
+      $("list").focus();
+    } else if (event.key === "ArrowDown") {
+      $("list").focus();
+      if (open < 0) show(0);
+    } else return;
+    event.preventDefault();
+    return;
+  }
+  const inText = $("text").contains(event.target);
+  const actions = {
+    j: () => show(open + 1),
+    k: () => show(open - 1),
+    n: () => moveToken(1, true),
+    p: () => moveToken(-1, true),
+    ArrowRight: () => moveToken(1, false),
+    ArrowLeft: () => moveToken(-1, false),
+    "/": () => $("search").select(),
+    t: toggleTheme,
+    "?": () => $("help").showModal(),
+    Escape: () => point(null),
+  };
+  if (!inText) {
+    actions.ArrowDown = actions.j; // in the text the arrows scroll
+    actions.ArrowUp = actions.k;
+    actions.Home = () => show(0);
+    actions.End = () => show(listed.length - 1);
+  }
+  if (event.target === $("list")) actions.Enter = () => $("text").focus();
+  const action = actions[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+function enter() {
+  $("gate").hidden = true;
+  $("app").hidden = false;
+  drawHistogram();
+  search();
+  show(0);
+  $("list").focus();
+}
+
+function start() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  setTheme(dark.matches);
+  dark.addEventListener("change", () => setTheme(dark.matches));
+  $("about").textContent = `${number(shown.length)} of ${number(head.documents)} documents; ${number(head.selected)} of ${number(head.tokens)} tokens are selected (${percent(head.selected / head.tokens)}).`;
+  $("names").textContent = Object.entries(head.names).map(([role, name]) => `${role} ${name.split("/").pop()}`).join("  ·  ");
+  $("names").title = Object.values(head.names).join("\n");
+  const legend = $("legend");
+  if (scored) legend.append("Learning a token ", element("span", "p6", "red"), " raises toxicity, ", element("span", "n6", "blue"), ` lowers it; full colour at ±${head.full.toPrecision(3)}. `);
+  legend.append(element("span", "sel first last", "Outlined"), " tokens are selected by the mask.");
+  $("enter").addEventListener("click", enter);
+  $("enter").focus();
+  $("theme").addEventListener("click", toggleTheme);
+  $("help-button").addEventListener("click", () => $("help").showModal());
+  $("search").addEventListener("input", search);
+  $("list").addEventListener("scroll", drawRows);
+  addEventListener("resize", drawRows);
+  addEventListener("keydown", onKey);
+  $("text").addEventListener("pointerover", (event) => point(event.target.place === undefined ? null : event.target));
+  $("text").addEventListener("pointerleave", () => point(null));
+  $("text").addEventListener("click", (event) => {
+    if (event.target.place === undefined) return;
+    $("text").querySelector(".at")?.classList.remove("at");
+    event.target.classList.add("at");
+    point(event.target);
+  });
+}
+
+start();
