@@ -16,7 +16,7 @@ from ifguide.checkpoints.reader import load_tensors, tensors_only
 from ifguide.errors import ConfigError, InputError
 from ifguide.files import atomic_path, read_json, write_json
 
-_SHARD_BYTES = 5_000_000_000
+_SHARD_BYTES = 1_000_000_000  # what a conversion holds in memory beside one layer
 _FAULTS_SHOWN = 12
 _OUTPUT_MATRIX = ("lm_head.weight", "embed_out.weight")
 

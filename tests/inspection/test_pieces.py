@@ -100,4 +100,5 @@ BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI", "BN"}
 
 def test_ordinary_text_is_left_alone() -> None:
     assert visible("naïve שלום العربية 日本語 😀\n\tend") == "naïve שלום العربية 日本語 😀\n\tend"
+    assert visible("a\U000e0041\U000e007f") == "a⟨U+E0041⟩⟨U+E007F⟩", "letters that no font draws"
     assert visible("\x1b[31m\x00\u202e") == "␛[31m␀⟨U+202E⟩"
