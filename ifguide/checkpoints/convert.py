@@ -230,7 +230,7 @@ def to_neox(
 
 
 def _export_weights(checkpoint: NeoxCheckpoint, family: Family, architecture: Architecture, folder: Path) -> int:
-    """Write every tensor, one pipeline layer in memory at a time beside what waits for its file; returns the bytes of weights."""
+    """Write every tensor, a layer in memory at a time beside what waits for its file; returns the bytes of weights."""
     writer = ShardWriter(folder)
     with Progress(total=len(checkpoint.layers), unit="layers", label="convert") as progress:
         for layer in checkpoint.layers:
