@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import ConfigError
+from ifguide.penalty import KEYS
 from ifguide.yaml_files import merge_files, numbers_as_text
 from ifguide_patch import cpu
 from ifguide_patch.arguments import neox_faults
@@ -16,6 +17,12 @@ from ifguide_patch.dataset import verify_masks
 
 # what NeoX and its launcher raise on a configuration that they refuse
 _REFUSALS = (AssertionError, ValueError, TypeError, KeyError, AttributeError)
+
+# the keys that the checks of penalties, packing and masks read
+_LOOKED_AT = {
+    *KEYS, "data_path", "train_data_paths", "train_label_data_paths", "train_reward_data_paths", "train_impl",
+    "dataset_impl", "data_impl", "pack_impl", "precompute_model_name",
+}  # fmt: skip
 
 
 def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,8 +34,12 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def checked(cls: Any, paths_to_yml_files: Sequence[str], overwrite_values: dict[str, Any] | None = None) -> Any:
         config, faults = merge_files([Path(path) for path in paths_to_yml_files])
-        faults += [*_value_faults(cls, config)]
-        if not faults:
+        # what was not merged, or is of another type, cannot be looked at further
+        readable = not faults
+        for key, fault in _value_faults(cls, config):
+            faults.append(fault)
+            readable &= key not in _LOOKED_AT
+        if readable:
             faults += [*neox_faults(config), *_pack_faults(config), *verify_masks(config)]
         if faults:
             raise ConfigError(faults)
@@ -48,17 +59,17 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def _value_faults(neox_args: Any, config: Mapping[str, Any]) -> Iterator[str]:
-    """Unknown keys, numbers that YAML reads as text, and values of another type than NeoX takes."""
+def _value_faults(neox_args: Any, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Unknown keys, numbers that YAML reads as text, and values of another type than NeoX takes: (key, fault)."""
     fields = neox_args.__dataclass_fields__
     for key, value in config.items():
         as_text = list(numbers_as_text(key, value))
-        yield from as_text
+        yield from ((key, fault) for fault in as_text)
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            yield f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+            yield key, f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
         elif not as_text and not _fits(value, fields[key].type):
-            yield f"{key}: expected {_describe(fields[key].type)}, got {value!r} ({type(value).__name__})"
+            yield key, f"{key}: expected {_describe(fields[key].type)}, got {value!r} ({type(value).__name__})"
 
 
 def _fits(value: Any, expected: Any) -> bool:

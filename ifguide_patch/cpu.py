@@ -8,6 +8,7 @@ loss falls; it says nothing about speed or memory on a GPU.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ def overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     changed = {key: value for key, value in _NO_KERNELS.items() if config.get(key, value) != value}
     changed["distributed_backend"] = "gloo"
+    if config.get("master_port") is None:
+        changed["master_port"] = _free_port()  # two smoke tests on one machine shall not meet
     if config.get("num_gpus") is None:
         split = max(1, config.get("pipe_parallel_size") or 0) * max(1, config.get("model_parallel_size") or 0)
         changed["num_gpus"] = split
@@ -118,6 +121,12 @@ def _spare_compilation() -> None:
     compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
     if compatible is not None:
         compatible["deepspeed_shm_comm"] = False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _global_attention(item: Any) -> Any:

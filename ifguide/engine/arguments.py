@@ -51,6 +51,8 @@ class TrainConfig(PenaltyKeys):
     """true: x + attn(ln1(x)) + mlp(ln2(x)) in parallel; false: attention first, MLP after."""
     activation: Literal["gelu", "relu", "silu", "swish", "mish"] = "gelu"
     """Activation of the MLP."""
+    bias_gelu_fusion: bool = False
+    """true: activation gelu is its tanh approximation, which NeoX's fused kernel computes; false: the exact one."""
     use_bias_in_attn_linear: bool = True
     """Biases in the attention's linear layers."""
     make_vocab_size_divisible_by: int = 128

@@ -26,7 +26,7 @@ _ARCHITECTURE = {
     "hidden_size": "hidden_size",
     "num_attention_heads": "num_attention_heads",
     "intermediate_size": "intermediate_size",
-    "hidden_act": "activation",
+    "hidden_act": "activation, bias_gelu_fusion",
     "layer_norm_eps": "layernorm_epsilon",
     "use_parallel_residual": "gpt_j_residual",
     "rope_parameters": "rotary_pct, rotary_emb_base",
@@ -58,7 +58,7 @@ def huggingface_config(config: TrainConfig, vocab_size: int, eod: int | None) ->
         num_hidden_layers=config.num_layers,
         num_attention_heads=config.num_attention_heads,
         intermediate_size=config.intermediate_size or 4 * config.hidden_size,
-        hidden_act=config.activation,
+        hidden_act="gelu_fast" if config.activation == "gelu" and config.bias_gelu_fusion else config.activation,
         max_position_embeddings=config.max_position_embeddings,
         layer_norm_eps=config.layernorm_epsilon,
         rope_parameters={

@@ -17,7 +17,7 @@ HARMLESS = frozenset(
     zero_stage zero_reduce_scatter zero_contiguous_gradients zero_reduce_bucket_size zero_allgather_bucket_size
     launcher master_addr no_ssh_check comment account distributed_backend use_shared_fs force_multi
     pipe_partition_method is_pipe_parallel output_layer_parallelism lazy_mpu_init
-    layernorm_fusion rmsnorm_fusion rope_fusion bias_gelu_fusion bias_dropout_fusion
+    layernorm_fusion rmsnorm_fusion rope_fusion bias_dropout_fusion
     scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion fused_kernels_build_path
     attention_softmax_in_fp32 use_cpu_initialization rotary_save_freqs_buffer fp16_lm_cross_entropy
     rms_norm_epsilon scalenorm_epsilon rpe_num_buckets rpe_max_distance param_sharing_style gmlp_attn_dim

@@ -95,6 +95,10 @@ class Outcome:
     def steps(self) -> list[dict[str, Any]]:
         return self.ranks[0]["steps"]
 
+    def printed_of(self, name: str) -> str:
+        """What rank 0 printed while it ran the scenario ``name``."""
+        return self.printed.partition(f"=== {name} ===")[2].partition("=== ")[0]
+
     def series(self, key: str) -> list[float]:
         """``key`` of each step, on rank 0; NaN where a step has none."""
         return [float(step.get(key, torch.nan)) for step in self.steps]

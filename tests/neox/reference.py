@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,12 +251,19 @@ def counts(sample: Sample, position: int, eod_mask_loss: bool) -> bool:
 class Reference:
     """A NeoX run from given ``initial`` parameters.
 
-    ``uncounted`` names parameters that the norm for gradient clipping leaves out, as NeoX does by mistake.
+    ``uncounted`` names parameters that the norm for gradient clipping leaves out, as NeoX does by mistake;
+    ``lengths`` are the sequence lengths of the steps of a curriculum.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], initial: Mapping[str, Tensor], processes: int, uncounted: Collection[str] = ()
+        self,
+        config: Mapping[str, Any],
+        initial: Mapping[str, Tensor],
+        processes: int,
+        uncounted: Collection[str] = (),
+        lengths: Sequence[int] | None = None,
     ):
+        self.lengths = lengths
         self.config, self.blend, self.uncounted = config, Blend(config, processes), uncounted
         self.parameters = {name: value.double().requires_grad_() for name, value in initial.items()}
         self.first = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
@@ -271,15 +278,16 @@ class Reference:
         warmup, clip = config.get("penalty_warmup_iters", 0), config.get("penalty_clip")
         if warmup:
             lam = lam * min(1.0, (number + 1) / warmup)
+        length = self.lengths[number] if self.lengths else config["seq_length"]
         losses = []
         clean, selected, objective = [], [], []
         for samples in self.blend.micro_batches(number):
             tokens = torch.tensor([sample.tokens for sample in samples])
-            labels = torch.tensor([sample.labels for sample in samples])[:, 1:].clamp(min=0)
-            ce = token_losses(self.parameters, config, tokens[:, :-1], labels)
+            labels = torch.tensor([sample.labels for sample in samples])[:, 1 : length + 1].clamp(min=0)
+            ce = token_losses(self.parameters, config, tokens[:, :length], labels)
             terms = []
             for row, sample in enumerate(samples):
-                for position in range(config["seq_length"]):
+                for position in range(length):
                     if not counts(sample, position, config.get("eod_mask_loss", False)):
                         continue
                     # the code of a token acts where the token is the label

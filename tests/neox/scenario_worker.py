@@ -35,8 +35,11 @@ def main() -> None:
         ifguide_patch.apply(plan["neox"])
     else:
         stock(Path(plan["neox"]))
+    # it refuses the key of a curriculum, which DeeperSpeed knows
+    importlib.import_module("deepspeed.runtime.config")._reject_removed_config_keys = lambda *_: None
     for scenario in plan["scenarios"]:
         record: dict[str, Any] = {}
+        print(f"=== {scenario['name']} ===", flush=True)
         try:
             run(scenario, record, plan["patched"])
         except BaseException:
@@ -121,6 +124,8 @@ class Hooks:
     def setup_model_and_optimizer(self, original: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         self.model = result[0]
+        if kwargs["neox_args"].curriculum_learning:
+            grow_sequences(self.model, kwargs["neox_args"])
         self.record["initial"] = self.parameters()
         return result
 
@@ -142,6 +147,30 @@ class Hooks:
             self.record["batches"].append(None if data is None else data["text"].clone())
             self.record["masks"].append(result[2].clone())
         return result
+
+
+def grow_sequences(model: Any, neox_args: Any) -> None:
+    """A curriculum's length for every step, as DeeperSpeed hands it to the model; DeepSpeed no longer does."""
+    from deepspeed.runtime.data_pipeline.curriculum_scheduler import CurriculumScheduler
+
+    scheduler = CurriculumScheduler(neox_args.curriculum_learning)
+    if neox_args.is_pipe_parallel:
+        # the batch is cut by NeoX itself; the buffers between stages must follow
+        train_batch = model.train_batch
+
+        def fresh(*args: Any, **kwargs: Any) -> Any:
+            model.reset_activation_shape()
+            return train_batch(*args, **kwargs)
+
+        model.train_batch = fresh
+        return
+    forward = model.module.forward
+
+    def cut(*args: Any, **kwargs: Any) -> Any:
+        length = scheduler.update_difficulty(neox_args.iteration + 1)
+        return forward(*args, curriculum_seqlen=length, **kwargs)
+
+    model.module.forward = cut
 
 
 def forget() -> None:
