@@ -7,6 +7,7 @@ run that was killed and continued changes a continuation. Every finished piece g
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +20,24 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from ifguide.errors import InputError
+from ifguide.errors import NumericsError
 from ifguide.evaluation.generation import Sampling, continuation_texts, prompt_contexts, sample_continuations
 from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.models import LanguageModel
 from ifguide.progress import Progress
 
-# elements of logits that one batch may hold: log_softmax makes a second copy
+# elements of logits that one batch may hold on a CPU: 256 MiB in float32, and log_softmax makes a copy
 _LOGITS_ON_CPU = 1 << 26
-_SHARE_OF_FREE_MEMORY = 0.25
+_SHARE_FOR_LOGITS = 0.2
 _MOST_ROWS = 1024
 _ROWS_ON_CPU = 512
-_CHUNK_BATCHES = 4
+_MOST_SAMPLES = 8192
+_SHARE_FOR_CACHE = 0.5
+# copies of float32 logits that sampling makes
+_SAMPLING_COPIES = 8
+# texts, and batches of continuations, between two writes to a journal: what a kill can cost
+_TEXTS_AT_ONCE = 64
+_BATCHES_AT_ONCE = 4
 _SAMPLING_KEYS = {"do_sample", "temperature", "top_p", "top_k", "until", "max_gen_toks"}
 
 
@@ -132,9 +139,15 @@ class EvaluationLM(HFLM):
     # --- batches ----------------------------------------------------------------------------------------------------
 
     def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence) -> int:
-        """Rows of the batch that starts at ``pos``: lm-eval sorts by length, so its first row is its longest."""
-        _, (_, context, continuation) = n_reordered_requests[pos]
-        return self._rows_of_logits(min(len(context) + len(continuation), self.max_length))
+        """Rows of the batch that holds request ``pos``; lm-eval asks for each, in falling order of length."""
+        if pos == 0:
+            lengths = [min(len(context) + len(target), self.max_length) for _, context, target in n_reordered_requests]
+            self._plan: list[int] = []
+            while len(self._plan) < len(lengths):
+                # the first of a batch is its longest, to which the others are padded
+                rows = self._rows_of_logits(lengths[len(self._plan)])
+                self._plan += [rows] * rows
+        return self._plan[pos]
 
     def _detect_batch_size(self, requests: Sequence | None = None, pos: int = 0) -> int:
         return self._rows_of_logits(self.max_length)
@@ -143,9 +156,8 @@ class EvaluationLM(HFLM):
         """How many sequences of ``length`` tokens may have all their logits in memory at once."""
         elements = _LOGITS_ON_CPU
         if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            elements = int(free * _SHARE_OF_FREE_MEMORY) // self._lm.model.dtype.itemsize
-        return max(1, min(_MOST_ROWS, elements // (length * self._lm.model.config.vocab_size)))
+            elements = int(_free_memory(self.device) * _SHARE_FOR_LOGITS) // self._lm.model.dtype.itemsize
+        return max(1, min(_MOST_ROWS, elements // (length * self._lm.model.config.get_text_config().vocab_size)))
 
     def _rows_of_cache(self, length: int) -> int:
         """How many sequences of ``length`` tokens may have their keys and values in memory at once."""
@@ -153,11 +165,10 @@ class EvaluationLM(HFLM):
             return int(self.batch_size_per_gpu)
         if self.device.type != "cuda":
             return _ROWS_ON_CPU
-        config = self._lm.model.config
-        free, _ = torch.cuda.mem_get_info(self.device)
+        config = self._lm.model.config.get_text_config()
         cached = 2 * config.num_hidden_layers * config.hidden_size * length * self._lm.model.dtype.itemsize
-        logits = 8 * 4 * config.vocab_size  # copies that sampling makes, in float32
-        return max(1, min(8192, int(free * 2 * _SHARE_OF_FREE_MEMORY) // (cached + logits)))
+        logits = _SAMPLING_COPIES * 4 * config.vocab_size
+        return max(1, min(_MOST_SAMPLES, int(_free_memory(self.device) * _SHARE_FOR_CACHE) // (cached + logits)))
 
     # --- continuations ----------------------------------------------------------------------------------------------
 
@@ -191,3 +202,137 @@ class EvaluationLM(HFLM):
             for place, text in zip(other, plain, strict=True):
                 answers[place] = text
         return answers
+
+    def _work(
+        self,
+        request: Instance,
+        places: list[int],
+        sampling: Sampling,
+        until: tuple[str, ...],
+        seen: Counter[str],
+    ) -> _Work:
+        """Encode a prompt; ``seen`` counts equal ones, which draw differently."""
+        (context,) = prompt_contexts(self._lm, [request.args[0]], sampling.max_new_tokens)
+        same = key_of(request.task_name, context, asdict(sampling), until)
+        seen[same] += 1
+        return _Work(request, places, sampling, until, context, f"{same}-{seen[same]}")
+
+    def _continued(self, works: Sequence[_Work], quiet: bool) -> Iterator[tuple[_Work, list[str]]]:
+        """Every prompt with its K continuations, from the journals or drawn now."""
+        journals = {name: Journal(self._folder / file_name(name)) for name in {_task(work) for work in works}}
+        chunks = [*_chunks(works, self._rows_of_cache, lambda work: work.key in journals[_task(work)])]
+        drawn = {work.key for chunk in chunks for work in chunk}
+        known = [work for work in works if work.key not in drawn]
+        total, done = (sum(len(work.places) for work in some) for some in (works, known))
+        with Progress(total, "continuations", "generate", done=done, quiet=quiet) as bar:
+            for chunk in chunks:
+                for work, texts in zip(chunk, self._draw(chunk), strict=True):
+                    row = {"key": work.key, "id": work.request.doc_id, "prompt": work.request.args[0]}
+                    journals[_task(work)].write([{**row, "continuations": texts}])
+                bar.update(sum(len(work.places) for work in chunk))
+        for work in works:
+            yield work, journals[_task(work)][work.key]["continuations"]
+        for journal in journals.values():
+            journal.close()
+
+    def _draw(self, chunk: Sequence[_Work]) -> list[list[str]]:
+        """``[prompt][sample]`` of prompts with one sampling; half the rows at once while the memory does not suffice."""
+        sampling = chunk[0].sampling
+        rows = self._rows_of_cache(max(len(work.context) for work in chunk) + sampling.max_new_tokens)
+        contexts = [work.context for work in chunk]
+        while True:
+            try:
+                drawn = sample_continuations(self._lm, contexts, sampling, rows_per_batch=rows)
+                break
+            except torch.OutOfMemoryError:
+                if rows <= sampling.samples:
+                    raise
+            torch.cuda.empty_cache()
+            rows //= 2
+        texts = (continuation_texts(self._lm, work.context, ids) for work, ids in zip(chunk, drawn, strict=True))
+        return [[_ended(text, work.until) for text in some] for work, some in zip(chunk, texts, strict=True)]
+
+
+def sampling_of(
+    given: dict[str, Any], samples: int, seed: int, max_new_tokens: int
+) -> tuple[Sampling, tuple[str, ...]] | None:
+    """What a task's ``generation_kwargs`` ask for and the texts that end it, or None if it is not plain top-p sampling.
+
+    A missing ``top_k`` means 50 to transformers, so it must be 0 here.
+    """
+    asked = normalize_gen_kwargs(given, max_new_tokens)
+    plain = asked.get("do_sample") and asked.get("temperature", 0) > 0 and asked.get("top_k") == 0
+    if not plain or asked.keys() - _SAMPLING_KEYS:
+        return None
+    sampling = Sampling(samples, asked["max_gen_toks"], asked.get("top_p", 1.0), asked["temperature"], seed)
+    return sampling, tuple(text for text in asked["until"] if text)
+
+
+def file_name(task: str) -> str:
+    """The journal of a task's continuations."""
+    return f"continuations-{re.sub(r'[^A-Za-z0-9_.-]', '_', task)}.jsonl"
+
+
+class _JournalHook:
+    """What lm-eval tells of every finished likelihood, written down; continuations have their own journals."""
+
+    def __init__(self, journal: Journal):
+        self._journal = journal
+
+    def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
+        if not kind.startswith("loglikelihood"):
+            return
+        nats = value[0] if isinstance(value, tuple) else value
+        if not math.isfinite(nats):
+            raise NumericsError(
+                f"the log-likelihood of {str(arguments[-1])[:60]!r} is {nats}; is the model intact?"
+            )
+        self._journal.write([{"key": key_of(kind, list(arguments)), "value": value}])
+
+
+def _chunks(
+    works: Sequence[_Work], rows_of: Callable[[int], int], known: Callable[[_Work], bool]
+) -> Iterator[list[_Work]]:
+    """What is still to draw, in pieces of one task and sampling and a few batches each, longest prompts first.
+
+    Equal prompts of a task stay together, and if one of them is missing all are drawn again: the random numbers of the
+    second depend on there being a first.
+    """
+    groups: dict[str, list[_Work]] = defaultdict(list)
+    for work in works:
+        groups[work.key.partition("-")[0]].append(work)
+    missing = [group for group in groups.values() if not all(map(known, group))]
+    missing.sort(key=lambda group: (*_kind(group[0]), -len(group[0].context)))
+    chunk: list[_Work] = []
+    rows = 0
+    for group in missing:
+        first = group[0]
+        full = rows >= _BATCHES_AT_ONCE * rows_of(len(first.context) + first.sampling.max_new_tokens)
+        if chunk and (full or _kind(chunk[0]) != _kind(first)):
+            yield chunk
+            chunk, rows = [], 0
+        chunk += group
+        rows += sum(len(work.places) for work in group)
+    if chunk:
+        yield chunk
+
+
+def _task(work: _Work) -> str:
+    return str(work.request.task_name)
+
+
+def _kind(work: _Work) -> tuple[str, str]:
+    return _task(work), str(work.sampling)
+
+
+def _ended(text: str, until: Sequence[str]) -> str:
+    """``text`` before the first of the texts that end it."""
+    for stop in until:
+        text = text.partition(stop)[0]
+    return text
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that tensors can still take, torch's own reserve included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
