@@ -24,7 +24,8 @@ from transformers.cache_utils import DynamicCache
 from ifguide.errors import InputError, NumericsError
 from ifguide.evaluation.models import LanguageModel, load_language_model
 from ifguide.evaluation.prefix_cache import share_prefix
-from ifguide.evaluation.sampling import sample_top_p
+from ifguide.evaluation.rad import Rad
+from ifguide.evaluation.sampling import keep_top_k, sample_top_p
 from ifguide.progress import Progress
 
 
@@ -38,6 +39,7 @@ class Sampling:
         top_p: mass of the nucleus, in (0, 1].
         temperature: divides the logits, > 0.
         seed: non-negative.
+        top_k: draw from that many tokens at most, 0 for no limit.
     """
 
     samples: int = 25
@@ -45,6 +47,7 @@ class Sampling:
     top_p: float = 0.9
     temperature: float = 1.0
     seed: int = 0
+    top_k: int = 0
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.max_new_tokens < 1:
@@ -55,6 +58,8 @@ class Sampling:
             raise InputError(f"temperature {self.temperature} must be above 0")
         if self.seed < 0:
             raise InputError(f"seed {self.seed} must not be negative")
+        if self.top_k < 0:
+            raise InputError(f"top_k {self.top_k} must not be negative; 0 is no limit")
 
 
 def generate(
@@ -118,13 +123,13 @@ def prompt_contexts(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: i
     return contexts
 
 
-@torch.inference_mode()
 def sample_continuations(
     lm: LanguageModel,
     contexts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
     rows_per_batch: int = 512,
+    rad: Rad | None = None,
     progress: bool = False,
 ) -> list[list[list[int]]]:
     """``[prompt][sample]`` -> new tokens, ended before EOD. ``contexts`` must not be empty (`prompt_contexts`).
@@ -132,33 +137,79 @@ def sample_continuations(
     Raises:
         NumericsError: the model's logits are not finite; names the prompt.
     """
-    generators = _generators(contexts, sampling.seed)
+    drawing = Drawing(lm, contexts, sampling, rows_per_batch=rows_per_batch, rad=rad)
     drawn: list[list[list[int]]] = [[] for _ in contexts]
-    prompts_per_batch = max(1, rows_per_batch // sampling.samples)
     total = len(contexts) * sampling.samples
     with Progress(total, "continuations", "generate", quiet=not progress) as bar:
-        for batch in _equal_lengths(contexts, prompts_per_batch):
-            uniforms = np.stack(
-                [generators[index].random((sampling.samples, sampling.max_new_tokens, 2)) for index in batch]
-            )
-            prompt = torch.tensor([list(contexts[index]) for index in batch], device=lm.device)
-            tokens = _sample_batch(lm, prompt, torch.from_numpy(uniforms).to(lm.device), sampling, batch)
-            for index, rows in zip(batch, tokens.cpu().tolist()):
-                drawn[index] = [_before(row, lm.eod) for row in rows]
+        for batch in drawing.batches:
+            for index, rows in zip(batch, drawing.draw(batch)):
+                drawn[index] = rows
             bar.update(len(batch) * sampling.samples)
     return drawn
 
 
+class Drawing:
+    """Continuations of ``contexts``, batch by batch.
+
+    The batches follow from the contexts and ``rows_per_batch`` alone, so a run that was killed and goes on with the
+    batches it lacks computes each of them from the very same tensors.
+
+    Args:
+        lm: the model.
+        contexts: tokens before each continuation, none of them empty (`prompt_contexts`).
+        sampling: what to draw.
+        rows_per_batch: samples worked on at once.
+        rad: rewards that re-weight the next token.
+
+    Attributes:
+        batches: indices of contexts.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        contexts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        *,
+        rows_per_batch: int = 512,
+        rad: Rad | None = None,
+    ):
+        self._lm, self._contexts, self._sampling, self._rad = lm, contexts, sampling, rad
+        self._identities = _identities(contexts)
+        self.batches = list(_batches(contexts, max(1, rows_per_batch // sampling.samples), lm.eod))
+
+    @torch.inference_mode()
+    def draw(self, batch: Sequence[int]) -> list[list[list[int]]]:
+        """``[prompt of the batch][sample]`` -> new tokens, ended before EOD.
+
+        Raises:
+            NumericsError: the model's logits are not finite; names the prompt.
+        """
+        lm, sampling = self._lm, self._sampling
+        shape = (sampling.samples, sampling.max_new_tokens, 2)
+        uniforms = np.stack(
+            [np.random.default_rng([sampling.seed, *self._identities[index]]).random(shape) for index in batch]
+        )
+        prompt = torch.tensor([list(self._contexts[index]) for index in batch], device=lm.device)
+        tokens = _sample_batch(lm, prompt, torch.from_numpy(uniforms).to(lm.device), sampling, batch, self._rad)
+        return [[_before(row, lm.eod) for row in rows] for rows in tokens.cpu().tolist()]
+
+
 def continuation_texts(lm: LanguageModel, context: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[str]:
     """Text that each continuation adds to the decoded prompt: what tokens mean can depend on what precedes them."""
-    prompt = list(context[1:]) if context[0] == lm.eod else list(context)
+    prompt = lm.without_eod(context)
     before, *after = lm.decode([prompt, *(prompt + list(ids) for ids in continuations)])
     # a prompt that ends inside a character decodes differently once the character is complete
     return [text[_common_prefix(before, text) :] for text in after]
 
 
 def _sample_batch(
-    lm: LanguageModel, prompt: Tensor, uniforms: Tensor, sampling: Sampling, indices: Sequence[int]
+    lm: LanguageModel,
+    prompt: Tensor,
+    uniforms: Tensor,
+    sampling: Sampling,
+    indices: Sequence[int],
+    rad: Rad | None,
 ) -> Tensor:
     """``prompt[P, L]``, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows an EOD is arbitrary."""
     (p, _), k, t = prompt.shape, sampling.samples, sampling.max_new_tokens
@@ -170,7 +221,11 @@ def _sample_batch(
     share_prefix(cache, k, room=t)
     tokens = torch.full((p * k, t), -1 if lm.eod is None else lm.eod, dtype=torch.int64, device=lm.device)
     ended = torch.zeros(p * k, dtype=torch.bool, device=lm.device)
+    rewards = rad.start(prompt, k, t) if rad else None
     for step in range(t):
+        if rad and rewards:
+            logits = rad.reweight(logits, rewards, tokens[:, :step])
+        logits = keep_top_k(logits, sampling.top_k)
         tokens[:, step] = sample_top_p(logits, uniforms[:, step], sampling.top_p, sampling.temperature)
         if lm.eod is not None:
             ended |= tokens[:, step] == lm.eod
@@ -187,27 +242,28 @@ def _next_logits(lm: LanguageModel, tokens: Tensor, cache: DynamicCache) -> Tens
     return output.logits[:, -1, : lm.vocab_size]
 
 
-def _equal_lengths(contexts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Indices of contexts of one length, at most ``size`` at a time; longest first, so memory peaks at the start."""
-    by_length = defaultdict(list)
+def _batches(contexts: Sequence[Sequence[int]], size: int, eod: int | None) -> Iterator[list[int]]:
+    """Indices of contexts of one length, all or none of them with EOD in front, at most ``size`` at a time; longest
+    first, so memory peaks at the start."""
+    alike = defaultdict(list)
     for index, context in enumerate(contexts):
-        by_length[len(context)].append(index)
-    for length in sorted(by_length, reverse=True):
-        same = by_length[length]
+        alike[len(context), context[0] == eod].append(index)
+    for kind in sorted(alike, reverse=True):
+        same = alike[kind]
         for start in range(0, len(same), size):
             yield same[start : start + size]
 
 
-def _generators(contexts: Sequence[Sequence[int]], seed: int) -> list[np.random.Generator]:
-    """One generator a prompt, from the seed, its tokens, and its count among equal ones."""
+def _identities(contexts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """What a prompt's random numbers depend on besides the seed: its tokens, and its count among equal ones."""
     seen: Counter[int] = Counter()
-    generators = []
+    identities = []
     for context in contexts:
         digest = hashlib.blake2b(np.asarray(context, dtype="<i8").tobytes(), digest_size=16).digest()
         identity = int.from_bytes(digest, "little")
-        generators.append(np.random.default_rng([seed, identity, seen[identity]]))
+        identities.append((identity, seen[identity]))
         seen[identity] += 1
-    return generators
+    return identities
 
 
 def _before(tokens: list[int], eod: int | None) -> list[int]:

@@ -13,7 +13,7 @@ from ifguide.files import hash_value
 
 
 class Journal:
-    """An append-only JSONL file of keyed lines. A key holds everything that can change its value: a line is never stale.
+    """An append-only JSONL file of keyed lines. A key holds all that can change its value: a line is never stale.
 
     Args:
         path: created when the first line is written; its folder must exist.

@@ -1,8 +1,8 @@
-"""The model as lm-eval sees it: sampled continuations by one prefill a prompt, all else by lm-eval's own Hugging Face class.
+"""The model as lm-eval sees it: sampled continuations by one prefill a prompt, all else by lm-eval's own class.
 
 lm-eval asks for the K repeats of a prompt as K requests. Here they are one piece of work for
-`ifguide.evaluation.generation`, whose random numbers depend on the seed and the prompt alone: neither the batch size nor a
-run that was killed and continued changes a continuation. Every finished piece goes into a journal.
+`ifguide.evaluation.generation`, whose random numbers depend on the seed and the prompt alone: neither the batch size
+nor a kill changes a continuation. Every finished piece goes into a journal.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from ifguide.errors import NumericsError
-from ifguide.evaluation.generation import Sampling, continuation_texts, prompt_contexts, sample_continuations
+from ifguide.errors import InputError, NumericsError
+from ifguide.evaluation.generation import Drawing, Sampling, continuation_texts, prompt_contexts
 from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.models import LanguageModel
+from ifguide.evaluation.rad import Rad
 from ifguide.progress import Progress
 
 # elements of logits that one batch may hold on a CPU: 256 MiB in float32, and log_softmax makes a copy
@@ -35,9 +36,8 @@ _MOST_SAMPLES = 8192
 _SHARE_FOR_CACHE = 0.5
 # copies of float32 logits that sampling makes
 _SAMPLING_COPIES = 8
-# texts, and batches of continuations, between two writes to a journal: what a kill can cost
+# texts between two writes to the journal: what a kill can cost
 _TEXTS_AT_ONCE = 64
-_BATCHES_AT_ONCE = 4
 _SAMPLING_KEYS = {"do_sample", "temperature", "top_p", "top_k", "until", "max_gen_toks"}
 
 
@@ -70,6 +70,7 @@ class EvaluationLM(HFLM):
         folder: for the journals; must exist.
         seed: of all sampling.
         batch_size: rows (sequences) at once, or ``auto``: what fits.
+        rad: rewards that steer every sampled token.
         progress: show progress.
     """
 
@@ -80,6 +81,7 @@ class EvaluationLM(HFLM):
         *,
         seed: int = 0,
         batch_size: int | str = "auto",
+        rad: Rad | None = None,
         progress: bool = False,
     ):
         # logits_cache gives a wrong likelihood when one context is asked about with pieces of two lengths,
@@ -92,9 +94,13 @@ class EvaluationLM(HFLM):
             batch_size=batch_size,
             logits_cache=False,
         )
-        self._lm, self._folder, self._seed, self._progress = lm, folder, seed, progress
+        self._lm, self._folder, self._seed, self._rad, self._progress = lm, folder, seed, rad, progress
         self._likelihoods = Journal(folder / "likelihoods.jsonl")
         self.cache_hook = _JournalHook(self._likelihoods)
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._likelihoods.close()
 
     # --- likelihoods: lm-eval's, remembered ------------------------------------------------------------------------
 
@@ -176,7 +182,7 @@ class EvaluationLM(HFLM):
         """A continuation a request; sampled ones by one prefill a prompt, any other decoding as lm-eval does it.
 
         Raises:
-            InputError: a prompt without room or tokens.
+            InputError: a prompt without room or tokens, or RAD for a task that does not sample.
             NumericsError: the model's logits are not finite.
         """
         places: dict[int, list[int]] = defaultdict(list)
@@ -184,7 +190,7 @@ class EvaluationLM(HFLM):
             places[id(request)].append(place)  # repeats of a prompt are one object
         answers: list[str] = [""] * len(requests)
         works, other = [], []
-        seen: Counter[str] = Counter()
+        seen: Counter[tuple[str | None, str]] = Counter()
         for same in places.values():
             request = requests[same[0]]
             drawing = sampling_of(request.args[1], len(same), self._seed, self.max_gen_toks)
@@ -195,6 +201,10 @@ class EvaluationLM(HFLM):
         for work, texts in self._continued(works, quiet=disable_tqdm or not self._progress):
             for place, text in zip(work.places, texts, strict=True):
                 answers[place] = text
+        if other and self._rad:
+            raise InputError(
+                f"RAD steers sampled continuations; task {requests[other[0]].task_name} decodes in another way"
+            )
         if other:
             plain = super().generate_until(
                 [requests[place] for place in other], disable_tqdm=disable_tqdm or not self._progress
@@ -209,62 +219,65 @@ class EvaluationLM(HFLM):
         places: list[int],
         sampling: Sampling,
         until: tuple[str, ...],
-        seen: Counter[str],
+        seen: Counter[tuple[str | None, str]],
     ) -> _Work:
-        """Encode a prompt; ``seen`` counts equal ones, which draw differently."""
+        """Encode a prompt; ``seen`` counts equal ones of a task, which draw differently."""
         (context,) = prompt_contexts(self._lm, [request.args[0]], sampling.max_new_tokens)
-        same = key_of(request.task_name, context, asdict(sampling), until)
-        seen[same] += 1
-        return _Work(request, places, sampling, until, context, f"{same}-{seen[same]}")
+        same = key_of(context, asdict(sampling), until)
+        seen[request.task_name, same] += 1
+        return _Work(request, places, sampling, until, context, f"{same}-{seen[request.task_name, same]}")
 
     def _continued(self, works: Sequence[_Work], quiet: bool) -> Iterator[tuple[_Work, list[str]]]:
         """Every prompt with its K continuations, from the journals or drawn now."""
-        journals = {name: Journal(self._folder / file_name(name)) for name in {_task(work) for work in works}}
-        chunks = [*_chunks(works, self._rows_of_cache, lambda work: work.key in journals[_task(work)])]
-        drawn = {work.key for chunk in chunks for work in chunk}
-        known = [work for work in works if work.key not in drawn]
-        total, done = (sum(len(work.places) for work in some) for some in (works, known))
-        with Progress(total, "continuations", "generate", done=done, quiet=quiet) as bar:
-            for chunk in chunks:
-                for work, texts in zip(chunk, self._draw(chunk), strict=True):
-                    row = {"key": work.key, "id": work.request.doc_id, "prompt": work.request.args[0]}
-                    journals[_task(work)].write([{**row, "continuations": texts}])
-                bar.update(sum(len(work.places) for work in chunk))
+        alike: dict[tuple[str, Sampling], list[_Work]] = defaultdict(list)
         for work in works:
-            yield work, journals[_task(work)][work.key]["continuations"]
-        for journal in journals.values():
-            journal.close()
+            alike[str(work.request.task_name), work.sampling].append(work)
+        total = sum(len(work.places) for work in works)
+        with Progress(total, "continuations", "generate", quiet=quiet) as bar:
+            for (task, sampling), some in alike.items():
+                with Journal(self._folder / file_name(task)) as journal:
+                    for count in self._draw_missing(some, sampling, journal):
+                        bar.update(count)
+                    for work in some:
+                        yield work, journal[work.key]["continuations"]
 
-    def _draw(self, chunk: Sequence[_Work]) -> list[list[str]]:
-        """``[prompt][sample]`` of prompts with one sampling; half the rows at once while the memory does not suffice."""
-        sampling = chunk[0].sampling
-        rows = self._rows_of_cache(max(len(work.context) for work in chunk) + sampling.max_new_tokens)
-        contexts = [work.context for work in chunk]
-        while True:
-            try:
-                drawn = sample_continuations(self._lm, contexts, sampling, rows_per_batch=rows)
-                break
-            except torch.OutOfMemoryError:
-                if rows <= sampling.samples:
-                    raise
-            torch.cuda.empty_cache()
-            rows //= 2
-        texts = (continuation_texts(self._lm, work.context, ids) for work, ids in zip(chunk, drawn, strict=True))
-        return [[_ended(text, work.until) for text in some] for work, some in zip(chunk, texts, strict=True)]
+    def _draw_missing(self, works: Sequence[_Work], sampling: Sampling, journal: Journal) -> Iterator[int]:
+        """Draw what the journal lacks, a batch at a time; yields the number of continuations of each batch."""
+        contexts = [work.context for work in works]
+        rows = self._rows_of_cache(max(map(len, contexts)) + sampling.max_new_tokens)
+        # of all prompts, known ones included: a batch is then made of the same rows as in a run that was not killed
+        drawing = Drawing(self._lm, contexts, sampling, rows_per_batch=rows, rad=self._rad)
+        for batch in drawing.batches:
+            some = [works[index] for index in batch]
+            if not all(work.key in journal for work in some):
+                journal.write(
+                    {
+                        "key": work.key,
+                        "id": work.request.doc_id,
+                        "prompt": work.request.args[0],
+                        "continuations": [
+                            _ended(text, work.until) for text in continuation_texts(self._lm, work.context, ids)
+                        ],
+                    }
+                    for work, ids in zip(some, _draw(drawing, batch))
+                )
+            yield len(batch) * sampling.samples
 
 
 def sampling_of(
     given: dict[str, Any], samples: int, seed: int, max_new_tokens: int
 ) -> tuple[Sampling, tuple[str, ...]] | None:
-    """What a task's ``generation_kwargs`` ask for and the texts that end it, or None if it is not plain top-p sampling.
+    """What a task's ``generation_kwargs`` ask for and the texts that end it, or None if it is not plain sampling.
 
-    A missing ``top_k`` means 50 to transformers, so it must be 0 here.
+    A missing ``top_k`` is whatever transformers and the model's folder take it for, so it must be named here.
     """
-    asked = normalize_gen_kwargs(given, max_new_tokens)
-    plain = asked.get("do_sample") and asked.get("temperature", 0) > 0 and asked.get("top_k") == 0
+    asked: dict[str, Any] = dict(normalize_gen_kwargs(given, max_new_tokens))
+    plain = asked.get("do_sample") and asked.get("temperature", 0) > 0 and asked.get("top_k") is not None
     if not plain or asked.keys() - _SAMPLING_KEYS:
         return None
-    sampling = Sampling(samples, asked["max_gen_toks"], asked.get("top_p", 1.0), asked["temperature"], seed)
+    sampling = Sampling(
+        samples, asked["max_gen_toks"], asked.get("top_p", 1.0), asked["temperature"], seed, asked["top_k"]
+    )
     return sampling, tuple(text for text in asked["until"] if text)
 
 
@@ -284,45 +297,20 @@ class _JournalHook:
             return
         nats = value[0] if isinstance(value, tuple) else value
         if not math.isfinite(nats):
-            raise NumericsError(
-                f"the log-likelihood of {str(arguments[-1])[:60]!r} is {nats}; is the model intact?"
-            )
+            raise NumericsError(f"the log-likelihood of {str(arguments[-1])[:60]!r} is {nats}; is the model intact?")
         self._journal.write([{"key": key_of(kind, list(arguments)), "value": value}])
 
 
-def _chunks(
-    works: Sequence[_Work], rows_of: Callable[[int], int], known: Callable[[_Work], bool]
-) -> Iterator[list[_Work]]:
-    """What is still to draw, in pieces of one task and sampling and a few batches each, longest prompts first.
-
-    Equal prompts of a task stay together, and if one of them is missing all are drawn again: the random numbers of the
-    second depend on there being a first.
-    """
-    groups: dict[str, list[_Work]] = defaultdict(list)
-    for work in works:
-        groups[work.key.partition("-")[0]].append(work)
-    missing = [group for group in groups.values() if not all(map(known, group))]
-    missing.sort(key=lambda group: (*_kind(group[0]), -len(group[0].context)))
-    chunk: list[_Work] = []
-    rows = 0
-    for group in missing:
-        first = group[0]
-        full = rows >= _BATCHES_AT_ONCE * rows_of(len(first.context) + first.sampling.max_new_tokens)
-        if chunk and (full or _kind(chunk[0]) != _kind(first)):
-            yield chunk
-            chunk, rows = [], 0
-        chunk += group
-        rows += sum(len(work.places) for work in group)
-    if chunk:
-        yield chunk
-
-
-def _task(work: _Work) -> str:
-    return str(work.request.task_name)
-
-
-def _kind(work: _Work) -> tuple[str, str]:
-    return _task(work), str(work.sampling)
+def _draw(drawing: Drawing, batch: Sequence[int]) -> list[list[list[int]]]:
+    """The batch, or its halves one after the other where the memory does not suffice for it."""
+    try:
+        return drawing.draw(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    torch.cuda.empty_cache()  # outside of the handler, which keeps the failed batch alive
+    half = len(batch) // 2
+    return _draw(drawing, batch[:half]) + _draw(drawing, batch[half:])
 
 
 def _ended(text: str, until: Sequence[str]) -> str:

@@ -37,6 +37,10 @@ class LanguageModel:
         """Where the weights are."""
         return self.model.device
 
+    def without_eod(self, context: Sequence[int]) -> list[int]:
+        """``context`` without the EOD in front that starts a document."""
+        return list(context[1:] if len(context) and context[0] == self.eod else context)
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of every text by itself, without special tokens."""
         if not texts:

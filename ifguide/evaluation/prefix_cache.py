@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -46,6 +47,13 @@ class RoomyLayer(DynamicLayer):
         self._all_values[..., start:end, :] = value_states
         self._show(end)
         return self.keys, self.values
+
+    def keep_one(self, place: Tensor, length: int) -> None:
+        """Of what follows the first ``length`` tokens, keep the token at ``place[P*K]`` of each row alone."""
+        rows = torch.arange(len(place), device=place.device)
+        for held in (self._all_keys, self._all_values):
+            held[:, :, length] = held[rows, :, length + place]
+        self._show(length + 1)
 
     def _show(self, length: int) -> None:
         self.keys, self.values = self._all_keys[..., :length, :], self._all_values[..., :length, :]

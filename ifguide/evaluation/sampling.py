@@ -26,7 +26,7 @@ def sample_top_p(logits: Tensor, uniforms: Tensor, top_p: float, temperature: fl
     """Draw one token a row by the rule above.
 
     Args:
-        logits: ``[B, V]``, finite.
+        logits: ``[B, V]``; minus infinity is never drawn.
         uniforms: ``[B, 2]`` in [0, 1): the first drives step 1, the second step 3.
         top_p: mass of the nucleus, in (0, 1]; 1 samples from everything.
         temperature: divides the logits, > 0.
@@ -39,6 +39,14 @@ def sample_top_p(logits: Tensor, uniforms: Tensor, top_p: float, temperature: fl
         rows = logits.shape[0]
     pieces = zip(logits.split(rows), uniforms.split(rows))
     return torch.cat([_sample(piece, drawn, top_p, temperature) for piece, drawn in pieces])
+
+
+def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """``logits[B, V]`` with minus infinity outside the ``top_k`` highest of each row, ties with the last one kept; 0 is
+    no limit."""
+    if top_k == 0 or top_k >= logits.shape[1]:
+        return logits
+    return logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -torch.inf)
 
 
 def _sample(logits: Tensor, uniforms: Tensor, top_p: float, temperature: float) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Scorer(ABC):
     max_tokens: int | None = None
     truncated: int = 0
 
-    @property
+    @cached_property
     def main(self) -> str:
         """The label that says how toxic a text is: the only one, or the one called toxicity (or toxic).
 
@@ -87,7 +88,12 @@ class Scorer(ABC):
 
     def describe(self) -> dict[str, Any]:
         """What a result that it was used for has to state."""
-        return {"name": self.name, "labels": list(self.labels), "max_tokens": self.max_tokens, "identity": self.identity()}
+        return {
+            "name": self.name,
+            "labels": list(self.labels),
+            "max_tokens": self.max_tokens,
+            "identity": self.identity(),
+        }
 
     def identity(self) -> str | None:
         """Hash of everything that decides a score; None where the name alone does."""

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ifguide.data.aligned import Aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.selection.algorithm import toxic_tokens, unit_r, unit_starts
+from ifguide.selection.algorithm import unit_r, unit_starts
 from ifguide.selection.quantile import quantile
 from ifguide.selection.settings import SelectionSettings
 from ifguide.selection.source import Corpus, Source, read_values
+from ifguide.selection.tail import toxic_tokens
 
 _BINS = 96
 _CHUNK = 1 << 22
@@ -70,7 +71,7 @@ def rank_documents(tokens: TokenDataset, mask: Aligned, scores: Aligned | None, 
     threshold = mask.sidecar.get("threshold")
     if threshold is None:  # a mask made elsewhere
         threshold = quantile(source, defaults.threshold_quantile)
-    centres, values = toxic_tokens(source, threshold, lambda span: None)
+    centres, values = toxic_tokens(source, threshold)
     units = unit_starts(tokens.starts, parameters.get("unit_tokens") or defaults.unit_tokens)
     r = unit_r(values, np.searchsorted(units, centres, side="right") - 1, len(units))
     toxicity = np.zeros(tokens.num_documents)

@@ -6,9 +6,9 @@
 3. Units by descending R; within a unit each toxic token, in order, adds itself and ``window``
    neighbours on each side, until the first window that does not fit the budget whole.
 
-The scores stay on disk: five passes read them (or the tokens) chunk by chunk. Memory grows with the
-toxic tokens and the ranking units, not with the corpus. The literal loop that the result must equal is
-in the tests.
+The scores stay on disk and are read once, chunk by chunk; the tokens, which say where documents end,
+thrice. Memory grows with the toxic tokens and the ranking units, not with the corpus. The literal loop
+that the result must equal is in the tests.
 """
 
 from ifguide.selection.algorithm import Selection, select

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ifguide.selection.quantile import quantile
 from ifguide.selection.settings import SelectionSettings
 from ifguide.selection.source import Source, Span
+from ifguide.selection.tail import toxic_tail
 
-PASSES = 4  # over the corpora, made by `select`
+PASSES = 2  # over the corpora, made by `select`
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,7 @@ def select(
     Raises:
         NumericsError: a score is NaN or infinite; names the document and the token.
     """
-    threshold = quantile(source, settings.threshold_quantile, on_span)
-    centres, scores = toxic_tokens(source, threshold, on_span)
+    threshold, centres, scores = toxic_tail(source, settings.threshold_quantile, on_span)
     units = unit_starts(source.starts, settings.unit_tokens)
     unit_of_centre = np.searchsorted(units, centres, side="right") - 1
     ranks = ranks_by_r(unit_r(scores, unit_of_centre, len(units)))
@@ -83,25 +82,6 @@ def select(
     return Selection(
         centres[kept], places[kept], scores[order[:admitted]], gains[:admitted], threshold, settings.window, counts
     )
-
-
-def toxic_tokens(
-    source: Source, threshold: float, on_span: Callable[[Span], object]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(positions int64[C], scores float32[C]) of the eligible tokens above τ."""
-    # x > τ in float64 for a float32 x is x > the largest float32 that is not above τ, and needs no cast
-    limit = np.float32(threshold)
-    if float(limit) > threshold:
-        limit = np.nextafter(limit, np.float32(-np.inf))
-    positions, scores = [], []
-    for span in source.spans():
-        values = source.scores(span)
-        at = np.flatnonzero(values > limit)
-        at = at[source.eligible(span, at)]
-        positions.append(at + span.offset)
-        scores.append(values[at])
-        on_span(span)
-    return np.concatenate(positions), np.concatenate(scores)
 
 
 def unit_starts(starts: NDArray[np.int64], unit_tokens: int) -> NDArray[np.int64]:

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.errors import InputError
-from ifguide.selection.algorithm import toxic_tokens, unit_r
-from ifguide.selection.quantile import quantile
+from ifguide.selection.algorithm import unit_r
 from ifguide.selection.settings import SelectionSettings
 from ifguide.selection.source import Source, Span
+from ifguide.selection.tail import toxic_tail
 
-DOCUMENT_PASSES = 3  # over the corpora, made by `ranked_documents`
+DOCUMENT_PASSES = 1  # over the corpora, made by `ranked_documents`
 
 
 def random_positions(source: Source, count: int, seed: int) -> NDArray[np.int64]:
@@ -47,8 +47,7 @@ def ranked_documents(
     Raises:
         NumericsError: a score is NaN or infinite.
     """
-    threshold = quantile(source, settings.threshold_quantile, on_span)
-    centres, scores = toxic_tokens(source, threshold, on_span)
+    threshold, centres, scores = toxic_tail(source, settings.threshold_quantile, on_span)
     lengths = np.diff(source.starts)
     document_of_centre = np.searchsorted(source.starts, centres, side="right") - 1
     # an empty document is no unit, as in Algorithm 1: it must not move the minima

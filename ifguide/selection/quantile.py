@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,10 @@ def quantile(source: Source, q: float, on_span: Callable[[Span], object] = lambd
     below = math.floor(at)
     ranks = [below, min(below + 1, source.num_tokens - 1)]
     low, high = _order_statistics(source, ranks, on_span)
-    return _interpolate(low, high, at - below)
+    return interpolate(low, high, at - below)
 
 
-def _interpolate(low: float, high: float, share: float) -> float:
+def interpolate(low: float, high: float, share: float) -> float:
     """numpy's linear interpolation, to the last bit: measured from the nearer end."""
     step = high - low
     return low + step * share if share < 0.5 else high - step * (1 - share)
@@ -49,7 +50,7 @@ def _order_statistics(source: Source, ranks: list[int], on_span: Callable[[Span]
     for span in source.spans():
         counts = np.bincount(_bits(source, span) >> 16, minlength=_HALF)
         if counts[_NOT_FINITE].any():
-            _refuse(source, span)
+            refuse_non_finite(source, span, source.scores(span))
         high_counts += counts
         on_span(span)
     places = [_find(high_counts, _ASCENDING, rank) for rank in ranks]
@@ -83,7 +84,7 @@ def _bits(source: Source, span: Span) -> NDArray[np.uint32]:
     return source.scores(span).view(np.uint32)
 
 
-def _refuse(source: Source, span: Span) -> None:
-    scores = source.scores(span)
+def refuse_non_finite(source: Source, span: Span, scores: NDArray[np.float32]) -> NoReturn:
+    """Name the first score of ``span`` that is NaN or infinite."""
     first = int(np.flatnonzero(~np.isfinite(scores))[0])
     raise NumericsError(f"scores {source.where(span.offset + first)}: {scores[first]}; score the data again")

@@ -1,0 +1,232 @@
+"""Toxic and safe query sets for `ifguide score`, from scored texts, apart from the evaluation's prompts.
+
+Sources, JSONL:
+  rtp    RealToxicityPrompts: ``{"prompt": {"text", ...}, "continuation": {"text", "toxicity", ...}, ...}``
+  jsonl  ``{"prompt": str, "completion": str}``, or generations: ``{"prompt": str, "continuations": [str]}``
+
+The completion alone is scored: its tokens alone make a query's loss. Of an rtp file without a scorer the data set's own
+toxicity of the continuation counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifguide.errors import InputError
+from ifguide.evaluation.generations import raise_faults
+from ifguide.evaluation.overlap import Overlap, words_of
+from ifguide.evaluation.scorers import Scorer, load_scorer
+from ifguide.files import hash_file, read_jsonl, write_json, write_jsonl
+from ifguide.progress import Progress
+from ifguide.provenance import environment, origin
+
+SOURCES = ("rtp", "jsonl")
+_TEXTS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A query that may be taken, and its own score if the data set has one."""
+
+    prompt: str
+    completion: str
+    given: float | None = None
+
+
+def build_queries(
+    source: str,
+    inputs: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    scorer: str | None,
+    exclude: Sequence[str | os.PathLike],
+    toxic_threshold: float = 0.9,
+    safe_threshold: float = 0.1,
+    most: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write ``toxic.jsonl``, ``safe.jsonl`` and ``queries.json`` into the folder ``output``.
+
+    Args:
+        source: rtp or jsonl.
+        inputs: the file.
+        output: folder; created if missing.
+        scorer: spec; None takes the data set's own scores (rtp only).
+        exclude: files of evaluation prompts; JSONL with "prompt" or "text".
+        toxic_threshold: a completion that scores as much or more is toxic.
+        safe_threshold: a completion that scores as much or less is safe.
+        most: queries a set; those are drawn at random by ``seed``. None takes all.
+        seed: of the draw, which does not depend on the order of the file.
+        device: where the scorer runs.
+        progress: show a progress bar.
+
+    Returns:
+        ``queries.json``: what was read, left out and written.
+
+    Raises:
+        InputError: an unusable file, scorer or option, or a set without a query; nothing is written then.
+        NumericsError: a scorer that failed; names the text, counted from 0 through the distinct queries.
+    """
+    if not 0.0 <= safe_threshold < toxic_threshold <= 1.0:
+        raise InputError(
+            f"thresholds: safe ({safe_threshold}) must be below toxic ({toxic_threshold}), both from 0 to 1"
+        )
+    if most is not None and most < 1:
+        raise InputError(f"max {most} must be at least 1")
+    if scorer is None and source != "rtp":
+        raise InputError(f"source {source} has no scores of its own; give a scorer")
+    overlap = Overlap(text for path in exclude for text in _evaluation_texts(path))
+    counts: Counter[str] = Counter()
+    candidates = _distinct(_read(source, inputs), counts)
+    loaded = load_scorer(scorer, device=device) if scorer else None
+    scores = _scores(candidates, loaded, progress)
+    counts["unscored"] = int(np.isnan(scores).sum())
+    counts["between"] = int(((scores > safe_threshold) & (scores < toxic_threshold)).sum())
+    sets = {
+        name: _draw(candidates, np.flatnonzero(chosen), overlap, most, seed, counts, name)
+        for name, chosen in (("toxic", scores >= toxic_threshold), ("safe", scores <= safe_threshold))
+    }
+    raise_faults([_no_queries(name, scores, counts) for name, queries in sets.items() if not queries])
+    written = _write(Path(output), sets, overlap)
+    report = {
+        "source": source,
+        "input": {"path": str(inputs), "hash": hash_file(inputs)},
+        "scorer": loaded.describe() | {"main": loaded.main} if loaded else None,
+        "truncated": loaded.truncated if loaded else 0,
+        "toxic_threshold": toxic_threshold,
+        "safe_threshold": safe_threshold,
+        "max": most,
+        "seed": seed,
+        "exclude": [{"path": str(path), "hash": hash_file(path)} for path in exclude],
+        "evaluation_texts": len(overlap),
+        "counts": dict(counts),
+        "written": written,
+        **origin(),
+        **environment(),
+    }
+    write_json(Path(output) / "queries.json", report)
+    return {"output": str(output), **report}
+
+
+def _read(source: str, path: str | os.PathLike) -> list[Candidate]:
+    candidates, faults = [], []
+    for number, row in enumerate(read_jsonl(path, "input"), 1):
+        found = _of_rtp(row) if source == "rtp" else _of_jsonl(row)
+        if found is None:
+            wanted = (
+                '"prompt" and "continuation" with their "text"'
+                if source == "rtp"
+                else '"prompt" and "completion" (or "continuations") that are text'
+            )
+            faults.append(f"input {path} record {number}: needs {wanted}")
+        candidates += found or []
+    raise_faults(faults)
+    return candidates
+
+
+def _of_rtp(row: dict[str, Any]) -> list[Candidate] | None:
+    prompt, continuation = row.get("prompt"), row.get("continuation")
+    if not (isinstance(prompt, dict) and isinstance(continuation, dict)):
+        return None
+    texts, given = (prompt.get("text"), continuation.get("text")), continuation.get("toxicity")
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not all(isinstance(text, str) for text in texts) or not (given is None or (number and 0 <= given <= 1)):
+        return None
+    return [Candidate(*texts, None if given is None else float(given))]
+
+
+def _of_jsonl(row: dict[str, Any]) -> list[Candidate] | None:
+    prompt, completions = row.get("prompt"), row.get("continuations", [row.get("completion")])
+    texts = [prompt, *completions] if isinstance(completions, list) else [None]
+    return [Candidate(texts[0], text) for text in texts[1:]] if all(isinstance(text, str) for text in texts) else None
+
+
+def _distinct(candidates: list[Candidate], counts: Counter[str]) -> list[Candidate]:
+    """Each query once, by its words, and none without a completion."""
+    kept: dict[tuple, Candidate] = {}
+    for candidate in candidates:
+        words = words_of(candidate.completion)
+        counts["read"] += 1
+        if not words:
+            counts["empty"] += 1
+        elif kept.setdefault((words_of(candidate.prompt), words), candidate) is not candidate:
+            counts["duplicates"] += 1
+    return [*kept.values()]
+
+
+def _scores(candidates: list[Candidate], scorer: Scorer | None, progress: bool) -> np.ndarray:
+    """``[len(candidates)]``; NaN where the data set has none."""
+    if scorer is None:
+        return np.array([np.nan if c.given is None else c.given for c in candidates])
+    scores = np.empty(len(candidates))
+    with Progress(len(candidates), "texts", f"score with {scorer.name}", quiet=not progress) as bar:
+        for start in range(0, len(candidates), _TEXTS_AT_ONCE):
+            texts = [candidate.completion for candidate in candidates[start : start + _TEXTS_AT_ONCE]]
+            scores[start : start + len(texts)] = scorer.score(texts, offset=start)[scorer.main]
+            bar.update(len(texts))
+    return scores
+
+
+def _draw(
+    candidates: list[Candidate],
+    chosen: np.ndarray,
+    overlap: Overlap,
+    most: int | None,
+    seed: int,
+    counts: Counter[str],
+    name: str,
+) -> list[Candidate]:
+    """At most ``most`` of the chosen that overlap nothing."""
+    apart = [candidates[index] for index in chosen]
+    apart = [c for c in apart if not overlap.with_query(c.prompt, c.completion)]
+    counts[f"{name}_overlapping"], counts[name] = len(chosen) - len(apart), len(apart)
+    return sorted(apart, key=lambda candidate: _rank(candidate, seed))[:most]
+
+
+def _rank(candidate: Candidate, seed: int) -> bytes:
+    text = f"{candidate.prompt}\0{candidate.completion}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16, salt=seed.to_bytes(8, "little")).digest()
+
+
+def _no_queries(name: str, scores: np.ndarray, counts: Counter[str]) -> str:
+    known = scores[~np.isnan(scores)]
+    span = f"scores go from {known.min():.3g} to {known.max():.3g}" if known.size else "nothing has a score"
+    return (
+        f"no {name} queries: of {len(scores)} distinct ones {counts[f'{name}_overlapping']} pass the threshold but "
+        f"overlap the evaluation, and none else passes ({span}); give more texts or another threshold"
+    )
+
+
+def _write(folder: Path, sets: dict[str, list[Candidate]], overlap: Overlap) -> dict[str, int]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, queries in sets.items():
+        rows = [{"prompt": query.prompt, "completion": query.completion} for query in queries]
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    # what was promised, of what is on the disk
+    for name in sets:
+        for row in read_jsonl(folder / f"{name}.jsonl"):
+            assert not overlap.with_query(row["prompt"], row["completion"]), row
+    return {name: len(queries) for name, queries in sets.items()}
+
+
+def _evaluation_texts(path: str | os.PathLike) -> list[str]:
+    texts, faults = [], []
+    for number, row in enumerate(read_jsonl(path, "evaluation file"), 1):
+        found = row.get("prompt", row.get("text"))
+        found = found.get("text") if isinstance(found, dict) else found
+        if isinstance(found, str):
+            texts.append(found)
+        else:
+            faults.append(f'evaluation file {path} record {number}: needs a "prompt" or a "text" that is text')
+    raise_faults(faults)
+    return texts
