@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,19 @@ def no_eod_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_neox(bos_token_id=None, eos_token_id=None).save_pretrained(folder)
     byte_tokenizer(with_eod=False).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Any attempt to reach a network fails, and fails the test even where a library swallows the error."""
+    attempts: list[object] = []
+
+    def refuse(*target: object, **_: object) -> None:
+        attempts.append(target)
+        raise OSError("this test has no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert not attempts

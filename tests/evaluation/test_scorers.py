@@ -12,6 +12,7 @@ from ifguide.errors import InputError, NumericsError
 from ifguide.evaluation.hf_scorer import HuggingFaceScorer, _max_tokens
 from ifguide.evaluation.scorers import Scorer, load_scorer
 from tests.evaluation.tiny_models import save_classifier, word_tokenizer
+from tests.evaluation.tiny_scorers import TEXT, save_causal, save_toxigen
 
 TEXTS = ["you are awful", "", "the tree", "you are kind and the cat and the tree", "awful cat", "unknown words here"]
 
@@ -66,9 +67,13 @@ def test_batches_and_order_change_nothing(tmp_path: Path) -> None:
 def test_long_texts_are_truncated(tmp_path: Path) -> None:
     folder = save_classifier(tmp_path, labels=["ok", "toxic"], problem_type=None)
     scorer = HuggingFaceScorer(folder, "toxic")
+    assert scorer.max_tokens == 16 and scorer.truncated == 0
     long, cut = "cat " * 500, "cat " * 14  # 16 positions less [CLS] and [SEP]
     assert scorer.score([long])["toxic"] == pytest.approx(scorer.score([cut])["toxic"], abs=1e-6)
     assert scorer.score([cut])["toxic"] != pytest.approx(scorer.score(["cat " * 13])["toxic"], abs=1e-6)
+    assert scorer.truncated == 1
+    scorer.score([long, "cat", long])
+    assert scorer.truncated == 3  # of the texts given, though equal ones are scored once
 
 
 def test_roberta_has_fewer_places_than_positions() -> None:
@@ -90,6 +95,43 @@ def test_a_tokenizer_that_cannot_pad(tmp_path: Path) -> None:
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
     assert HuggingFaceScorer(folder, "toxic").score(TEXTS)["toxic"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_toxigen_reads_its_second_label(tmp_path: Path, no_network: None) -> None:
+    from transformers import AutoTokenizer
+
+    folder = save_toxigen(tmp_path)
+    scorer = load_scorer(f"toxigen-roberta@{folder}")
+    assert scorer.labels == ("toxicity",) and scorer.name == f"toxigen-roberta@{folder}"
+    model = RobertaForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [*TEXT, "", "long " * 80]
+    with torch.no_grad():
+        logits = [model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0] for text in texts]
+    expected = [float(row.double().softmax(0)[1]) for row in logits]
+    assert scorer.score(texts)["toxicity"] == pytest.approx(expected, abs=1e-6)
+    assert np.ptp(expected) > 0.05 and scorer.truncated == 1
+
+
+def test_toxigen_from_another_folder(tmp_path: Path) -> None:
+    folder = save_classifier(tmp_path, labels=["a", "b", "c"], problem_type=None)
+    with pytest.raises(InputError, match="3 labels, ToxiGen-RoBERTa two"):
+        load_scorer(f"toxigen-roberta@{folder}")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "neox"])
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+def test_causal_classifiers_read_their_last_token(tmp_path: Path, family: str, padding_side: str) -> None:
+    folder = save_causal(tmp_path, family)
+    scorer = HuggingFaceScorer(folder, "toxic")
+    tokenizer = scorer.tokenizer
+    tokenizer.padding_side = padding_side
+    tokenizer.save_pretrained(folder)
+    texts = ["you are", "the tree and the cat", "a", ""]
+    with torch.no_grad():
+        logits = [scorer.model(torch.tensor([tokenizer(text)["input_ids"] or [0]])).logits[0] for text in texts]
+    expected = [float(row.double().softmax(0)[1]) for row in logits]
+    assert load_scorer(f"hf:{folder}#toxic").score(texts)["toxic"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_text_that_breaks_the_classifier_stops_the_run(tmp_path: Path) -> None:
@@ -114,7 +156,11 @@ def test_classifiers_that_cannot_be_used(tmp_path: Path) -> None:
         load_scorer(f"hf:{base}")
 
 
-@pytest.mark.parametrize("spec", ["", "hf", "hf:", "linear:", "perspective:x", "some/model"])
+@pytest.mark.parametrize(
+    "spec",
+    ["", "hf", "hf:", "linear:", "perspective:x", "some/model", "lexicon:x", "detoxify:", "detoxify:unbiased@",
+     "toxigen-roberta@", "toxigen-roberta:x"],
+)  # fmt: skip
 def test_unknown_specs(spec: str) -> None:
     with pytest.raises(InputError, match="is not known"):
         load_scorer(spec)
@@ -152,6 +198,53 @@ class Fixed(Scorer):
 def test_scores_that_are_none(scores: dict, message: str) -> None:
     with pytest.raises(NumericsError, match=message):
         Fixed(scores).score(["a", "b", "c"])
+
+
+class Fragile(Scorer):
+    """Fails where a text says so."""
+
+    name, labels = "fragile", ("toxicity",)
+
+    def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
+        for text in texts:
+            if "boom" in text:
+                raise ZeroDivisionError("cannot divide\nby nothing")
+        return {"toxicity": np.zeros(len(texts))}
+
+
+@pytest.mark.parametrize("broken", [0, 1, 6, 12])
+def test_a_scorer_that_raises_names_the_text(broken: int) -> None:
+    texts = [f"text {number}" for number in range(13)]
+    texts[broken] = "boom"
+    with pytest.raises(NumericsError, match=f"at text {broken}: ZeroDivisionError: cannot divide$"):
+        Fragile().score(texts)
+    with pytest.raises(NumericsError, match=f"at text {broken + 1000}:"):
+        Fragile().score([*texts, "boom"], offset=1000)
+
+
+def test_texts_are_counted_from_the_offset() -> None:
+    with pytest.raises(NumericsError, match="text 41 scored nan"):
+        Fixed({"toxicity": [0.1, float("nan")]}).score(["a", "b"], offset=40)
+    with pytest.raises(NumericsError, match="score of its own is 41"):
+        Fixed({"toxicity": [0.1]}).score(["a", "b"], offset=40)
+    with pytest.raises(InputError, match="text 41 is a int"):
+        Fixed({"toxicity": [0.1, 0.2]}).score(["a", 3], offset=40)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("labels", "main"), [(["insult"], "insult"), (["insult", "Toxicity"], "Toxicity"), (["ok", "toxic"], "toxic")]
+)
+def test_the_main_label(labels: list[str], main: str) -> None:
+    scorer = Fixed({label: [] for label in labels})
+    scorer.labels = tuple(labels)
+    assert scorer.main == main
+
+
+def test_no_main_label() -> None:
+    scorer = Fixed({})
+    scorer.labels = ("LABEL_0", "LABEL_1")
+    with pytest.raises(InputError, match="name one of them, as in fixed#LABEL"):
+        _ = scorer.main
 
 
 def test_good_scores_pass_as_they_are() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,10 +186,11 @@ def run_scenarios(
 
 
 def wait_for_all(started: Sequence[subprocess.Popen]) -> bool:
-    """True if one failed; the others are ended then, as they may wait for it for ever."""
+    """True if one failed, or took too long; the others are ended then, as they may wait for it for ever."""
     failed = False
+    deadline = time.monotonic() + TIME_LIMIT
     try:
-        while any(process.poll() is None for process in started):
+        while any(process.poll() is None for process in started) and time.monotonic() < deadline:
             for process in started:
                 try:
                     process.wait(timeout=0.2)

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from ifguide.errors import InputError
 from tests.neox.corpora import write_corpus
 from tests.neox.harness import (
     LAYOUTS,
@@ -187,3 +189,22 @@ def test_training_takes_these_samples_and_penalises_them(trained: dict[str, Outc
             for mask, samples in zip(masks, micro):
                 codes = np.array([codes_of(sample)[1:] for sample in samples])
                 assert np.array_equal(np.where(mask.numpy() < 0, -mask.numpy(), 0), codes * (mask.numpy() != 0))
+
+
+def test_data_without_one_whole_sample_is_an_error_not_a_loop() -> None:
+    """Every sample that NeoX would take instead of one that runs over the end runs over it itself."""
+    from ifguide_patch.dataset import getitem
+
+    class Short:
+        seq_length = 8
+        shuffle_idx = np.array([1, 0])
+        sample_idx = np.array([[0, 0], [5, 0], [9, 0]])
+        doc_idx = np.array([0])
+
+        def __len__(self) -> int:
+            return 2
+
+    short: Any = Short()
+    short.ifguide_source = SimpleNamespace(data_prefix="tokens", sample=None)
+    with pytest.raises(InputError, match="tokens is too small"):
+        getitem(lambda *_: {})(short, 0)

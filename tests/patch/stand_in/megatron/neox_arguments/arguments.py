@@ -37,6 +37,7 @@ class NeoXArgsTraining(NeoXArgsTemplate):
     eod_mask_loss: bool = False
     fp16_lm_cross_entropy: bool = False
     num_gpus: int = None
+    master_port: int = 29500
     distributed_backend: str = "nccl"
     user_script: str = None
     tokenizer_type: str = None
