@@ -49,6 +49,7 @@ class MaskedSource:
         # plain arrays: slicing a memmap makes a memmap, ten times slower
         self._starts = tokens.starts
         self._tokens = np.asarray(tokens.tokens)
+        self._may_be_impossible = self._tokens.dtype not in (np.uint8, np.uint16, np.uint32)
         self._codes = np.asarray(mask.values)
         self._labels = None if label_prefix is None else np.asarray(_labels(label_prefix, tokens).values)
         # binary masks hold 0 and 1, which mean strength 0 and 1
@@ -69,13 +70,13 @@ class MaskedSource:
         Raises:
             InputError: a token id or a code that would pass for another; no tool of ours writes one.
         """
-        text = np.zeros(size, np.int64)
-        codes = np.zeros(size, np.uint8)
+        text = np.empty(size, np.int64)
+        codes = np.empty(size, np.int64)
         label = None if self._labels is None else np.full(size, _IGNORED_LABEL, np.int64)
-        at = 0
+        starts, at = self._starts, 0
         for document, offset, length in pieces:
-            begin = int(self._starts[document]) + offset
-            end = int(self._starts[document + 1]) if length is None else begin + length
+            begin = int(starts[document]) + offset
+            end = int(starts[document + 1]) if length is None else begin + length
             end = min(end, begin + size - at)
             stop = at + end - begin
             text[at:stop] = self._tokens[begin:end]
@@ -83,10 +84,14 @@ class MaskedSource:
             if label is not None and self._labels is not None:
                 label[at:stop] = self._labels[begin:end]
             at = stop
-        if text.min() < 0 or text.max() > TOKEN_BITS or codes.max() > self._highest_code:
+        text[at:] = 0
+        codes[at:] = 0
+        highest = codes.max()
+        if highest > self._highest_code or (self._may_be_impossible and (text.min() < 0 or text.max() > TOKEN_BITS)):
             raise InputError(f"{self.data_prefix} or its mask holds impossible values: run `ifguide verify`")
-        if codes.any():
-            text += codes.astype(np.int64) * self._unit
+        if highest:
+            codes *= self._unit
+            text += codes
         return {"text": text} if label is None else {"text": text, "label": label}
 
 
