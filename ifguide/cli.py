@@ -10,11 +10,14 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import ifguide
-from ifguide.errors import IFGuideError
+from ifguide.errors import IFGuideError, IFGuideWarning
 from ifguide.provenance import running
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
@@ -30,6 +33,13 @@ VERBS = {
     "provenance": "from a mask back to all that it was made of; the commands again",
     "verify": "every fault of a dataset, its masks and its scores",
     "convert": "GPT-NeoX checkpoint <-> Hugging Face folder",
+    "tasks-path": "the folder of the lm-eval tasks, for lm-eval's --include_path",
+    "fetch-eval-data": "evaluation sets -> local JSON Lines, once; offline from then on",
+    "generate": "model + prompts -> continuations, several a prompt; RAD decoding",
+    "score-generations": "continuations -> toxicity scores of one classifier or several",
+    "build-queries": "scored texts -> toxic and safe queries, apart from the evaluation's prompts",
+    "evaluate": "a model's toxicity, LAMBADA and perplexity, by lm-eval; any other of its tasks",
+    "compare": "evaluated models side by side: who is better, and how sure",
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
 }
 
@@ -59,7 +69,7 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     module = _module_of(verb)
     args = make_parser(verb).parse_args(argv)
     try:
-        with running(["ifguide", verb, *argv]):
+        with _one_line_warnings(verb), running(["ifguide", verb, *argv]):
             result = module.run(args)
     except IFGuideError as error:
         for line in str(error).splitlines():
@@ -81,6 +91,23 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     if args.json and result is not None:
         print(json.dumps(result, allow_nan=False))
     return module.exit_code(result) if hasattr(module, "exit_code") else 0
+
+
+@contextmanager
+def _one_line_warnings(verb: str) -> Iterator[None]:
+    """Our own warnings without Python's source line; everybody else's as they are."""
+    plain = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        if issubclass(category, IFGuideWarning):
+            return f"ifguide {verb}: {message}\n"
+        return plain(message, category, *place, **more)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = plain
 
 
 def make_parser(verb: str) -> argparse.ArgumentParser:

@@ -39,3 +39,7 @@ class NumericsError(IFGuideError):
 
 class OutOfSpaceError(IFGuideError):
     """A disk is full; the message names the path, and what was there before is still there."""
+
+
+class IFGuideWarning(UserWarning):
+    """Something odd that was read and can be used; the command line shows it as one line."""

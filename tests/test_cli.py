@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ifguide.cli import VERBS, main
+from ifguide.data.indexed import write_index
 
 BASE_MODULES = (
     "ifguide.cli", "ifguide.masks", "ifguide.selection", "ifguide.data.indexed", "ifguide.data.aligned",
@@ -68,3 +70,15 @@ for module in {BASE_MODULES!r}:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_warning_of_ours_is_one_line(tmp_path):
+    """A merged dataset's doc_idx is read with a warning; Python's own form would add a line of source."""
+    write_index(tmp_path / "d.idx", np.uint16, np.array([2, 2]), np.array([0, 2, 4]), np.array([0]))
+    np.ones(4, np.uint16).tofile(tmp_path / "d.bin")
+    command = [sys.executable, "-m", "ifguide.cli", "import-mask", "--data", str(tmp_path / "d"), "--mask", "absent"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    warning, fault = result.stderr.splitlines()
+    assert warning.startswith(f"ifguide import-mask: {tmp_path / 'd.idx'}: doc_idx makes 0 groups of 2 sequences")
+    assert "absent.idx does not exist" in fault

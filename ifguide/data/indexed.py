@@ -17,7 +17,7 @@ import numpy as np
 
 from ifguide.data.index_file import CODES, HEADER, MAGIC, VERSION, Fault, Layout, read_layout
 from ifguide.data.sidecar import TOKENS, read_sidecar
-from ifguide.errors import InputError
+from ifguide.errors import IFGuideWarning, InputError
 
 _WRITE_CODES = {"float32": 7, "float64": 6, **{name: code for code, name in CODES.items()}}
 
@@ -115,6 +115,7 @@ class TokenDataset(IndexedDataset):
             warnings.warn(
                 f"{dataset.index_path}: doc_idx makes {max(groups, 0)} groups of {dataset.num_documents} sequences (a "
                 "merge leaves such); it is not used: each sequence is a document",
+                IFGuideWarning,
                 stacklevel=2,
             )
         return dataset
