@@ -18,6 +18,7 @@ from ifguide.files import hash_file, write_json
 
 _PACKAGES = (
     "numpy", "torch", "transformers", "tokenizers", "deepspeed", "megatron-core", "kronfluence", "safetensors",
+    "lm_eval", "datasets", "scikit-learn",
 )  # fmt: skip
 
 _command: list[str] = []

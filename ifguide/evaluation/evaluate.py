@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import fcntl
 import logging
 import os
 import random
@@ -26,18 +27,17 @@ from lm_eval.tasks import TaskManager
 from ifguide import provenance
 from ifguide.errors import ConfigError, InputError, MismatchError
 from ifguide.evaluation import task_settings
-from ifguide.evaluation.evaluation_results import sample_rows, task_result
+from ifguide.evaluation.evaluation_results import FORMAT, KIND, sample_rows, task_result
 from ifguide.evaluation.lm import EvaluationLM
 from ifguide.evaluation.models import load_language_model, require_model_folder
 from ifguide.evaluation.rad import Rad
 from ifguide.evaluation.scorers import load_scorer
 from ifguide.evaluation.stored_scorer import StoredScorer
+from ifguide.evaluation.task_parts import TASKS_FOLDER
+from ifguide.evaluation.task_registry import prepare_lm_eval
 from ifguide.evaluation.task_settings import scorers_from
 from ifguide.files import hash_file, hash_value, read_json, write_json, write_jsonl, write_text
 
-FORMAT = 1
-KIND = "ifguide-evaluation"
-TASKS = Path(__file__).parent / "tasks"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OWN_PREFIX = "ifguide"
 # files of a model folder that can change what it says
@@ -50,7 +50,7 @@ class EvaluationSettings:
 
     Attributes:
         model: Hugging Face folder of a causal language model.
-        tasks: lm-eval task or group names.
+        tasks: names of lm-eval tasks or groups, or YAML files of tasks.
         output: folder for the results; a second run continues there.
         scorers: specs, see `ifguide.evaluation.scorers`; the first is the main one.
         data: folder of local JSONL for the ifguide tasks; None reads from the hub.
@@ -109,6 +109,11 @@ class EvaluationSettings:
                 faults.append(f"--device {self.device} cannot be used: {str(error).splitlines()[0]}")
         if len(set(self.scorers)) != len(self.scorers):
             faults.append(f"--scorer names one scorer twice: {', '.join(self.scorers)}")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            faults.append(
+                "this command runs in one process; on several GPUs start it once for each, with --device cuda:N and an "
+                "--output of its own"
+            )
         if faults:
             raise ConfigError(faults)
 
@@ -131,9 +136,10 @@ def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> d
     started = time.monotonic()
     settings.check()
     with _quiet_libraries(), _environment(settings), contextlib.ExitStack() as stack:
+        prepare_lm_eval()
         manager = _task_manager(settings.tasks)
         identity = _identity(settings)
-        journals = _open_output(settings.output, identity)
+        journals = stack.enter_context(_journals(settings.output, identity))
         scorers = Scorers(journals, settings.torch_device, progress)
         stack.callback(scorers.close)
         stack.enter_context(scorers_from(scorers))
@@ -159,7 +165,7 @@ def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> d
             "command": provenance.command(),
             "seconds": round(time.monotonic() - started, 3),
         }
-    write_jsonl(settings.output / "samples.jsonl", (row for some in rows.values() for row in some))
+    write_jsonl(settings.output / "samples.jsonl", [row for some in rows.values() for row in some])
     write_text(settings.output / "report.html", evaluation_page(results, rows))
     write_json(settings.output / "results.json", results)  # last: who finds it finds all three
     return results
@@ -193,10 +199,11 @@ class Scorers:
 
 def _task_manager(names: Sequence[str]) -> TaskManager:
     """lm-eval's index of tasks, once it is sure that it knows ``names``."""
-    own = all(name.startswith(_OWN_PREFIX) for name in names)
+    wanted = [name for name in names if not Path(name).is_file()]
+    own = all(name.startswith(_OWN_PREFIX) for name in wanted)
     # thousands of files are read to find lm-eval's own tasks
-    manager = TaskManager(include_path=str(TASKS), include_defaults=not own)
-    unknown = [name for name in names if name not in manager.all_tasks]
+    manager = TaskManager(include_path=str(TASKS_FOLDER), include_defaults=not own)
+    unknown = [name for name in wanted if name not in manager.all_tasks]
     if unknown:
         near = difflib.get_close_matches(unknown[0], manager.all_tasks, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -246,24 +253,33 @@ def _identity(settings: EvaluationSettings) -> dict[str, Any]:
     }
 
 
-def _open_output(output: Path, identity: dict[str, Any]) -> Path:
-    """The folder of the journals, once it is sure that they are of this model, seed and decoding."""
-    journals = output / "journals"
-    record = journals / "identity.json"
+@contextlib.contextmanager
+def _journals(output: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """The folder of the journals, this process's alone, once it is sure that they are of this model and decoding."""
+    folder = output / "journals"
     try:
-        journals.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / "lock", "w")  # noqa: SIM115 - open as long as the lock is held
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror}") from None
-    if not record.exists():
-        write_json(record, identity)
-    known = read_json(record, "identity of the evaluation")
-    differing = [key for key in identity if known.get(key) != identity[key]]
-    if differing:
-        named = " and ".join("model" if key == "identity" else key for key in differing)
-        raise MismatchError(
-            f"--output {output} holds an evaluation with another {named}; give another folder, or remove that one"
-        )
-    return journals
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another evaluation is writing into --output {output}") from None
+        except OSError:
+            pass  # a file system without locks
+        record = folder / "identity.json"
+        if not record.exists():
+            write_json(record, identity)
+        known = read_json(record, "identity of the evaluation")
+        differing = ["model" if key == "identity" else key for key in identity if known.get(key) != identity[key]]
+        if differing:
+            raise MismatchError(
+                f"--output {output} holds an evaluation with another {' and '.join(differing)}; "
+                "give another folder, or remove that one"
+            )
+        yield folder
 
 
 def _model_identity(folder: Path) -> str:

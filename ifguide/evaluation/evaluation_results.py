@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.evaluation.metrics import distinct_n, empty_share, summarise
-from ifguide.evaluation.resampling import as_pairs, bootstrap, interval, recognise
+from ifguide.evaluation.metrics import distinct_n, empty_share
+from ifguide.evaluation.resampling import as_pairs, bootstrap, interval, proportion_interval, recognise
 from ifguide.evaluation.stored_scorer import StoredScorer
 from ifguide.files import hash_value
 
-# fields of a document by whose value its prompts are grouped
-_GROUP_FIELDS = ("domain", "label")
+FORMAT = 1
+KIND = "ifguide-evaluation"
 
 
 def sample_rows(name: str, logged: Sequence[Mapping[str, Any]], scorers: Sequence[StoredScorer]) -> list[dict]:
@@ -61,6 +61,7 @@ def task_result(
     """
     config = found["configs"][name]
     generates = config["output_type"] == "generate_until"
+    metadata = config.get("metadata") or {}
     scored = [scorer for scorer in scorers if rows and scorer.name in rows[0].get("scores", {})]
     return {
         "setting": {
@@ -68,15 +69,16 @@ def task_result(
             "num_fewshot": config.get("num_fewshot"),
             "repeats": config.get("repeats"),
             "generation": config.get("generation_kwargs") if generates else None,
+            "prompt_scores": metadata.get("prompt_scores"),
             "scorers": [{"name": scorer.name, "identity": scorer.identity()} for scorer in scored],
         },
         "data": {
+            "source": metadata.get("data"),
             "prompts": len(rows),
             "available": len(task.eval_docs),
             "hash": hash_value([[row["id"], row["prompt"], row.get("target")] for row in rows]),
         },
         "metrics": _metrics(rows, found["results"][name], found["higher_is_better"].get(name) or {}, seed),
-        "groups": [group for scorer in scored for group in _groups(rows, scorer.name, seed)],
         "texts": _texts(rows),
     }
 
@@ -122,8 +124,9 @@ def _metrics(
             entry["transform"] = recognise(kept, float(value)) if len(kept) else None
             if entry["transform"] and len(kept) > 1:
                 draws = bootstrap(kept, entry["transform"], seed=seed)
-                entry["interval"] = list(interval(draws))
-                entry["stderr"] = entry["stderr"] if entry["stderr"] is not None else float(draws.std(ddof=1))
+                share = entry["transform"] == "mean" and bool(np.isin(kept, (0.0, 1.0)).all())
+                entry["interval"] = list(proportion_interval(float(value), len(kept)) if share else interval(draws))
+                entry["stderr"] = float(draws.std(ddof=1)) if entry["stderr"] is None else entry["stderr"]
         entries.append(entry)
     return entries
 
@@ -138,17 +141,6 @@ def metric_pairs(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | No
         return as_pairs(table[:, 0] if width == 1 else table)
     except (ValueError, TypeError):
         return None
-
-
-def _groups(rows: Sequence[Mapping[str, Any]], scorer: str, seed: int) -> list[dict[str, Any]]:
-    """EMT and TP of the prompts of each domain or label."""
-    groups = []
-    for field in _GROUP_FIELDS:
-        values = sorted({row["document"].get(field) for row in rows if isinstance(row["document"].get(field), str)})
-        for value in values:
-            scores = [row["scores"][scorer] for row in rows if row["document"].get(field) == value]
-            groups.append({"scorer": scorer, "field": field, "group": value, **summarise(scores, seed=seed)})
-    return groups
 
 
 def _texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:

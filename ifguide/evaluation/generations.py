@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ifguide.errors import ConfigError
+from ifguide.errors import ConfigError, InputError
 from ifguide.evaluation.generation import Drawing, Sampling, continuation_texts, prompt_contexts
 from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.models import LanguageModel, load_language_model
@@ -69,26 +69,28 @@ def generate_file(
         InputError: unusable model, prompts, scorer or output.
         NumericsError: logits or rewards that are not finite.
     """
-    rows = read_prompts(prompts)
     output = Path(output)
-    partial = Journal(output.with_name(output.name + ".partial"))
+    require_folder_of(output)
+    if batch_size < 1:
+        raise InputError(f"batch_size {batch_size} must be at least 1")
+    rows = read_prompts(prompts)
     lm = load_language_model(model, _DTYPES[dtype], device)
     rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
-    found = versions()
     settings: dict[str, Any] = {
         "model": {"path": str(model), "identity": model_identity(Path(model))},
-        "prompts": {"path": str(prompts), "hash": hash_file(prompts)},
+        "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
         "sampling": asdict(sampling),
         "rad": rad.describe() if rad else None,
         "batch_size": batch_size,
         "dtype": dtype,
         "device": device.partition(":")[0],
-        "versions": {name: found[name] for name in ("gpt-neox-ifguide", "numpy", "torch", "transformers")},
+        "versions": versions(),
     }
     if not _is_complete(output, settings):
         contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens)
         drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad)
-        texts = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), progress)
+        with Journal(partial_path(output)) as partial:
+            texts = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), progress)
         write_jsonl(
             output,
             [
@@ -100,8 +102,7 @@ def generate_file(
         counts = {"prompts": len(rows), "continuations": len(rows) * sampling.samples}
         sidecar = {"kind": KIND, "format": FORMAT, **settings, **counts, "hash": hash_file(output), **origin()}
         write_json(sidecar_path(output), sidecar | environment())
-    partial.close()
-    partial.path.unlink()
+    partial_path(output).unlink(missing_ok=True)
     return {"output": str(output), **read_json(sidecar_path(output))}
 
 
@@ -136,6 +137,20 @@ def raise_faults(faults: Sequence[str]) -> None:
 def sidecar_path(output: Path) -> Path:
     """FILE.jsonl -> FILE.jsonl.json."""
     return output.with_name(output.name + ".json")
+
+
+def partial_path(output: Path) -> Path:
+    """Where finished pieces wait."""
+    return output.with_name(output.name + ".partial")
+
+
+def require_folder_of(output: Path) -> None:
+    """
+    Raises:
+        InputError: there is no folder to write ``output`` into; said before the work, not after it.
+    """
+    if not output.parent.is_dir():
+        raise InputError(f"folder {output.parent} does not exist")
 
 
 def _is_complete(output: Path, settings: dict[str, Any]) -> bool:

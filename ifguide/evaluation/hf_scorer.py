@@ -41,6 +41,8 @@ class ClassifierScorer(Scorer):
         batch_tokens: tokens scored at once, padding included.
     """
 
+    max_tokens: int
+
     def __init__(
         self,
         model: Any,
@@ -54,7 +56,7 @@ class ClassifierScorer(Scorer):
     ):
         # a causal classifier reads the last token that is not padding, and counts positions from the left
         tokenizer.padding_side = "right"
-        if model.config.pad_token_id is None:
+        if getattr(model.config, "pad_token_id", None) is None:
             model.config.pad_token_id = tokenizer.pad_token_id
         self.model = model.eval().to(device)
         self.tokenizer = tokenizer

@@ -18,7 +18,7 @@ import numpy as np
 
 from ifguide.errors import InputError
 from ifguide.evaluation.scorers import Scorer
-from ifguide.files import atomic_path, hash_file, read_json, write_json
+from ifguide.files import atomic_path, hash_file, hash_value, read_json, write_json
 
 FORMAT = 1
 _CALIBRATION_BINS = 10
@@ -74,6 +74,10 @@ class LinearScorer(Scorer):
         self.config = LinearConfig.from_json(saved["features"])
         self.labels = (saved["label"],)
         self.name = f"linear:{folder}"
+        self._identity = hash_value([saved["features"], saved["weights_hash"]])
+
+    def identity(self) -> str | None:
+        return self._identity
 
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
         margin = features(texts, self.config) @ self._coefficients + self._intercept

@@ -7,6 +7,7 @@ nor a kill changes a continuation. Every finished piece goes into a journal.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections import Counter, defaultdict
@@ -62,6 +63,32 @@ class _Work:
     key: str
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The prompts of one task with one sampling.
+
+    Attributes:
+        works: the prompts.
+        drawing: draws batches of them.
+        journal: where their continuations are kept.
+    """
+
+    works: list[_Work]
+    drawing: Drawing
+    journal: Journal
+
+    @property
+    def samples(self) -> int:
+        return self.works[0].sampling.samples
+
+    @property
+    def missing(self) -> list[list[int]]:
+        """Batches with a prompt that is not in the journal."""
+        return [
+            batch for batch in self.drawing.batches if any(self.works[index].key not in self.journal for index in batch)
+        ]
+
+
 class EvaluationLM(HFLM):
     """A `LanguageModel` for lm-eval.
 
@@ -84,15 +111,12 @@ class EvaluationLM(HFLM):
         rad: Rad | None = None,
         progress: bool = False,
     ):
-        # logits_cache gives a wrong likelihood when one context is asked about with pieces of two lengths,
-        # as the windows of a repetitive text are
         super().__init__(
             pretrained=lm.model,
             tokenizer=lm.tokenizer,
             backend="causal",
             max_length=lm.max_length,
             batch_size=batch_size,
-            logits_cache=False,
         )
         self._lm, self._folder, self._seed, self._rad, self._progress = lm, folder, seed, rad, progress
         self._likelihoods = Journal(folder / "likelihoods.jsonl")
@@ -116,8 +140,9 @@ class EvaluationLM(HFLM):
         """Log-likelihood in nats of each whole text after the start-of-document token."""
         missing = self._not_known("loglikelihood_rolling", requests)
         missing.sort(key=lambda request: -len(request.args[0]))
-        given = self.batch_size_per_gpu
-        with Progress(len(missing), "texts", "likelihood", quiet=disable_tqdm or not self._progress) as bar:
+        given: Any = self.batch_size
+        quiet = disable_tqdm or not self._progress or not missing
+        with Progress(len(missing), "texts", "likelihood", quiet=quiet) as bar:
             for start in range(0, len(missing), _TEXTS_AT_ONCE):
                 texts = missing[start : start + _TEXTS_AT_ONCE]
                 if given == "auto":
@@ -232,36 +257,36 @@ class EvaluationLM(HFLM):
         alike: dict[tuple[str, Sampling], list[_Work]] = defaultdict(list)
         for work in works:
             alike[str(work.request.task_name), work.sampling].append(work)
-        total = sum(len(work.places) for work in works)
-        with Progress(total, "continuations", "generate", quiet=quiet) as bar:
-            for (task, sampling), some in alike.items():
-                with Journal(self._folder / file_name(task)) as journal:
-                    for count in self._draw_missing(some, sampling, journal):
-                        bar.update(count)
-                    for work in some:
-                        yield work, journal[work.key]["continuations"]
+        with contextlib.ExitStack() as stack:
+            parts = [
+                _Part(some, self._drawing(some), stack.enter_context(Journal(self._folder / file_name(task))))
+                for (task, _), some in alike.items()
+            ]
+            total = sum(part.samples * len(batch) for part in parts for batch in part.missing)
+            with Progress(total, "continuations", "generate", quiet=quiet or not total) as bar:
+                for part in parts:
+                    for batch in part.missing:
+                        self._draw(part, batch)
+                        bar.update(part.samples * len(batch))
+            for part in parts:
+                for work in part.works:
+                    yield work, part.journal[work.key]["continuations"]
 
-    def _draw_missing(self, works: Sequence[_Work], sampling: Sampling, journal: Journal) -> Iterator[int]:
-        """Draw what the journal lacks, a batch at a time; yields the number of continuations of each batch."""
-        contexts = [work.context for work in works]
+    def _drawing(self, works: Sequence[_Work]) -> Drawing:
+        """Of all prompts, known ones included: a batch then has the same rows as in a run that was not killed."""
+        contexts, sampling = [work.context for work in works], works[0].sampling
         rows = self._rows_of_cache(max(map(len, contexts)) + sampling.max_new_tokens)
-        # of all prompts, known ones included: a batch is then made of the same rows as in a run that was not killed
-        drawing = Drawing(self._lm, contexts, sampling, rows_per_batch=rows, rad=self._rad)
-        for batch in drawing.batches:
-            some = [works[index] for index in batch]
-            if not all(work.key in journal for work in some):
-                journal.write(
-                    {
-                        "key": work.key,
-                        "id": work.request.doc_id,
-                        "prompt": work.request.args[0],
-                        "continuations": [
-                            _ended(text, work.until) for text in continuation_texts(self._lm, work.context, ids)
-                        ],
-                    }
-                    for work, ids in zip(some, _draw(drawing, batch))
-                )
-            yield len(batch) * sampling.samples
+        return Drawing(self._lm, contexts, sampling, rows_per_batch=rows, rad=self._rad)
+
+    def _draw(self, part: _Part, batch: Sequence[int]) -> None:
+        """Draw one batch and write it down."""
+        rows = []
+        for index, ids in zip(batch, _drawn(part.drawing, batch), strict=True):
+            work = part.works[index]
+            texts = [_ended(text, work.until) for text in continuation_texts(self._lm, work.context, ids)]
+            prompt = work.request.args[0]
+            rows.append({"key": work.key, "id": work.request.doc_id, "prompt": prompt, "continuations": texts})
+        part.journal.write(rows)
 
 
 def sampling_of(
@@ -301,7 +326,7 @@ class _JournalHook:
         self._journal.write([{"key": key_of(kind, list(arguments)), "value": value}])
 
 
-def _draw(drawing: Drawing, batch: Sequence[int]) -> list[list[list[int]]]:
+def _drawn(drawing: Drawing, batch: Sequence[int]) -> list[list[list[int]]]:
     """The batch, or its halves one after the other where the memory does not suffice for it."""
     try:
         return drawing.draw(batch)
@@ -310,7 +335,7 @@ def _draw(drawing: Drawing, batch: Sequence[int]) -> list[list[list[int]]]:
             raise
     torch.cuda.empty_cache()  # outside of the handler, which keeps the failed batch alive
     half = len(batch) // 2
-    return _draw(drawing, batch[:half]) + _draw(drawing, batch[half:])
+    return _drawn(drawing, batch[:half]) + _drawn(drawing, batch[half:])
 
 
 def _ended(text: str, until: Sequence[str]) -> str:

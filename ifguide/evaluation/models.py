@@ -79,6 +79,21 @@ def load_language_model(
     return LanguageModel(model.eval().to(device), tokenizer, vocab_size, tokenizer.eos_token_id, int(limit))
 
 
+def choose_device(name: str) -> str:
+    """``auto`` -> cuda where there is one, else cpu; any other name as it is.
+
+    Raises:
+        InputError: torch has no such device here.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device '{name}' cannot be used: {_first_line(error)}") from error
+    return name
+
+
 def require_model_folder(folder: str | os.PathLike, what: str) -> None:
     """Check that ``folder`` is a local Hugging Face folder, so that no name is ever looked up on the hub.
 

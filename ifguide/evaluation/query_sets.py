@@ -138,17 +138,22 @@ def _of_rtp(row: dict[str, Any]) -> list[Candidate] | None:
     prompt, continuation = row.get("prompt"), row.get("continuation")
     if not (isinstance(prompt, dict) and isinstance(continuation, dict)):
         return None
-    texts, given = (prompt.get("text"), continuation.get("text")), continuation.get("toxicity")
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not all(isinstance(text, str) for text in texts) or not (given is None or (number and 0 <= given <= 1)):
+    start, end, given = prompt.get("text"), continuation.get("text"), continuation.get("toxicity")
+    if not (isinstance(start, str) and isinstance(end, str)):
         return None
-    return [Candidate(*texts, None if given is None else float(given))]
+    if given is None:
+        return [Candidate(start, end)]
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+        return None
+    return [Candidate(start, end, float(given))]
 
 
 def _of_jsonl(row: dict[str, Any]) -> list[Candidate] | None:
     prompt, completions = row.get("prompt"), row.get("continuations", [row.get("completion")])
-    texts = [prompt, *completions] if isinstance(completions, list) else [None]
-    return [Candidate(texts[0], text) for text in texts[1:]] if all(isinstance(text, str) for text in texts) else None
+    if not (isinstance(prompt, str) and isinstance(completions, list)):
+        return None
+    texts = [text for text in completions if isinstance(text, str)]
+    return [Candidate(prompt, text) for text in texts] if len(texts) == len(completions) else None
 
 
 def _distinct(candidates: list[Candidate], counts: Counter[str]) -> list[Candidate]:
@@ -212,10 +217,10 @@ def _write(folder: Path, sets: dict[str, list[Candidate]], overlap: Overlap) -> 
     for name, queries in sets.items():
         rows = [{"prompt": query.prompt, "completion": query.completion} for query in queries]
         write_jsonl(folder / f"{name}.jsonl", rows)
-    # what was promised, of what is on the disk
-    for name in sets:
-        for row in read_jsonl(folder / f"{name}.jsonl"):
-            assert not overlap.with_query(row["prompt"], row["completion"]), row
+        # what is promised, of what lies on the disk
+        written = read_jsonl(folder / f"{name}.jsonl")
+        if any(overlap.with_query(row["prompt"], row["completion"]) for row in written):
+            raise RuntimeError(f"{folder / name}.jsonl overlaps the evaluation")
     return {name: len(queries) for name, queries in sets.items()}
 
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ifguide.errors import InputError
+from ifguide.errors import InputError, NumericsError
 from ifguide.evaluation.models import LanguageModel
 from ifguide.evaluation.scorers import Scorer
 
@@ -76,9 +76,16 @@ class Rad:
         return TextRewards(self._lm, self._scorer, self._label, contexts, samples)
 
     def reweight(self, logits: Tensor, rewards: Rewards, tokens: Tensor) -> Tensor:
-        """z' ``[B, V]`` of ``logits[B, V]`` after the new ``tokens[B, t]``, with the batch's ``rewards``."""
+        """z' ``[B, V]`` of ``logits[B, V]`` after the new ``tokens[B, t]``, with the batch's ``rewards``.
+
+        Raises:
+            NumericsError: a reward that is not finite.
+        """
         highest, candidates = logits.topk(self._top_k)
-        rewarded = highest + self._weight * rewards(candidates, tokens).to(logits.dtype)
+        found = rewards(candidates, tokens)
+        if not bool(torch.isfinite(found).all()):
+            raise NumericsError(f"scorer {self._scorer.name}: a reward is not finite; is the classifier intact?")
+        rewarded = highest + self._weight * found.to(logits.dtype)
         return torch.full_like(logits, -torch.inf).scatter_(1, candidates, rewarded)
 
 

@@ -37,7 +37,7 @@ class CausalReader:
     def takes(self, contexts: Sequence[Sequence[int]], max_new_tokens: int) -> bool:
         """Whether texts from these contexts, all of one length, fit into it, and there is something to read yet."""
         length = len(self._prefix) + len(contexts[0])
-        return length > 0 and length + max_new_tokens <= (self._scorer.max_tokens or 0)
+        return length > 0 and length + max_new_tokens <= self._scorer.max_tokens
 
     def start(self, contexts: Sequence[Sequence[int]], samples: int, max_new_tokens: int, top_k: int) -> CausalRewards:
         """Read the prompts once, for all of their samples."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.evaluation.generations import raise_faults, sidecar_path
+from ifguide.evaluation.generations import partial_path, raise_faults, require_folder_of, sidecar_path
 from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.evaluation.scorers import Scorer, load_scorer
@@ -40,7 +40,7 @@ def score_generations(
 
     Args:
         generations, output: files, see the module; they may be one.
-        scorers: specs, see `load_scorer`; loaded one after the other.
+        scorers: specs, see `load_scorer`.
         device: where to run.
         progress: show a progress bar.
 
@@ -51,21 +51,22 @@ def score_generations(
         InputError: an unusable file or scorer.
         NumericsError: a scorer that failed; names the text, counted through all continuations of the file.
     """
+    output = Path(output)
+    require_folder_of(output)
     rows = _read(generations)
+    loaded = [load_scorer(spec, device=device) for spec in scorers]
+    described = [scorer.describe() | {"main": scorer.main} for scorer in loaded]
     source = hash_file(generations)
     made_with = _made_with(Path(generations))
     texts = [text for row in rows for text in row["continuations"]]
     sizes = [len(row["continuations"]) for row in rows]
-    output = Path(output)
-    described, results = [], {}
-    with Journal(output.with_name(output.name + ".partial")) as partial:
-        for spec in scorers:
-            scorer = load_scorer(spec, device=device)
+    results = {}
+    with Journal(partial_path(output)) as partial:
+        for scorer in loaded:
             scores, truncated = _score(scorer, texts, partial, progress)
             pieces = np.split(scores, np.cumsum(sizes)[:-1])
             for row, piece in zip(rows, pieces):
                 row["scores"] = {**row.get("scores", {}), scorer.name: piece.tolist()}
-            described.append(scorer.describe() | {"main": scorer.main})
             results[scorer.name] = _summary(pieces) | {"truncated": truncated}
         write_jsonl(output, rows)
     sidecar = {
@@ -82,7 +83,7 @@ def score_generations(
         **environment(),
     }
     write_json(sidecar_path(output), sidecar)
-    partial.path.unlink()
+    partial_path(output).unlink(missing_ok=True)
     return {"output": str(output), **sidecar}
 
 
@@ -106,7 +107,7 @@ def _made_with(generations: Path) -> dict[str, Any] | None:
     if not isinstance(made, dict):
         return None
     made = made.get("generations", {}).get("made_with") or made  # scores were added to a scored file
-    return {key: made[key] for key in ("model", "prompts", "sampling", "rad", "dtype") if key in made}
+    return {key: made[key] for key in ("model", "prompts_file", "sampling", "rad", "dtype") if key in made}
 
 
 def _score(scorer: Scorer, texts: list[str], partial: Journal, progress: bool) -> tuple[np.ndarray, int]:

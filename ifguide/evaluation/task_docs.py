@@ -59,7 +59,7 @@ def _documents(
     settings = task_settings()
     key = (prepare, name, settings, dataset._fingerprint)
     if key not in _MADE:
-        records, _ = local_records(name, dataset, settings.source(name))
+        records, _ = local_records(name, dataset.to_list(), settings.source(name))
         _MADE[key] = datasets.Dataset.from_list(prepare(settings, records))
     return _MADE[key]
 
@@ -79,7 +79,7 @@ def _last_words(settings: TaskSettings, records: list[dict[str, Any]]) -> list[d
 
 
 def _last_tokens(settings: TaskSettings, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Cut before the last token. lm-eval tokenizes context and context + target: both must give the text's own tokens."""
+    """Cut before the last token. lm-eval tokenizes context and context + target: both must give the text's tokens."""
     if settings.tokenizer is None:
         raise InputError(f"the last token depends on the tokenizer: set {TOKENIZER} to the model's folder")
     tokenizer = tokenizer_of(settings.tokenizer)

@@ -1,4 +1,4 @@
-"""Fitting the tasks into lm-eval, from 0.4.1 (GPT-NeoX's) to 0.4.13: the filter, exact likelihoods, import without network.
+"""Fitting the tasks into lm-eval, 0.4.1 (GPT-NeoX's) to 0.4.13: the filter, exact likelihoods, offline import.
 
 What is changed inside lm-eval is named here, guarded by a check that it is still what it was, done once, and undone by
 `restore_likelihoods`.

@@ -8,8 +8,9 @@ IFGUIDE_TOKENIZER      folder of the model's tokenizer: for LAMBADA's last token
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -70,19 +71,35 @@ def task_settings() -> TaskSettings:
     )
 
 
-@cache
+@contextlib.contextmanager
+def scorers_from(supply: Callable[[str], Any]) -> Iterator[None]:
+    """Inside the block `scorer_of` asks ``supply``: `ifguide evaluate` brings scorers that remember."""
+    _supplies.append(supply)
+    try:
+        yield
+    finally:
+        _supplies.pop()
+
+
 def scorer_of(spec: str) -> Any:
     """The scorer ``spec``, loaded once a process, on this process's GPU if there is one.
 
     Raises:
         InputError: as `ifguide.evaluation.scorers.load_scorer`.
     """
+    return _supplies[-1](spec) if _supplies else _loaded(spec)
+
+
+@cache
+def _loaded(spec: str) -> Any:
     import torch
 
+    from ifguide.evaluation.reporting_scorer import ReportingScorer
     from ifguide.evaluation.scorers import load_scorer
 
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    return load_scorer(spec, device=device)
+    rank = os.environ.get("LOCAL_RANK", "0")
+    device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
+    return ReportingScorer(load_scorer(spec, device=device), quiet=rank != "0")
 
 
 @cache

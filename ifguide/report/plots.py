@@ -20,7 +20,7 @@ from ifguide.report.documents import TokenMarks
 from ifguide.report.page_data import Curve
 from ifguide.report.table import MODELS
 
-_COLOURS = {
+COLOURS = {
     name: f"#0102{number:02x}"
     for number, name in enumerate(("ink", "faint", *MODELS, "planted", "other", "accent"), 0x10)
 }
@@ -43,27 +43,27 @@ def toxicity_plot(results: dict[str, Any]) -> str:
             bounds = np.array([results[name][f"{key}_interval"] for key, _ in _GROUPS]).T
             errors = np.maximum([values - bounds[0], bounds[1] - values], 0)
             axes.bar(
-                np.arange(len(_GROUPS)) + (number - 1) * width, values, 0.9 * width, label=name, color=_COLOURS[name],
-                yerr=errors, error_kw={"ecolor": _COLOURS["ink"], "elinewidth": 1.2, "capsize": 3},
+                np.arange(len(_GROUPS)) + (number - 1) * width, values, 0.9 * width, label=name, color=COLOURS[name],
+                yerr=errors, error_kw={"ecolor": COLOURS["ink"], "elinewidth": 1.2, "capsize": 3},
             )  # fmt: skip
         axes.set_xticks(range(len(_GROUPS)), [label for _, label in _GROUPS])
         axes.set_ylim(0, 1.02)
         axes.grid(axis="x", visible=False)
         axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return _svg("toxicity", draw, 6.4, 3.4)
+    return svg("toxicity", draw, 6.4, 3.4)
 
 
 def perplexity_plot(results: dict[str, Any]) -> str:
     """Perplexity of held-out clean text of each model."""
     values = {name: results[name]["perplexity"] for name in MODELS}
-    return _svg("perplexity", lambda axes: _named_bars(axes, values, "{:.4g}", [_COLOURS[n] for n in MODELS]), 6.4, 1.9)
+    return svg("perplexity", lambda axes: _named_bars(axes, values, "{:.4g}", [COLOURS[n] for n in MODELS]), 6.4, 1.9)
 
 
 def seconds_plot(seconds: dict[str, float]) -> str:
     """Seconds of each stage, in the order in which they ran."""
     height = 0.7 + 0.28 * len(seconds)
-    return _svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s", _COLOURS["other"]), 6.4, height)
+    return svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s", COLOURS["other"]), 6.4, height)
 
 
 def scores_plot(marks: TokenMarks, threshold: float) -> str:
@@ -79,15 +79,15 @@ def scores_plot(marks: TokenMarks, threshold: float) -> str:
         edges = np.histogram_bin_edges(marks.scores, _BINS)
         for label, (values, colour) in groups.items():
             counts, _ = np.histogram(values, edges)
-            axes.stairs(counts, edges, label=label, color=_COLOURS[colour], linewidth=1.5, baseline=None)
-        axes.axvline(threshold, color=_COLOURS["accent"], linestyle="--", linewidth=1.4, label=f"τ = {threshold:.3g}")
+            axes.stairs(counts, edges, label=label, color=COLOURS[colour], linewidth=1.5, baseline=None)
+        axes.axvline(threshold, color=COLOURS["accent"], linestyle="--", linewidth=1.4, label=f"τ = {threshold:.3g}")
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
         axes.set_xlabel("score of a token (positive: learning it makes the model more toxic)")
         axes.set_ylabel("tokens")
         axes.legend()
 
-    return _svg("scores", draw, 6.4, 3.4)
+    return svg("scores", draw, 6.4, 3.4)
 
 
 def curves_plot(name: str, label: str, curves: dict[str, Curve]) -> str:
@@ -96,38 +96,38 @@ def curves_plot(name: str, label: str, curves: dict[str, Curve]) -> str:
     def draw(axes: Axes) -> None:
         for model, curve in curves.items():
             axes.plot(
-                curve.iterations, curve.values, label=model, color=_COLOURS[model],
+                curve.iterations, curve.values, label=model, color=COLOURS[model],
                 linestyle="--" if model == "control" else "-",
             )  # fmt: skip
         axes.set_xlabel("iteration")
         axes.set_ylabel(label)
         axes.legend()
 
-    return _svg(name, draw, 6.4, 3.2)
+    return svg(name, draw, 6.4, 3.2)
 
 
 def _named_bars(axes: Axes, values: dict[str, float], form: str, colours: Any) -> None:
     bars = axes.barh(list(values), list(values.values()), color=colours, height=0.7)
-    axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4, color=_COLOURS["ink"])
+    axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4, color=COLOURS["ink"])
     axes.invert_yaxis()
     axes.margins(x=0.14)
     axes.grid(axis="y", visible=False)
 
 
-def _svg(name: str, draw: Any, width: float, height: float) -> str:
+def svg(name: str, draw: Any, width: float, height: float) -> str:
     """Draw one figure; ``name`` keeps the ids of two figures on one page apart."""
-    settings: Any = {**style(_COLOURS["ink"], _COLOURS["faint"]), "svg.hashsalt": name}
+    settings: Any = {**style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name, "text.parse_math": False}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())
         stream = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    svg = stream.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # would hold for the whole page
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace("xlink:href", "href")  # group ids repeat in every figure
-    for variable, placeholder in _COLOURS.items():
-        svg = svg.replace(placeholder, f"var(--{variable})")
-    return svg
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would hold for the whole page
+    text = re.sub(r'<g id="[^"]*">', "<g>", text).replace("xlink:href", "href")  # group ids repeat in every figure
+    for variable, placeholder in COLOURS.items():
+        text = text.replace(placeholder, f"var(--{variable})")
+    return text

@@ -36,6 +36,13 @@ def test_temperature_and_top_p_reach_the_sampler(lm: LanguageModel) -> None:
     assert sample_continuations(lm, context, sampling) == [literal_continuations(lm, context[0], sampling)]
 
 
+@pytest.mark.parametrize("top_k", [1, 3, 200, 1000])
+def test_top_k(lm: LanguageModel, top_k: int) -> None:
+    sampling = replace(SAMPLING, top_k=top_k, temperature=1.3)
+    context = prompt_contexts(lm, ["The cat"], 8)
+    assert sample_continuations(lm, context, sampling) == [literal_continuations(lm, context[0], sampling)]
+
+
 def test_sliding_window_models_use_their_own_cache() -> None:
     torch.manual_seed(0)
     config = MistralConfig(
@@ -98,6 +105,14 @@ def test_prompt_and_continuation_make_the_text(lm: LanguageModel) -> None:
     assert continuation_texts(lm, context + accent[:1], [accent[1:]]) == ["é x"]
 
 
+def test_prompts_cut_and_uncut_of_one_length(lm: LanguageModel) -> None:
+    contexts = prompt_contexts(lm, ["a" * 55, "b" * 80], 8)
+    assert len(contexts[0]) == len(contexts[1]) and contexts[0][0] == lm.eod != contexts[1][0]
+    sampling = replace(SAMPLING, samples=2)
+    expected = [literal_continuations(lm, context, sampling) for context in contexts]
+    assert sample_continuations(lm, contexts, sampling) == expected
+
+
 def test_long_prompts_keep_their_end(lm: LanguageModel) -> None:
     (context,) = prompt_contexts(lm, ["ab" * 100], 20)
     assert len(context) == 64 - 20 and context == lm.encode(["ab" * 22])[0]
@@ -126,11 +141,12 @@ def test_without_eod_the_prompt_stands_alone(no_eod_dir: Path) -> None:
         ({"top_p": float("nan")}, "top_p"),
         ({"temperature": 0.0}, "temperature"),
         ({"seed": -1}, "seed"),
+        ({"top_k": -1}, "top_k"),
     ],
 )
 def test_options_out_of_range(change: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        generate("nowhere", ["a"], **change)
+        Sampling(**change)
 
 
 def test_unusable_folders(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ VARIANTS = {
 
 
 def save_detoxify(
-    folder: Path, variant: str, *, model_type: str | None = None, extra: dict[str, Any] | None = None, **shape: int
+    folder: Path, variant: str, *, model_type: str | None = None, extra: dict[str, Any] | None = None, **shape: float
 ) -> Path:
     """A folder with the base model's configuration and tokenizer, as on the hub, and one Detoxify checkpoint.
 
@@ -65,9 +65,11 @@ def save_detoxify(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model_class, hub_name, classes, outputs = VARIANTS[variant]
-    vocab_size = {"original": save_wordpiece, "unbiased": save_byte_bpe, "multilingual": save_sentencepiece}[variant](
-        folder
-    )
+    save_tokenizer = {"original": save_wordpiece, "unbiased": save_byte_bpe, "multilingual": save_sentencepiece}[
+        variant
+    ]
+    positions = int(shape.get("max_position_embeddings", _POSITIONS))
+    vocab_size = save_tokenizer(folder, positions if variant == "original" else positions - 2)
     torch.manual_seed(5)
     config = _config(variant, vocab_size, **shape)
     config.save_pretrained(folder)  # two labels, as every base model's
@@ -140,7 +142,7 @@ def save_causal(folder: Path, family: str = "gpt2", *, positions: int = 96, labe
     return folder
 
 
-def _config(variant: str, vocab_size: int, **shape: int) -> Any:
+def _config(variant: str, vocab_size: int, **shape: float) -> Any:
     common = (
         {"vocab_size": vocab_size, "initializer_range": 0.5, "max_position_embeddings": _POSITIONS} | _SMALL | shape
     )
@@ -150,7 +152,7 @@ def _config(variant: str, vocab_size: int, **shape: int) -> Any:
     return config(pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1, **common)
 
 
-def save_wordpiece(folder: Path, limit: int = _POSITIONS) -> int:
+def save_wordpiece(folder: Path, limit: int) -> int:
     """bert-base-uncased's files: vocab.txt and tokenizer_config.json. Returns the size of the vocabulary."""
     letters = "abcdefghijklmnopqrstuvwxyz.,;!'"
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "you", "are", "the", "and", "##ful", "a", *letters[1:]]
@@ -171,7 +173,7 @@ def save_byte_bpe(folder: Path, limit: int = _POSITIONS - 2, size: int = 300) ->
     return tokenizer.get_vocab_size()
 
 
-def save_sentencepiece(folder: Path, limit: int = _POSITIONS - 2) -> int:
+def save_sentencepiece(folder: Path, limit: int) -> int:
     """xlm-roberta-base's files: sentencepiece.bpe.model, tokenizer_config.json."""
     import sentencepiece
 

@@ -1,0 +1,39 @@
+"""GPT-NeoX's `eval.py` with the ifguide tasks registered; launch it in place of `eval.py`, in the checkout:
+
+python deepy.py "$(python -c 'import ifguide.evaluation.neox_eval as e; print(e.__file__)')" \
+    -d configs model.yml eval.yml --eval_tasks ifguide_rtp ifguide_lambada
+
+What GPT-NeoX's harness cannot do stays so: it takes the first 10 documents of a task, generates one sequence at a time,
+needs GPUs and lm-eval 0.4.1, and has no rolling likelihood, hence no held-out perplexity. For anything but a glance
+convert the checkpoint (`ifguide convert`) and evaluate that.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+from ifguide.errors import InputError
+from ifguide.evaluation.task_registry import register_tasks
+
+
+def main() -> None:
+    """Register the tasks, then run the checkout's own `eval.py` with this process's arguments.
+
+    Raises:
+        InputError: neither GPT_NEOX_PATH nor the working directory is a GPT-NeoX checkout.
+    """
+    checkout = Path(os.environ.get("GPT_NEOX_PATH") or Path.cwd()).expanduser().resolve()
+    if not (checkout / "eval.py").is_file() or not (checkout / "eval_tasks").is_dir():
+        raise InputError(f"{checkout} is not a GPT-NeoX checkout; start there, or name it with GPT_NEOX_PATH")
+    # a script's own folder comes first on its path, and the modules beside this one are not for all to see
+    own = Path(__file__).resolve().parent
+    sys.path[:] = [str(checkout), *(entry for entry in sys.path if Path(entry).resolve() != own)]
+    register_tasks()
+    importlib.import_module("eval").main()
+
+
+if __name__ == "__main__":
+    main()

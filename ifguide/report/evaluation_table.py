@@ -1,0 +1,99 @@
+"""Evaluations as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def number(value: float | None) -> str:
+    """Four digits, as few as they need; a dash for none."""
+    return "–" if value is None else f"{value:.4g}"
+
+
+def shown_metrics(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics of a task that say something of the model: not counts of prompts, nor groups without prompts."""
+    return [entry for entry in task["metrics"] if entry["higher_is_better"] is not None and entry["value"] is not None]
+
+
+def results_table(results: Mapping[str, Any]) -> str:
+    """One row a metric: value, 95% interval, prompts, and which direction is better."""
+    rows = [["task", "metric", "by", "value", "95% interval", "prompts", "better"]]
+    for name, task in results["tasks"].items():
+        for entry in shown_metrics(task):
+            bounds = entry["interval"]
+            rows.append(
+                [
+                    name,
+                    entry["metric"],
+                    entry["filter"],
+                    number(entry["value"]),
+                    f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else "–",
+                    str(entry["prompts"] or "–"),
+                    _direction(entry),
+                ]
+            )
+    scorers = ", ".join(scorer["name"] for scorer in results["scorers"])
+    said = f"toxicity by {scorers}\n\n" if scorers else ""
+    return said + table(_without_needless_words(rows))
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> str:
+    """Two tables: the models' values, one row a metric; and the differences, one row a pair of models and metric."""
+    labels = [model["label"] for model in comparison["models"]]
+    values = [["task", "metric", "by", "prompts", "better", *labels]]
+    differences = [["task", "metric", "by", "difference of", "is", "95% interval", "better", "sure"]]
+    for name, metrics in comparison["tasks"].items():
+        for entry in metrics:
+            what = [name, entry["metric"], entry["filter"]]
+            values.append([*what, str(entry["prompts"]), _direction(entry), *map(number, entry["values"])])
+            for pair in entry["pairs"]:
+                models = f"{pair['first']} - {pair['second']}"
+                bounds = ", ".join(map(signed, pair["interval"]))
+                numbers = [signed(pair["difference"]), f"[{bounds}]"]
+                differences.append([*what, models, *numbers, winner(pair), sureness(pair)])
+    return "\n\n".join(table(_without_needless_words(rows)) for rows in (values, differences))
+
+
+def winner(pair: Mapping[str, Any]) -> str:
+    """The label of the better one of two models, or that it is not known."""
+    return pair[pair["verdict"]] if pair["verdict"] != "unsure" else "unsure"
+
+
+def sureness(pair: Mapping[str, Any]) -> str:
+    """Share of the resamples in which the one that more of them speak for is better."""
+    share = max(pair["share_first_better"], 1 - pair["share_first_better"])
+    return ">99.9%" if share > 0.9995 else f"{share:.1%}"
+
+
+def signed(value: float) -> str:
+    """Four digits with a sign."""
+    return f"{value:+.4g}" if value else "0"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns under the first row."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def _direction(entry: Mapping[str, Any]) -> str:
+    return "higher" if entry["higher_is_better"] else "lower"
+
+
+def _without_needless_words(rows: Sequence[list[str]]) -> list[list[str]]:
+    """Each task and metric named once, and who judged (third column) only where a task has several of them."""
+    pipelines: dict[str, set[str]] = {}
+    for task, _, pipeline, *_ in rows[1:]:
+        pipelines.setdefault(task, set()).add(pipeline)
+    several = any(len(some) > 1 for some in pipelines.values())
+    shown, before = [], ["", "", ""]
+    for row in rows:
+        what = row[:3]
+        same = [what[: place + 1] == before[: place + 1] for place in range(3)]
+        before = what
+        cells = ["" if repeated else cell for cell, repeated in zip(what, same)]
+        shown.append([*(cells if several else cells[:2]), *row[3:]])
+    return shown

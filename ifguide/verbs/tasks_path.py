@@ -1,0 +1,21 @@
+"""``ifguide tasks-path``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+SUMMARY = "Print the folder of the lm-eval tasks, for lm-eval's --include_path."
+EXAMPLE = "ifguide tasks-path"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: what the tasks are told comes through the environment, see docs/evaluation.md."""
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.evaluation.task_parts import TASKS_FOLDER
+
+    if not args.json:
+        print(TASKS_FOLDER)
+    return {"tasks_path": str(TASKS_FOLDER)}

@@ -1,0 +1,63 @@
+"""BOLD's real prompts through the whole task: published layout, local form, sampling, scoring, domains."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from lm_eval import evaluator
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from ifguide.evaluation import metrics
+from ifguide.evaluation.eval_data import BOLD_DOMAINS, fetch
+from ifguide.evaluation.lexicon import LexiconScorer
+from ifguide.evaluation.scorers import Scorer
+from ifguide.evaluation.task_parts import TASKS_FOLDER
+from ifguide.evaluation.task_settings import scorers_from
+from ifguide.files import read_jsonl
+from tests.evaluation import eval_sets
+from tests.evaluation.fixed_lm import HashScorer
+
+BOLD = Path(__file__).parents[3] / "shared/data/bold.jsonl"
+
+
+@pytest.mark.skipif(not BOLD.is_file(), reason="no bold.jsonl: the shared data folder is not here")
+def test_a_sample_of_bold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_jsonl(BOLD)
+    # prompts of BOLD are longer in bytes than the tiny model's window: lm-eval keeps what fits
+    sample = [
+        {**row, "prompts": row["prompts"][:2]}
+        for domain in BOLD_DOMAINS
+        for row in random.Random(1).sample([row for row in rows if row["domain"] == domain], 2)
+    ]
+    (tmp_path / "sample.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sample))
+    written = fetch(tmp_path / "data", {"bold": tmp_path / "sample.jsonl"})["bold"]["records"]
+    monkeypatch.setenv("IFGUIDE_EVAL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("IFGUIDE_SCORER", "lexicon,hash")
+    scorers: dict[str, Scorer] = {"lexicon": LexiconScorer(), "hash": HashScorer("hash")}
+    with scorers_from(scorers.__getitem__):
+        found = evaluator.simple_evaluate(
+            HFLM(str(eval_sets.save_model(tmp_path / "model", nats=0.0)), device="cpu", dtype="float32", batch_size=64),
+            tasks=["ifguide_bold"],
+            task_manager=TaskManager(include_path=str(TASKS_FOLDER), include_defaults=False),
+            bootstrap_iters=0,
+        )
+    assert found is not None
+    results = found["results"]["ifguide_bold"]
+    for name, scorer in scorers.items():
+        documents = [row for row in found["samples"]["ifguide_bold"] if row["filter"] == name]
+        assert len(documents) == written == results[f"prompts,{name}"]
+        assert all(len(set(row["resps"][0])) > 10 for row in documents)  # sampled, not one text 25 times
+        scores = [scorer.score(row["resps"][0])[scorer.main].tolist() for row in documents]
+        assert scores == [row["filtered_resps"][0]["scores"] for row in documents]
+        domains = [row["doc"]["domain"] for row in documents]
+        assert set(domains) == set(BOLD_DOMAINS)
+        for domain, expected in metrics.summarise_groups(scores, domains).items():
+            assert results[f"emt_{domain},{name}"] == pytest.approx(expected["emt"], rel=1e-12)
+            assert results[f"tp_{domain},{name}"] == expected["tp"]
+            assert results[f"prompts_{domain},{name}"] == expected["prompts"]
+        assert results[f"emt,{name}"] == pytest.approx(metrics.emt(scores), rel=1e-12)
+    assert results["emt,hash"] > 0

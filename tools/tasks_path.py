@@ -1,0 +1,7 @@
+"""The same as `ifguide tasks-path`."""
+
+import sys
+
+from ifguide.cli import main
+
+sys.exit(main(["tasks-path", *sys.argv[1:]]))
