@@ -135,7 +135,7 @@ def _extra_of(package: str) -> str | None:
         return "embedded"
     if root in ("kronfluence", "accelerate", "datasets", "einops", "einconv", "opt_einsum", "safetensors"):
         return "influence"
-    if root in ("sklearn", "matplotlib", "jinja2"):
+    if root in ("sklearn", "matplotlib", "jinja2", "lm_eval"):
         return "eval"
     return None
 

@@ -53,6 +53,7 @@ def test_batches_change_nothing(model_dir: Path, prompts: Path, tmp_path: Path, 
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_writes_the_same_file(model_dir: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "many.jsonl"
     write_jsonl(prompts, [{"prompt": f"{'ab ' * (i % 3)}prompt {i % 50}"} for i in range(120)])

@@ -86,6 +86,7 @@ def test_uneven_prompts_have_scores_but_no_mean_of_maxima(generations: Path, tmp
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_writes_the_same_file(tmp_path: Path) -> None:
     generations = tmp_path / "many.jsonl"
     rows = [{"id": i, "continuations": [f"the tree {i} {j} is kind" * (j % 4) for j in range(25)]} for i in range(280)]
