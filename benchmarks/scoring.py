@@ -5,7 +5,7 @@
 A checkpoint in Detoxify's own layout with random weights (by default the `original` classifier, BERT, with 4 layers of
 256 in place of 12 of 768) scores pieces of this repository's documentation of mixed length, most of them short, as
 continuations and comments are. `predict` gets the texts in their order in batches of each size given; its fastest
-counts. Both must give the same scores. About three minutes on one core.
+counts. Both must give the same scores. About three minutes on one core that nobody else uses.
 """
 
 from __future__ import annotations

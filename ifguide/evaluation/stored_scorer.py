@@ -55,7 +55,7 @@ class StoredScorer(Scorer):
             for start in range(0, len(texts), _TEXTS_AT_ONCE):
                 some = slice(start, start + _TEXTS_AT_ONCE)
                 if start in missing:
-                    scores = self._inner.score(texts[some], offset=0)
+                    scores = self._inner.score(texts[some], offset=start)
                     table = np.stack([scores[label] for label in self.labels], axis=1).tolist()
                     self._journal.write({"key": key, "scores": row} for key, row in zip(keys[some], table))
                 bar.update(len(texts[some]))
