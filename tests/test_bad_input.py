@@ -417,4 +417,4 @@ def test_quickstart_with_empty_files(refused: Refused, own_text: dict[str, Any],
 
 def test_quickstart_with_an_unknown_scorer(refused: Refused, own_text: dict[str, Any]) -> None:
     """Used at the very end, refused at the start."""
-    one_line(refused(run, "quickstart", own_text, scorer="magic"), "scorer 'magic'", "give hf:FOLDER")
+    one_line(refused(run, "quickstart", own_text, scorer="magic"), "scorer 'magic'", "give ", "hf:FOLDER[#LABEL]")
