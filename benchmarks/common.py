@@ -19,13 +19,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, threads, graphics cards, versions and revision: what a number depends on."""
+    from ifguide.processes import usable_cores
     from ifguide.provenance import environment
 
     record = environment()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     record["machine"] |= {
-        "usable_cores": usable,
+        "usable_cores": usable_cores(),
         "memory_gb": round(memory / 1e9, 1),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "gpus": _gpus(),

@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import json
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -83,11 +82,10 @@ def _stdout_to_stderr() -> Iterator[None]:
 
 def _environment(neox: str, device: str | None) -> None:
     """One process, as the launcher would start it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    from ifguide.processes import free_port
+
     os.environ |= {"GPT_NEOX_PATH": neox, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     if device == "cpu":
         from ifguide_patch import cpu

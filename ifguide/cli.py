@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import ifguide
-from ifguide.errors import IFGuideError, IFGuideWarning
+from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.provenance import running
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
@@ -72,8 +72,7 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
         with _one_line_warnings(verb), running(["ifguide", verb, *argv]):
             result = module.run(args)
     except IFGuideError as error:
-        for line in str(error).splitlines():
-            print(f"ifguide {verb}: {line}", file=sys.stderr)
+        tell(f"ifguide {verb}", error)
         return 2
     except ModuleNotFoundError as error:
         extra = _extra_of(error.name or "")

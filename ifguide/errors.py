@@ -6,6 +6,7 @@ else: a traceback is a defect of ours, never the answer to bad input.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 
@@ -43,3 +44,9 @@ class OutOfSpaceError(IFGuideError):
 
 class IFGuideWarning(UserWarning):
     """Something odd that was read and can be used; the command line shows it as one line."""
+
+
+def tell(speaker: str, error: IFGuideError | str) -> None:
+    """Print a fault on stderr, each of its lines with the name of the command that speaks."""
+    for line in str(error).splitlines():
+        print(f"{speaker}: {line}", file=sys.stderr, flush=True)

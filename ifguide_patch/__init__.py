@@ -18,7 +18,7 @@ from ifguide_patch import checkout, cpu, registry
 from ifguide_patch.arguments import add_keys
 from ifguide_patch.journal import Journal
 
-__all__ = ["applied_to", "apply", "undo"]
+__all__ = ["apply", "undo"]
 
 # names (or prefixes) of environment variables that DeepSpeed's launcher must carry to other nodes
 _EXPORTED = (checkout.ENVIRONMENT, "IFGUIDE_")
@@ -73,11 +73,6 @@ def undo() -> None:
     if _journal is not None:
         _journal.undo()
     _journal, _root = None, None
-
-
-def applied_to() -> Path | None:
-    """The checkout that is patched in this process."""
-    return _root
 
 
 def _replace(journal: Journal, place: registry.Place) -> None:

@@ -1,7 +1,6 @@
 """From a penalised sample to the signed loss mask, on every tensor-parallel rank.
 
-A sample's ``text`` carries each token's penalty code above its id: ``id + code * 2**32``. One array
-through workers, collation and pinning cannot lose its alignment, and costs the loader nothing.
+A sample's ``text`` carries each token's penalty code above its id (`ifguide.data.coded`).
 
 Shapes: B micro-batch, T tokens of a sample.
 """
@@ -11,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ifguide.data.coded import CODE_SHIFT, TOKEN_BITS
 from ifguide.penalty import mask_pairs, values_of
 from ifguide_patch.loss import sign_mask
-
-CODE_SHIFT = 32
-TOKEN_BITS = (1 << CODE_SHIFT) - 1
 
 
 def get_batch(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,10 +8,10 @@ loss falls; it says nothing about speed or memory on a GPU.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ifguide.processes import free_port, share_cores, spare_compilation
 from ifguide_patch.journal import Journal
 
 DEVICE_VARIABLE = "IFGUIDE_DEVICE"
@@ -25,7 +25,6 @@ _NO_KERNELS: dict[str, Any] = {
     "rope_fusion": False,
     "layernorm_fusion": False,
     "rmsnorm_fusion": False,
-    "distributed_backend": "gloo",
     "hostfile": None,
     "deepspeed_slurm": False,
     "deepspeed_mpi": False,
@@ -46,7 +45,7 @@ def overrides(config: Mapping[str, Any]) -> dict[str, Any]:
     changed = {key: value for key, value in _NO_KERNELS.items() if config.get(key, value) != value}
     changed["distributed_backend"] = "gloo"
     if config.get("master_port") is None:
-        changed["master_port"] = _free_port()  # two smoke tests on one machine shall not meet
+        changed["master_port"] = free_port()  # two smoke tests on one machine shall not meet
     if config.get("num_gpus") is None:
         split = max(1, config.get("pipe_parallel_size") or 0) * max(1, config.get("model_parallel_size") or 0)
         changed["num_gpus"] = split
@@ -68,8 +67,7 @@ def set_environment() -> None:
 def set_processes(processes: int) -> None:
     """Tell launcher and workers how many they are, and give each its share of the cores."""
     os.environ[PROCESSES_VARIABLE] = str(processes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    share_cores(processes)
 
 
 def initialize(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,9 +87,6 @@ def use_cpu(journal: Journal) -> None:
         # a function of its own for each name: torch's compiler refuses one object under two
         return lambda *_, **__: value
 
-    def itself(this: Any, *_: Any, **__: Any) -> Any:
-        return this
-
     cuda = torch.cuda
     journal.set(cuda, "current_device", answer("cpu"))
     journal.set(cuda, "device_count", lambda: int(os.environ.get(PROCESSES_VARIABLE, "1")))
@@ -105,28 +100,13 @@ def use_cpu(journal: Journal) -> None:
         journal.set(cuda, name, _tensor_of(getattr(torch, name)))
     for name in ("range_push", "range_pop"):
         journal.set(cuda.nvtx, name, answer())
-    journal.set(torch.Tensor, "cuda", itself)
+    journal.set(torch.Tensor, "cuda", lambda this, *_, **__: this)
     journal.set(torch.nn.Module, "cuda", lambda this, *_, **__: this)
-    _spare_compilation()
+    spare_compilation()
 
 
 def _tensor_of(kind: Any) -> Callable[..., Any]:
     return lambda *values: kind(*values)
-
-
-def _spare_compilation() -> None:
-    """Switch off an allreduce through shared memory that DeepSpeed would compile for a minute; gloo has one."""
-    import deepspeed
-
-    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
-    if compatible is not None:
-        compatible["deepspeed_shm_comm"] = False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _global_attention(item: Any) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ifguide.errors import ConfigError, InputError
+from ifguide.errors import InputError, tell
 from ifguide_patch import apply, checkout, cpu
 
 SCRIPT_VARIABLE = "IFGUIDE_SCRIPT"
@@ -35,12 +35,8 @@ def main(path: str | None, argv: Sequence[str], device: str | None = None) -> in
         # NeoX wants a script to hand to DeepSpeed: it starts worker.py, which patches and runs the real one
         sys.argv = [str(root / "deepy.py"), str(Path(__file__).with_name("worker.py")), *rest]
         runpy.run_path(sys.argv[0], run_name="__main__")
-    except ConfigError as error:
-        for fault in error.faults:
-            print(f"deepy.py: {fault}", file=sys.stderr)
-        return 2
     except InputError as error:
-        print(f"deepy.py: {error}", file=sys.stderr)
+        tell("deepy.py", error)
         return 2
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1

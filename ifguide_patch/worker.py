@@ -10,7 +10,7 @@ from pathlib import Path
 
 def main() -> int:
     """Exit code 2 for a fault that has a message; NeoX's own errors pass through."""
-    from ifguide.errors import IFGuideError
+    from ifguide.errors import IFGuideError, tell
     from ifguide_patch import apply
     from ifguide_patch.launch import SCRIPT_VARIABLE
 
@@ -21,8 +21,7 @@ def main() -> int:
         sys.argv[0] = os.environ[SCRIPT_VARIABLE]
         runpy.run_path(sys.argv[0], run_name="__main__")
     except IFGuideError as error:
-        for line in str(error).splitlines():
-            print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr, flush=True)
+        tell(Path(sys.argv[0]).name, error)
         return 2
     return 0
 

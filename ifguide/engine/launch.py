@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ from pathlib import Path
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.config import load_config
 from ifguide.engine.worker import encode_arguments
-from ifguide.errors import ConfigError
+from ifguide.errors import ConfigError, tell
+from ifguide.processes import free_port, share_cores
 from ifguide.yaml_files import config_paths
 
 # NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
@@ -37,22 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return launch_neox(engine.neox, rest, engine.device)
     if engine.neox:
-        return _refuse(["--neox names a checkout for another engine than --engine embedded"])
+        tell("deepy.py", "--neox names a checkout for another engine than --engine embedded")
+        return 2
     if engine.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     arguments = _parse(rest)
     try:
         config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
     except ConfigError as error:
-        return _refuse(error.faults)
+        tell("deepy.py", error)
+        return 2
     print(f"engine: embedded ({config.world_size} process{'es' if config.world_size > 1 else ''})", flush=True)
     return launch(config, arguments.user_script, encode_arguments(config, command, started))
-
-
-def _refuse(faults: Sequence[str]) -> int:
-    for fault in faults:
-        print(f"deepy.py: {fault}", file=sys.stderr)
-    return 2
 
 
 def _engine_parser() -> argparse.ArgumentParser:
@@ -106,7 +102,7 @@ def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
         "deepspeed",
         f"--world_info={world}",
         "--master_addr=127.0.0.1",
-        f"--master_port={config.master_port or _free_port()}",
+        f"--master_port={config.master_port or free_port()}",
         "--log_level=critical",
         script,
         worker_argument,
@@ -126,15 +122,7 @@ def _set_environment(world_size: int) -> None:
     """What the workers inherit. Set before deepspeed is imported, and never against the user's own choice."""
     if not any(Path(device).exists() for device in _GPU_DEVICES):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // world_size)))
+    share_cores(world_size)
     # a run never talks to the hub: models and tokenizers are local files
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def _free_port() -> int:
-    """A port that nobody listens on, so that two runs on one machine do not meet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

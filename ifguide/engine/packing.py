@@ -23,11 +23,9 @@ import torch
 from torch import Tensor
 
 from ifguide.data.aligned import Aligned
+from ifguide.data.coded import CODE_SHIFT, TOKEN_BITS
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
-
-_CODE_SHIFT = 32
-_TOKEN_BITS = (1 << _CODE_SHIFT) - 1
 
 
 class Batch(NamedTuple):
@@ -140,7 +138,7 @@ class Documents:
         begin = self._starts[document] + offset
         end = self._starts[document + 1] if length is None else begin + length
         values = self._tokens[begin:end].astype(np.int64)
-        if values.max(initial=0) > _TOKEN_BITS or values.min(initial=0) < 0:
+        if values.max(initial=0) > TOKEN_BITS or values.min(initial=0) < 0:
             raise InputError(f"{self._prefix}: document {document} holds an impossible token id: run `ifguide verify`")
         if self._codes is not None:
             codes = self._codes[begin:end]
@@ -148,7 +146,7 @@ class Documents:
                 raise InputError(
                     f"{self._prefix}: its binary mask holds {codes.max()} in document {document}: run `ifguide verify`"
                 )
-            values += codes.astype(np.int64) << _CODE_SHIFT
+            values += codes.astype(np.int64) << CODE_SHIFT
         return values
 
 
@@ -171,11 +169,11 @@ def penalised_dataset_class() -> Any:
             values, _ = self._query_document_sample_shuffle_indices(index)  # int64[T + 1], -1 = padding
             packed = torch.from_numpy(values)
             padded = packed < 0
-            text = (packed & _TOKEN_BITS).masked_fill_(padded, 0)
+            text = (packed & TOKEN_BITS).masked_fill_(padded, 0)
             loss_mask = (~padded[1:]).float()
             if self.config.eod_mask_loss:
                 loss_mask[text[:-1] == self.config.tokenizer.eod] = 0.0
-            codes = packed[1:] >> _CODE_SHIFT
+            codes = packed[1:] >> CODE_SHIFT
             # validation and test report the plain CE, whatever mask their dataset has
             counts = self.index_split == megatron.Split.train
             return {

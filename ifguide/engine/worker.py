@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
-from ifguide.errors import IFGuideError, InputError
+from ifguide.errors import IFGuideError, InputError, tell
+from ifguide.processes import spare_compilation
 
 _OPTION = "--ifguide_config="
 
@@ -42,8 +43,7 @@ def main(argv: Sequence[str]) -> int:
         _train(TrainConfig(**payload["config"]), payload["command"], payload["started"])
     except IFGuideError as error:
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, InputError):
-            for line in str(error).splitlines():
-                print(f"train: {line}", file=sys.stderr, flush=True)
+            tell("train", error)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -133,8 +133,7 @@ def _join_processes() -> None:
         backend = accelerator.communication_backend_name()
     else:
         backend = "gloo"
-        # an allreduce through shared memory that DeepSpeed would compile on first use, for a minute
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        spare_compilation()
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
 
 

@@ -28,7 +28,6 @@ from ifguide.files import hash_file, read_jsonl, write_json, write_jsonl
 from ifguide.progress import Progress
 from ifguide.provenance import environment, origin
 
-SOURCES = ("rtp", "jsonl")
 _TEXTS_AT_ONCE = 2048
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ifguide.processes import free_port
 from tests.evaluation import eval_sets
 
 ROOT = Path(__file__).parents[2]
@@ -59,9 +59,7 @@ def evaluate(folder: Path, version: str, processes: int = 1) -> dict[str, Any]:
 
 
 def _several(processes: int) -> list[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return [f"--nproc_per_node={processes}", f"--master_port={free.getsockname()[1]}"]
+    return [f"--nproc_per_node={processes}", f"--master_port={free_port()}"]
 
 
 def check(one: dict[str, Any], other: dict[str, Any], relative: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 import yaml
+
+from ifguide.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("scenario_worker.py")
@@ -223,12 +224,6 @@ def deepy(neox: Path, folder: Path, configs: Mapping[str, Mapping[str, Any]], *e
         (folder / f"{name}.yml").write_text(yaml.safe_dump(dict(keys)))
     files = [f"{name}.yml" for name in configs]
     return [sys.executable, str(ROOT / "deepy.py"), "train.py", *files, "--neox", str(neox), "--device", "cpu", *extra]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ends(printed: Sequence[str], characters: int = 4000) -> str:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from ifguide.errors import InputError
+from ifguide.processes import free_port
 from tests.neox.corpora import write_corpus
 from tests.neox.harness import (
     LAYOUTS,
@@ -26,7 +27,6 @@ from tests.neox.harness import (
     Outcome,
     Scenario,
     environment_of,
-    free_port,
     run_scenarios,
     scenario,
 )

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.neox.harness import LAYOUTS, MODEL, PLAIN, Outcome, deepy, environment_of, free_port, run_scenarios, scenario
+from ifguide.processes import free_port
+from tests.neox.harness import LAYOUTS, MODEL, PLAIN, Outcome, deepy, environment_of, run_scenarios, scenario
 from tests.neox.reference import Reference
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,6 @@ It listens only where stock GPT-NeoX and the patch both pass: per-token losses f
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ def record(config: str, output: str) -> None:
     """Train as ``config`` says; ``output`` gets steps, validation batches, printed lines and samples."""
     import os
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
+    from ifguide.processes import free_port
     from ifguide_patch import apply
+
+    os.environ["MASTER_PORT"] = str(free_port())
 
     apply()
     from megatron import mpu, training

@@ -1,0 +1,32 @@
+"""What several processes of one run on one machine need; standard library only, for launchers of both engines."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on (a container or `taskset` may allow fewer than there are)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(processes: int) -> None:
+    """Give each of ``processes`` its part of the cores, unless the user has set OMP_NUM_THREADS."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
+
+
+def free_port() -> int:
+    """A port that nobody listens on, so that two runs on one machine do not meet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def spare_compilation() -> None:
+    """Switch off an allreduce through shared memory that DeepSpeed would compile, for a minute; gloo has one."""
+    import deepspeed
+
+    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if compatible is not None:
+        compatible["deepspeed_shm_comm"] = False
