@@ -63,6 +63,6 @@ def dots_plot(
 
 
 def _shown(label: str) -> str:
-    """Safe in an SVG, not too long for a legend, and never starting with _, which matplotlib would leave out."""
-    label = visible(label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…")
+    """Safe in an SVG, not too long for a legend, and nothing that matplotlib reads otherwise: _ first, or a $."""
+    label = visible(label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…").replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label

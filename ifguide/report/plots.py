@@ -116,7 +116,7 @@ def _named_bars(axes: Axes, values: dict[str, float], form: str, colours: Any) -
 
 def svg(name: str, draw: Any, width: float, height: float) -> str:
     """Draw one figure; ``name`` keeps the ids of two figures on one page apart."""
-    settings: Any = {**style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name, "text.parse_math": False}
+    settings: Any = {**style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())

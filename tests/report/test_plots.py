@@ -74,3 +74,9 @@ def test_an_interval_beside_its_value_is_drawn(make_results: Callable) -> None:
     results = make_results(True)
     results["base"]["tp_toxic_interval"] = [0.9, 0.95]  # a bootstrap interval need not hold the value
     assert "<svg" in plots.toxicity_plot(results)
+
+
+def test_a_logarithmic_axis_shows_numbers_and_not_their_source(drawn: dict[str, str], parse: type) -> None:
+    texts = parse(drawn["scores"], watch=("text",)).texts["text"]
+    labels = ["".join(text.split()) for text in texts]  # an exponent is an element of its own
+    assert {"100", "101"} <= set(labels) and not any("$" in label for label in labels)
