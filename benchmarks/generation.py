@@ -1,12 +1,11 @@
 """Continuations a second: 25 samples a prompt from one reading of it, against lm-eval's own `repeats: 25`.
 
-    python benchmarks/generation.py [--output FILE]
+    python benchmarks/generation.py [--lengths mixed] [--output FILE]
 
 One GPT-NeoX with random weights (by default the shape of Pythia-70m: 6 layers of 512, 50304 tokens) continues pieces of
-this repository's documentation by 20 tokens with top-p 0.9, on the CPU. Our batches hold prompts of one length; a run
-over thousands of prompts fills them, so the few prompts here have one of three lengths: 10, 16 and 24 tokens. lm-eval
-asks its Hugging Face class for every repeat as for a prompt of its own, in batches of each size given; its fastest
-counts. About ten minutes on one core.
+this repository's documentation by 20 tokens with top-p 0.9, on the CPU. With `--lengths three` the prompts have 10, 16
+or 24 tokens, with `--lengths mixed` no two of them have one length. lm-eval asks its Hugging Face class for every repeat
+as for a prompt of its own, in batches of each size given; its fastest counts. About ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ from typing import Any
 from common import REPOSITORY, markdown_table, report, time_alternating
 
 SAMPLES, MAX_NEW_TOKENS, TOP_P = 25, 20, 0.9
-LENGTHS = (10, 16, 24)
+LENGTHS = {"three": lambda place: (10, 16, 24)[place % 3], "mixed": lambda place: 6 + 2 * place}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=12)
+    parser.add_argument("--lengths", choices=LENGTHS, default="three", help="of the prompts, in tokens")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=50304)
@@ -48,7 +48,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_model(Path(folder), args.layers, args.width, args.vocabulary)
         lm = load_language_model(folder)
-    prompts = pieces(lm.tokenizer, args.prompts)
+    lengths = [LENGTHS[args.lengths](place) for place in range(args.prompts)]
+    prompts = pieces(lm.tokenizer, lengths)
     contexts = prompt_contexts(lm, prompts, MAX_NEW_TOKENS)
 
     works: dict[str, Any] = {"ifguide": lambda: sample_continuations(lm, contexts, sampling)}
@@ -68,7 +69,7 @@ def main() -> None:
         {
             "model": {"layers": args.layers, "width": args.width, "vocabulary": args.vocabulary},
             "prompts": len(prompts),
-            "prompt_tokens": LENGTHS,
+            "prompt_tokens": lengths,
             "samples": SAMPLES,
             "max_new_tokens": MAX_NEW_TOKENS,
             "timings": {name: timing.as_dict() for name, timing in timings.items()},
@@ -122,17 +123,17 @@ def lm_eval_repeats(lm: Any, prompts: list[str], batch_size: int) -> Any:
     return lambda: theirs.generate_until(repeated, disable_tqdm=True)
 
 
-def pieces(tokenizer: Any, count: int) -> list[str]:
-    """Pieces of the documentation that are as many tokens as `LENGTHS` says, one after the other."""
+def pieces(tokenizer: Any, lengths: list[int]) -> list[str]:
+    """Pieces of the documentation of these numbers of tokens."""
     words = documentation().split()
     draw = random.Random(0)
     found: list[str] = []
-    while len(found) < count:
-        start = draw.randrange(len(words) - LENGTHS[-1])
-        for stop in range(start + 1, start + LENGTHS[-1]):
+    while len(found) < len(lengths):
+        wanted = lengths[len(found)]
+        start = draw.randrange(len(words) - wanted)
+        for stop in range(start + 1, start + wanted + 1):
             piece = " ".join(words[start:stop])
-            tokens = len(tokenizer(piece)["input_ids"])
-            if tokens == LENGTHS[len(found) % len(LENGTHS)]:
+            if len(tokenizer(piece)["input_ids"]) == wanted:
                 found.append(piece)
                 break
     return found
@@ -144,7 +145,7 @@ def documentation() -> str:
     return re.sub(r"[`*|#<>-]+", " ", text)
 
 
-def save_model(folder: Path, layers: int, width: int, vocabulary: int) -> None:
+def save_model(folder: Path, layers: int, width: int, vocabulary: int, heads: int = 8) -> None:
     """A GPT-NeoX with random weights and a byte-level BPE tokenizer of the documentation, filled up to 50277 tokens."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
@@ -159,7 +160,7 @@ def save_model(folder: Path, layers: int, width: int, vocabulary: int) -> None:
     torch.manual_seed(0)
     GPTNeoXForCausalLM(
         GPTNeoXConfig(
-            vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=8,
+            vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
             intermediate_size=4 * width, max_position_embeddings=2048, bos_token_id=0, eos_token_id=0,
         )
     ).save_pretrained(folder)  # fmt: skip

@@ -7,13 +7,14 @@ that anyone else may write is not used.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from ifguide.locks import locked
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LOCK = ".lock"
@@ -68,7 +69,7 @@ def _prepare(root: Path | None, key: str, stack: contextlib.ExitStack) -> tuple[
         with contextlib.suppress(OSError):  # a file system without locks
             _remove_stale(root)
             if not final.exists():
-                stack.enter_context(_locked(lock))
+                stack.enter_context(locked(lock))
             if is_private(final):
                 return final, None
             if not final.exists():
@@ -82,38 +83,6 @@ def _prepare(root: Path | None, key: str, stack: contextlib.ExitStack) -> tuple[
     return None, temporary
 
 
-@contextlib.contextmanager
-def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Keep other processes out until the block ends; False, at once, if one is in and this one shall not ``wait``.
-
-    The system gives a killed process's lock back. The file is removed with the lock.
-    """
-    handle, mine = _take(path, wait)
-    try:
-        yield mine
-    finally:
-        if mine:
-            path.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _take(path: Path, wait: bool) -> tuple[int, bool]:
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # the one before may have removed this file, and another may hold a new one
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), path.stat()):
-                    return handle, True
-        except BlockingIOError:
-            return handle, False
-        except OSError:
-            os.close(handle)
-            raise
-        os.close(handle)
-
-
 def _building(lock: Path) -> Path:
     return lock.with_suffix(".building")
 
@@ -121,6 +90,6 @@ def _building(lock: Path) -> Path:
 def _remove_stale(root: Path) -> None:
     """Remove what builders that were killed left: their locks can be taken."""
     for lock in root.glob(f".*{_LOCK}"):
-        with _locked(lock, wait=False) as mine:
+        with locked(lock, wait=False) as mine:
             if mine:
                 shutil.rmtree(_building(lock), ignore_errors=True)

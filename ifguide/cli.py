@@ -23,8 +23,10 @@ from ifguide.provenance import running
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
     "preprocess": "text (JSONL) -> indexed dataset of tokens",
+    "plan": "what fitting factors and scoring will take, before they start",
     "fit-factors": "model + data -> EK-FAC curvature factors",
     "score": "influence of every training token on the toxic-minus-safe margin",
+    "transfer-scores": "scores of one tokenization -> scores of another one of the same documents",
     "build-mask": "scores -> penalty mask (Algorithm 1)",
     "import-mask": "a mask made elsewhere -> one that is known to fit its tokens",
     "merge-masks": "masks or scores of several corpora -> those of the merged corpus",

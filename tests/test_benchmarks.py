@@ -23,6 +23,28 @@ def test_selection(tmp_path):
     assert "| 1e+05 |" in done.stderr and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_attribution(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("kronfluence")
+    options = (
+        "--shape tiny --sections memory direction speed precision --repeats 1 --windows 2 --queries 32 "
+        "--memory-windows 2 --memory-of difference"
+    )
+    child = run_child(["benchmarks/attribution.py", *options.split()], OMP_NUM_THREADS="1")
+    result = json.loads(child.output)
+    assert result["direction"]["same_direction"] < 1e-4
+    speed = result["speed"]
+    assert speed["agreement"]["kronfluence with position"]["largest_difference"] < 1e-5
+    assert speed["agreement"]["difference with jvp"]["correlation"] > 0.999
+    assert "bergson" in speed["forwards"] or speed["bergson"]["not_timed"]
+    assert speed["forwards"].keys() == speed["flops"]["ways"].keys() and speed["forwards"]["plain forward"] == 1
+    assert result["precision"]["ways"]["jvp, bf16"]["agreement_with_fp32_jvp"]["correlation"] > 0.99
+    size = result["memory"]["bytes"]["difference"]
+    assert size["peak"] > size["model_loaded"] > 1e7 and size["above_model"] == size["peak"] - size["model_loaded"]
+    assert {goal["goal"] for goal in result["goals"]} >= {"jvp <= 3.4 plain forwards"}
+
+
 def test_child_processes_are_measured():
     child = run_child(["-c", "x = bytearray(200_000_000); print(len(x))"])
     assert child.output == "200000000\n" and child.peak_rss > 2e8

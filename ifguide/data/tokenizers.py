@@ -226,9 +226,15 @@ _TYPES: Mapping[str, tuple[Callable[..., Tokenizer], tuple[str, ...]]] = {
 
 
 def build_tokenizer(
-    tokenizer_type: str, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None = None
+    tokenizer_type: str,
+    vocab_file: str | os.PathLike | None,
+    merge_file: str | os.PathLike | None = None,
+    options: str = "--",
 ) -> Tokenizer:
     """The tokenizer of this NeoX type (any case), from these files.
+
+    Args:
+        options: what the names of the options start with that name it, for messages.
 
     Raises:
         InputError: an unknown type (lists the known), or a file that is missing or no vocabulary.
@@ -242,7 +248,7 @@ def build_tokenizer(
     for need in needs:
         path, what = given[need], need.replace("-", " ")
         if path is None:
-            raise InputError(f"{name} needs a {what} (--{need})")
+            raise InputError(f"{name} needs a {what} ({options}{need})")
         if not Path(path).is_file():
             raise InputError(f"{what} {path} does not exist or is not a file")
         files.append(os.fspath(path))

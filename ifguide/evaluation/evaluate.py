@@ -1,7 +1,8 @@
 """Evaluate one model on lm-eval tasks: `ifguide evaluate`.
 
 lm-eval loads the tasks, asks for likelihoods and continuations, and computes the metrics; here is what surrounds it:
-checks before long work, journals from which a killed run continues, intervals, and the three files that are kept.
+checks before long work, journals from which a killed run continues, intervals, and the three files that are kept. Of
+several processes the first does that, and shares the work on model and scorers with the others.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,105 +26,33 @@ from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
 from ifguide import provenance
-from ifguide.errors import ConfigError, InputError, MismatchError
+from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation import task_settings
 from ifguide.evaluation.evaluation_results import FORMAT, KIND, sample_rows, task_result
+from ifguide.evaluation.evaluation_settings import DTYPES, EvaluationSettings
 from ifguide.evaluation.lm import EvaluationLM
-from ifguide.evaluation.models import load_language_model, require_model_folder
+from ifguide.evaluation.lm_batches import BatchedLM
+from ifguide.evaluation.models import LanguageModel, load_language_model
 from ifguide.evaluation.rad import Rad
-from ifguide.evaluation.scorers import load_scorer
+from ifguide.evaluation.ranks import Ranks, Work, joined_ranks
+from ifguide.evaluation.scorers import Scorer, load_scorer
+from ifguide.evaluation.shared_scorer import SharedScorer, scoring_job
 from ifguide.evaluation.stored_scorer import StoredScorer
 from ifguide.evaluation.task_parts import TASKS_FOLDER
 from ifguide.evaluation.task_registry import prepare_lm_eval
 from ifguide.evaluation.task_settings import scorers_from
 from ifguide.files import hash_file, hash_value, read_json, write_json, write_jsonl, write_text
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _OWN_PREFIX = "ifguide"
 # files of a model folder that can change what it says
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What to evaluate, and how.
-
-    Attributes:
-        model: Hugging Face folder of a causal language model.
-        tasks: names of lm-eval tasks or groups, or YAML files of tasks.
-        output: folder for the results; a second run continues there.
-        scorers: specs, see `ifguide.evaluation.scorers`; the first is the main one.
-        data: folder of local JSONL for the ifguide tasks; None reads from the hub.
-        limit: documents of each task, None for all.
-        batch_size: sequences at once, or ``auto``: what fits.
-        seed: of everything drawn.
-        device: ``auto`` (a GPU where there is one), or torch's name of one.
-        dtype: of the weights: a key of `DTYPES`.
-        rad: spec of the scorer that steers the decoding (RAD), None for plain sampling.
-        rad_weight: nats that its reward is worth.
-        rad_top_k: candidates a step.
-        rescore_prompts: RTP's prompts are called toxic by the main scorer, not by the data set.
-    """
-
-    model: Path
-    tasks: tuple[str, ...]
-    output: Path
-    scorers: tuple[str, ...] = ()
-    data: Path | None = None
-    limit: int | None = None
-    batch_size: int | str = "auto"
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "float32"
-    rad: str | None = None
-    rad_weight: float = 10.0
-    rad_top_k: int = 20
-    rescore_prompts: bool = False
-
-    def check(self) -> None:
-        """
-        Raises:
-            ConfigError: every fault that can be seen before anything is loaded, one line each.
-        """
-        faults = []
-        try:
-            require_model_folder(self.model, "language model")
-        except InputError as error:
-            faults.append(str(error))
-        if not self.tasks:
-            faults.append("--tasks names no task")
-        if self.data is not None and not self.data.is_dir():
-            faults.append(f"--data {self.data} is not a folder; `ifguide fetch-eval-data` writes one")
-        if self.limit is not None and self.limit < 1:
-            faults.append(f"--limit {self.limit} must be at least 1")
-        if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
-            faults.append(f"--batch-size {self.batch_size} must be a positive number or auto")
-        if self.seed < 0:
-            faults.append(f"--seed {self.seed} must not be negative")
-        if self.dtype not in DTYPES:
-            faults.append(f"--dtype {self.dtype} must be one of {', '.join(DTYPES)}")
-        if self.device != "auto":
-            try:
-                torch.empty(0, device=self.device)
-            except (RuntimeError, AssertionError) as error:
-                faults.append(f"--device {self.device} cannot be used: {str(error).splitlines()[0]}")
-        if len(set(self.scorers)) != len(self.scorers):
-            faults.append(f"--scorer names one scorer twice: {', '.join(self.scorers)}")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            faults.append(
-                "this command runs in one process; on several GPUs start it once for each, with --device cuda:N and an "
-                "--output of its own"
-            )
-        if faults:
-            raise ConfigError(faults)
-
-    @property
-    def torch_device(self) -> str:
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-
-
-def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> dict[str, Any]:
+def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> dict[str, Any] | None:
     """Evaluate; write ``samples.jsonl``, ``report.html`` and ``results.json``, whose content is returned.
+
+    Under torchrun or DeepSpeed's launcher every process calls this. The first one returns; the others help, and return
+    None.
 
     Raises:
         ConfigError: options that cannot be used, all at once.
@@ -131,30 +60,50 @@ def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> d
         MismatchError: the folder holds the evaluation of another model, seed or decoding.
         NumericsError: logits, likelihoods or scores that are not finite.
     """
+    with joined_ranks() as ranks, _quiet_libraries():
+        if ranks.rank > 0:
+            prepare_lm_eval()
+            ranks.jobs |= _jobs(settings)
+            ranks.serve()
+            return None
+        return _lead(settings, ranks, progress)
+
+
+def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[str, Any]:
     from ifguide.report.evaluation import evaluation_page  # needs jinja2 and matplotlib: before the work
 
     started = time.monotonic()
     settings.check()
-    with _quiet_libraries(), _environment(settings), contextlib.ExitStack() as stack:
+    with _environment(settings), contextlib.ExitStack() as stack:
         prepare_lm_eval()
         manager = _task_manager(settings.tasks)
         identity = _identity(settings)
         journals = stack.enter_context(_journals(settings.output, identity))
-        scorers = Scorers(journals, settings.torch_device, progress)
+        scorers = Scorers(journals, settings.torch_device, ranks, progress)
         stack.callback(scorers.close)
         stack.enter_context(scorers_from(scorers))
         tasks = _load_tasks(manager, settings)
-        lm = stack.enter_context(_language_model(settings, journals, progress))
+        loaded, rad = _model(settings)
+        lm = EvaluationLM(
+            loaded,
+            journals,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            rad=rad,
+            ranks=ranks,
+            progress=progress,
+        )
+        stack.callback(lm.close)
         _seed(settings.seed)
         # intervals are made below, of all metrics in one way: lm-eval need not resample as well
         found = evaluator.evaluate(lm, tasks, limit=settings.limit, bootstrap_iters=0, log_samples=True)
-        assert found is not None  # it is None on other ranks than the first, and there is one
+        assert found is not None  # it is None on other ranks than the first, and it knows of one
         rows = {name: sample_rows(name, logged, scorers.used) for name, logged in found["samples"].items()}
         results = {
             "format": FORMAT,
             "kind": KIND,
             "model": {"path": str(settings.model.absolute()), **identity},
-            "settings": _as_dict(settings),
+            "settings": {**_as_dict(settings), "processes": ranks.size},
             "scorers": [scorer.describe() for scorer in scorers.used],
             "tasks": {
                 name: task_result(tasks["tasks"][name], name, some, found, scorers.used, settings.seed)
@@ -171,21 +120,43 @@ def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> d
     return results
 
 
+def _jobs(settings: EvaluationSettings) -> dict[str, Callable[..., Work]]:
+    """What another rank than the first does; model and scorers are loaded when they are first needed."""
+
+    @cache
+    def lm() -> BatchedLM:
+        loaded, rad = _model(settings)
+        return BatchedLM(loaded, batch_size=settings.batch_size, rad=rad)
+
+    @cache
+    def scorer(spec: str) -> Scorer:
+        return load_scorer(spec, device=settings.torch_device)
+
+    return {
+        "answer": lambda *common: lm().jobs["answer"](*common),
+        "draw": lambda *common: lm().jobs["draw"](*common),
+        "score": scoring_job(scorer),
+    }
+
+
 class Scorers:
-    """The scorers that the tasks ask for, each loaded once and behind a journal.
+    """The scorers that the tasks ask for, each loaded once, shared by the ranks and behind a journal.
 
     Attributes:
         used: in the order of their first use.
     """
 
-    def __init__(self, journals: Path, device: str, progress: bool):
-        self._journals, self._device, self._progress = journals, device, progress
+    def __init__(self, journals: Path, device: str, ranks: Ranks, progress: bool):
+        self._journals, self._device, self._ranks, self._progress = journals, device, ranks, progress
+        self._loaded: dict[str, Scorer] = {}
         self._known: dict[str, StoredScorer] = {}
+        ranks.jobs["score"] = scoring_job(self._loaded.__getitem__)
 
     def __call__(self, spec: str) -> StoredScorer:
         if spec not in self._known:
-            scorer = load_scorer(spec, device=self._device)
-            self._known[spec] = StoredScorer(scorer, self._journals, progress=self._progress)
+            scorer = self._loaded[spec] = load_scorer(spec, device=self._device)
+            shared = SharedScorer(spec, scorer, self._ranks)
+            self._known[spec] = StoredScorer(shared, self._journals, progress=self._progress)
         return self._known[spec]
 
     @property
@@ -228,18 +199,13 @@ def _load_tasks(manager: TaskManager, settings: EvaluationSettings) -> Any:
     return loaded
 
 
-@contextlib.contextmanager
-def _language_model(settings: EvaluationSettings, journals: Path, progress: bool) -> Iterator[EvaluationLM]:
+def _model(settings: EvaluationSettings) -> tuple[LanguageModel, Rad | None]:
+    """The model, and what steers it."""
     loaded = load_language_model(settings.model, DTYPES[settings.dtype], settings.torch_device)
-    rad = None
-    if settings.rad is not None:
-        scorer = load_scorer(settings.rad, device=settings.torch_device)
-        rad = Rad(loaded, scorer, settings.rad_weight, settings.rad_top_k)
-    lm = EvaluationLM(loaded, journals, seed=settings.seed, batch_size=settings.batch_size, rad=rad, progress=progress)
-    try:
-        yield lm
-    finally:
-        lm.close()
+    if settings.rad is None:
+        return loaded, None
+    scorer = load_scorer(settings.rad, device=settings.torch_device)
+    return loaded, Rad(loaded, scorer, settings.rad_weight, settings.rad_top_k)
 
 
 def _identity(settings: EvaluationSettings) -> dict[str, Any]:

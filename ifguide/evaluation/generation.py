@@ -1,20 +1,22 @@
 """Continuations of prompts by a causal language model: several samples a prompt, one prefill a prompt.
 
-Shapes: P prompts of one length L (tokens, EOD included), K samples each, B = P * K rows, T new tokens, V vocabulary.
+Shapes: P prompts of at most L tokens (EOD included), K samples each, B = P * K rows, T new tokens, V vocabulary.
 
-A prompt is `EOD + encode(prompt)`: the start of a document, as in packed training. Prompts of one length are worked on
-together, so nothing is padded and no mask is needed; each prompt is read once and its cache is copied to its K samples.
-A prompt's random numbers depend on the seed, its own tokens and how often it came before, and on nothing else: not on
-its batch, its place in the list, or the prompts beside it.
+A prompt is `EOD + encode(prompt)`: the start of a document, as in packed training. Prompts of similar length are worked
+on together; each is read once and its cache is copied to its K samples. What a prompt computes is what it computes
+alone, up to the order of sums: see `ifguide.evaluation.prefix_cache`. Its random numbers depend on the seed, its own
+tokens and how often it came before, and on nothing else: not on its batch, its place in the list, or the prompts beside
+it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +24,9 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from ifguide.errors import InputError, NumericsError
+from ifguide.evaluation.batching import plan_batches, rows_that_fit
 from ifguide.evaluation.models import LanguageModel, load_language_model
-from ifguide.evaluation.prefix_cache import share_prefix
+from ifguide.evaluation.prefix_cache import Prefixes, fill_up, takes_mixed_lengths
 from ifguide.evaluation.rad import Rad
 from ifguide.evaluation.sampling import keep_top_k, sample_top_p
 from ifguide.progress import Progress
@@ -71,7 +74,7 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
     *,
-    rows_per_batch: int = 512,
+    rows_per_batch: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     progress: bool = False,
@@ -82,7 +85,7 @@ def generate(
         model_dir: folder with a causal language model and its tokenizer.
         prompts: texts to continue.
         samples, max_new_tokens, top_p, temperature, seed: see `Sampling`.
-        rows_per_batch: samples worked on at once; changes memory and speed, not the distribution.
+        rows_per_batch: samples worked on at once, None for what fits; changes memory and speed, not the distribution.
         dtype: of the weights while generating.
         device: where to run.
         progress: show a progress bar.
@@ -128,7 +131,7 @@ def sample_continuations(
     contexts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
-    rows_per_batch: int = 512,
+    rows_per_batch: int | None = None,
     rad: Rad | None = None,
     progress: bool = False,
 ) -> list[list[list[int]]]:
@@ -151,14 +154,14 @@ def sample_continuations(
 class Drawing:
     """Continuations of ``contexts``, batch by batch.
 
-    The batches follow from the contexts and ``rows_per_batch`` alone, so a run that was killed and goes on with the
-    batches it lacks computes each of them from the very same tensors.
+    The batches follow from the contexts, ``rows_per_batch`` and the machine alone, so a run that was killed and goes on
+    with the batches it lacks computes each of them from the very same tensors.
 
     Args:
         lm: the model.
         contexts: tokens before each continuation, none of them empty (`prompt_contexts`).
         sampling: what to draw.
-        rows_per_batch: samples worked on at once.
+        rows_per_batch: samples worked on at once, None for what fits.
         rad: rewards that re-weight the next token.
 
     Attributes:
@@ -171,27 +174,57 @@ class Drawing:
         contexts: Sequence[Sequence[int]],
         sampling: Sampling,
         *,
-        rows_per_batch: int = 512,
+        rows_per_batch: int | None = None,
         rad: Rad | None = None,
     ):
         self._lm, self._contexts, self._sampling, self._rad = lm, contexts, sampling, rad
         self._identities = _identities(contexts)
-        self.batches = list(_batches(contexts, max(1, rows_per_batch // sampling.samples), lm.eod))
+        self.batches = self._plan(rows_per_batch)
 
-    @torch.inference_mode()
+    def _plan(self, rows: int | None) -> list[list[int]]:
+        lm, sampling = self._lm, self._sampling
+        # a batch's rewards are read in one way
+        alike: dict[bool, list[int]] = {}
+        for index, context in enumerate(self._contexts):
+            cached = self._rad is not None and self._rad.reads_from_cache(context, sampling.max_new_tokens)
+            alike.setdefault(cached, []).append(index)
+        return [
+            [some[place] for place in batch]
+            for some in alike.values()
+            for batch in plan_batches(
+                [len(self._contexts[index]) for index in some],
+                sampling.samples,
+                sampling.max_new_tokens,
+                lambda length: rows or rows_that_fit(lm, length),
+                mixed=takes_mixed_lengths(lm.model),
+            )
+        ]
+
     def draw(self, batch: Sequence[int]) -> list[list[list[int]]]:
-        """``[prompt of the batch][sample]`` -> new tokens, ended before EOD.
+        """``[prompt of the batch][sample]`` -> new tokens, ended before EOD; the batch's halves one after the other
+        where the memory does not suffice for all of it.
 
         Raises:
             NumericsError: the model's logits are not finite; names the prompt.
         """
+        try:
+            return self._draw(batch)
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+        torch.cuda.empty_cache()  # outside of the handler, which keeps the failed batch alive
+        half = len(batch) // 2
+        return self.draw(batch[:half]) + self.draw(batch[half:])
+
+    @torch.inference_mode()
+    def _draw(self, batch: Sequence[int]) -> list[list[list[int]]]:
         lm, sampling = self._lm, self._sampling
         shape = (sampling.samples, sampling.max_new_tokens, 2)
         uniforms = np.stack(
             [np.random.default_rng([sampling.seed, *self._identities[index]]).random(shape) for index in batch]
         )
-        prompt = torch.tensor([list(self._contexts[index]) for index in batch], device=lm.device)
-        tokens = _sample_batch(lm, prompt, torch.from_numpy(uniforms).to(lm.device), sampling, batch, self._rad)
+        prompts = {index: self._contexts[index] for index in batch}
+        tokens = _sample_batch(lm, prompts, torch.from_numpy(uniforms).to(lm.device), sampling, self._rad)
         return [[_before(row, lm.eod) for row in rows] for rows in tokens.cpu().tolist()]
 
 
@@ -204,25 +237,19 @@ def continuation_texts(lm: LanguageModel, context: Sequence[int], continuations:
 
 
 def _sample_batch(
-    lm: LanguageModel,
-    prompt: Tensor,
-    uniforms: Tensor,
-    sampling: Sampling,
-    indices: Sequence[int],
-    rad: Rad | None,
+    lm: LanguageModel, prompts: Mapping[int, Sequence[int]], uniforms: Tensor, sampling: Sampling, rad: Rad | None
 ) -> Tensor:
-    """``prompt[P, L]``, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows an EOD is arbitrary."""
-    (p, _), k, t = prompt.shape, sampling.samples, sampling.max_new_tokens
-    uniforms = uniforms.reshape(p * k, t, 2)
-    cache = DynamicCache(config=lm.model.config)
-    logits = _next_logits(lm, prompt, cache)
-    _require_finite(logits, indices)
-    logits = logits.repeat_interleave(k, dim=0)
-    share_prefix(cache, k, room=t)
-    tokens = torch.full((p * k, t), -1 if lm.eod is None else lm.eod, dtype=torch.int64, device=lm.device)
-    ended = torch.zeros(p * k, dtype=torch.bool, device=lm.device)
-    rewards = rad.start(prompt, k, t) if rad else None
+    """P ``prompts`` by their index, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows an EOD is
+    arbitrary."""
+    k, t = sampling.samples, sampling.max_new_tokens
+    b = len(prompts) * k
+    uniforms = uniforms.reshape(b, t, 2)
+    logits, prefixes = _read(lm, [*prompts.values()], k, t)
+    tokens = torch.full((b, t), -1 if lm.eod is None else lm.eod, dtype=torch.int64, device=lm.device)
+    ended = torch.zeros(b, dtype=torch.bool, device=lm.device)
+    rewards = rad.start([*prompts.values()], k, t) if rad else None
     for step in range(t):
+        logits = _finite(lm, logits, ended, prompts)
         if rad and rewards:
             logits = rad.reweight(logits, rewards, tokens[:, :step])
         logits = keep_top_k(logits, sampling.top_k)
@@ -231,27 +258,49 @@ def _sample_batch(
             ended |= tokens[:, step] == lm.eod
         if step + 1 == t or bool(ended.all()):
             break
-        logits = _next_logits(lm, tokens[:, step : step + 1], cache)
-    return tokens.view(p, k, t)
+        logits = _next_logits(lm, tokens[:, step : step + 1], prefixes.cache, **prefixes.options(step))[:, 0]
+    return tokens.view(-1, k, t)
 
 
-def _next_logits(lm: LanguageModel, tokens: Tensor, cache: DynamicCache) -> Tensor:
-    """``tokens[B, L]`` after what is cached -> logits ``[B, V]`` of the next token, over the tokenizer's vocabulary."""
-    output = lm.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+def _read(lm: LanguageModel, prompts: Sequence[Sequence[int]], samples: int, room: int) -> tuple[Tensor, Prefixes]:
+    """Logits ``[B, V]`` of the first new token, and the prompts' cache for all samples."""
+    lengths = [len(prompt) for prompt in prompts]
+    cache = DynamicCache(config=lm.model.config)
+    # prompts end at different places: logits of all these places, each prompt's own picked out
+    ends = sorted(set(lengths))
+    own = torch.tensor([ends.index(length) for length in lengths], device=lm.device)
+    last = 1 if len(ends) == 1 else torch.tensor(ends, device=lm.device) - 1
+    logits = _next_logits(lm, fill_up(prompts, lm.device), cache, logits_to_keep=last)
+    logits = logits[torch.arange(len(prompts), device=lm.device), own].repeat_interleave(samples, dim=0)
+    return logits, Prefixes(cache, lengths, samples, room, lm.device)
+
+
+def _next_logits(lm: LanguageModel, tokens: Tensor, cache: DynamicCache, **options: Any) -> Tensor:
+    """``tokens[B, L]`` after what is cached -> logits ``[B, places, V]`` over the tokenizer's vocabulary."""
+    output = lm.model(input_ids=tokens, past_key_values=cache, use_cache=True, **{"logits_to_keep": 1, **options})
     # rows that only pad the embedding are no tokens
-    return output.logits[:, -1, : lm.vocab_size]
+    return output.logits[..., : lm.vocab_size]
 
 
-def _batches(contexts: Sequence[Sequence[int]], size: int, eod: int | None) -> Iterator[list[int]]:
-    """Indices of contexts of one length, all or none of them with EOD in front, at most ``size`` at a time; longest
-    first, so memory peaks at the start."""
-    alike = defaultdict(list)
-    for index, context in enumerate(contexts):
-        alike[len(context), context[0] == eod].append(index)
-    for kind in sorted(alike, reverse=True):
-        same = alike[kind]
-        for start in range(0, len(same), size):
-            yield same[start : start + size]
+def _finite(lm: LanguageModel, logits: Tensor, ended: Tensor, prompts: Mapping[int, Sequence[int]]) -> Tensor:
+    """``logits[B, V]``, with rows that nobody reads any more made harmless.
+
+    Raises:
+        NumericsError: a row that has not ended holds a NaN or an infinity; names its prompt.
+    """
+    # one sum is one pass over the logits, three times as fast as looking at each
+    finite = torch.isfinite(logits.sum(-1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32))
+    if bool(finite.all()):
+        return logits
+    broken = (~finite & ~ended).nonzero()
+    if broken.numel():
+        index = [*prompts][int(broken[0]) // (len(ended) // len(prompts))]
+        text = lm.decode([lm.without_eod(prompts[index])])[0]
+        raise NumericsError(
+            f"model {lm.name}: logits after prompt {index} ({text[:40]!r}) are not finite in "
+            f"{str(logits.dtype).removeprefix('torch.')}; is the model intact?"
+        )
+    return logits.masked_fill(~finite[:, None], 0.0)
 
 
 def _identities(contexts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
@@ -273,11 +322,3 @@ def _before(tokens: list[int], eod: int | None) -> list[int]:
 def _common_prefix(left: str, right: str) -> int:
     """Length of the longest common prefix."""
     return next((i for i, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
-
-
-def _require_finite(logits: Tensor, indices: Sequence[int]) -> None:
-    finite = torch.isfinite(logits).all(dim=-1)
-    if not bool(finite.all()):
-        raise NumericsError(
-            f"logits after prompt {indices[int((~finite).nonzero()[0])]} are not finite; is the model intact?"
-        )

@@ -26,6 +26,7 @@ from ifguide.evaluation.rad import Rad
 from ifguide.evaluation.scorers import load_scorer
 from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
 from ifguide.influence.model_folder import model_identity
+from ifguide.locks import only_writer
 from ifguide.progress import Progress
 from ifguide.provenance import environment, origin, versions
 
@@ -44,7 +45,7 @@ def generate_file(
     rad_scorer: str | None = None,
     rad_weight: float = 10.0,
     rad_top_k: int = 20,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     progress: bool = False,
@@ -57,7 +58,7 @@ def generate_file(
         sampling: what to draw.
         rad_scorer: spec of the scorer of reward-augmented decoding, None without it.
         rad_weight, rad_top_k: see `Rad`.
-        batch_size: continuations worked on at once.
+        batch_size: continuations worked on at once, None for what fits.
         dtype: of the weights.
         device: where to run.
         progress: show a progress bar.
@@ -66,44 +67,31 @@ def generate_file(
         The sidecar, with ``output``.
 
     Raises:
-        InputError: unusable model, prompts, scorer or output.
+        InputError: unusable model, prompts, scorer or output, or another process is writing the output.
         NumericsError: logits or rewards that are not finite.
     """
     output = Path(output)
     require_folder_of(output)
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size {batch_size} must be at least 1")
     rows = read_prompts(prompts)
-    lm = load_language_model(model, _DTYPES[dtype], device)
-    rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
-    settings: dict[str, Any] = {
-        "model": {"path": str(model), "identity": model_identity(Path(model))},
-        "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
-        "sampling": asdict(sampling),
-        "rad": rad.describe() if rad else None,
-        "batch_size": batch_size,
-        "dtype": dtype,
-        "device": device.partition(":")[0],
-        "versions": versions(),
-    }
-    if not _is_complete(output, settings):
-        contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens)
-        drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad)
-        with Journal(partial_path(output)) as partial:
-            texts = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), progress)
-        write_jsonl(
-            output,
-            [
-                {"id": row.get("id", index), "prompt": row["prompt"], "continuations": said}
-                | {key: value for key, value in row.items() if key not in ("id", "prompt")}
-                for index, (row, said) in enumerate(zip(rows, texts))
-            ],
-        )
-        counts = {"prompts": len(rows), "continuations": len(rows) * sampling.samples}
-        sidecar = {"kind": KIND, "format": FORMAT, **settings, **counts, "hash": hash_file(output), **origin()}
-        write_json(sidecar_path(output), sidecar | environment())
-    partial_path(output).unlink(missing_ok=True)
-    return {"output": str(output), **read_json(sidecar_path(output))}
+    with only_writer(output):
+        lm = load_language_model(model, _DTYPES[dtype], device)
+        rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
+        settings: dict[str, Any] = {
+            "model": {"path": str(model), "identity": model_identity(Path(model))},
+            "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
+            "sampling": asdict(sampling),
+            "rad": rad.describe() if rad else None,
+            "batch_size": batch_size or "auto",
+            "dtype": dtype,
+            "device": device.partition(":")[0],
+            "versions": versions(),
+        }
+        if not _is_complete(output, settings):
+            _generate(lm, rows, output, sampling, rad, batch_size, settings, progress)
+        partial_path(output).unlink(missing_ok=True)
+        return {"output": str(output), **read_json(sidecar_path(output))}
 
 
 def read_prompts(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -161,6 +149,34 @@ def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
     made = read_json(sidecar, "sidecar")
     same = isinstance(made, dict) and {key: made.get(key) for key in settings} == settings
     return same and made.get("hash") == hash_file(output)
+
+
+def _generate(
+    lm: LanguageModel,
+    rows: Sequence[dict[str, Any]],
+    output: Path,
+    sampling: Sampling,
+    rad: Rad | None,
+    batch_size: int | None,
+    settings: dict[str, Any],
+    progress: bool,
+) -> None:
+    """Write ``output`` and its sidecar."""
+    contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens)
+    drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad)
+    with Journal(partial_path(output)) as partial:
+        texts = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), progress)
+    write_jsonl(
+        output,
+        [
+            {"id": row.get("id", index), "prompt": row["prompt"], "continuations": said}
+            | {key: value for key, value in row.items() if key not in ("id", "prompt")}
+            for index, (row, said) in enumerate(zip(rows, texts))
+        ],
+    )
+    counts = {"prompts": len(rows), "continuations": len(rows) * sampling.samples}
+    sidecar = {"kind": KIND, "format": FORMAT, **settings, **counts, "hash": hash_file(output), **origin()}
+    write_json(sidecar_path(output), sidecar | environment())
 
 
 def _continue(

@@ -18,6 +18,7 @@ from ifguide.errors import InputError
 from ifguide.evaluation.models import require_model_folder
 from ifguide.evaluation.scorers import Scorer
 from ifguide.influence.model_folder import model_identity
+from ifguide.quiet import no_loading_bar
 
 # padded tokens scored at once: a processor's caches hold the activations of few, a graphics card wants many
 _BATCH_TOKENS = {"cpu": 1024}
@@ -193,9 +194,10 @@ def load_classifier(where: str | os.PathLike, *, local: bool) -> tuple[Any, Any]
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
-            where, local_files_only=local, dtype=torch.float32, output_loading_info=True
-        )
+        with no_loading_bar():
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                where, local_files_only=local, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise InputError(f"classifier {where} cannot be loaded: {reason}") from error

@@ -2,7 +2,7 @@
 
 lm-eval asks for the K repeats of a prompt as K requests. Here they are one piece of work for
 `ifguide.evaluation.generation`, whose random numbers depend on the seed and the prompt alone: neither the batch size
-nor a kill changes a continuation. Every finished piece goes into a journal.
+nor a kill changes a continuation. All work is shared by the ranks, and every finished piece goes into a journal.
 """
 
 from __future__ import annotations
@@ -11,34 +11,25 @@ import contextlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation.generation import Drawing, Sampling, continuation_texts, prompt_contexts
+from ifguide.evaluation.generation import Drawing, Sampling, prompt_contexts
 from ifguide.evaluation.journal import Journal, key_of
+from ifguide.evaluation.lm_batches import BatchedLM
 from ifguide.evaluation.models import LanguageModel
 from ifguide.evaluation.rad import Rad
+from ifguide.evaluation.ranks import Ranks
 from ifguide.progress import Progress
 
-# elements of logits that one batch may hold on a CPU: 256 MiB in float32, and log_softmax makes a copy
-_LOGITS_ON_CPU = 1 << 26
-_SHARE_FOR_LOGITS = 0.2
-_MOST_ROWS = 1024
-_ROWS_ON_CPU = 512
-_MOST_SAMPLES = 8192
-_SHARE_FOR_CACHE = 0.5
-# copies of float32 logits that sampling makes
-_SAMPLING_COPIES = 8
-# texts between two writes to the journal: what a kill can cost
-_TEXTS_AT_ONCE = 64
+# of a piece of work that one rank answers at a time, and what a kill can cost
+_CHARACTERS_AT_ONCE = 1 << 15
 _SAMPLING_KEYS = {"do_sample", "temperature", "top_p", "top_k", "until", "max_gen_toks"}
 
 
@@ -69,28 +60,27 @@ class _Part:
 
     Attributes:
         works: the prompts.
-        drawing: draws batches of them.
+        rows: samples worked on at once.
+        missing: batches (indices of ``works``) with a prompt that is not in the journal.
         journal: where their continuations are kept.
     """
 
     works: list[_Work]
-    drawing: Drawing
+    rows: int
+    missing: list[list[int]]
     journal: Journal
 
     @property
-    def samples(self) -> int:
-        return self.works[0].sampling.samples
+    def contexts(self) -> list[list[int]]:
+        return [work.context for work in self.works]
 
     @property
-    def missing(self) -> list[list[int]]:
-        """Batches with a prompt that is not in the journal."""
-        return [
-            batch for batch in self.drawing.batches if any(self.works[index].key not in self.journal for index in batch)
-        ]
+    def sampling(self) -> Sampling:
+        return self.works[0].sampling
 
 
-class EvaluationLM(HFLM):
-    """A `LanguageModel` for lm-eval.
+class EvaluationLM(BatchedLM):
+    """A `LanguageModel` for lm-eval, on rank 0.
 
     Args:
         lm: the loaded model.
@@ -98,6 +88,7 @@ class EvaluationLM(HFLM):
         seed: of all sampling.
         batch_size: rows (sequences) at once, or ``auto``: what fits.
         rad: rewards that steer every sampled token.
+        ranks: processes that share the work, all with the same model (this process alone unless given).
         progress: show progress.
     """
 
@@ -109,97 +100,53 @@ class EvaluationLM(HFLM):
         seed: int = 0,
         batch_size: int | str = "auto",
         rad: Rad | None = None,
+        ranks: Ranks | None = None,
         progress: bool = False,
     ):
-        super().__init__(
-            pretrained=lm.model,
-            tokenizer=lm.tokenizer,
-            backend="causal",
-            max_length=lm.max_length,
-            batch_size=batch_size,
-        )
-        self._lm, self._folder, self._seed, self._rad, self._progress = lm, folder, seed, rad, progress
-        self._likelihoods = Journal(folder / "likelihoods.jsonl")
-        self.cache_hook = _JournalHook(self._likelihoods)
+        super().__init__(lm, batch_size=batch_size, rad=rad)
+        self._folder, self._seed, self._progress = folder, seed, progress
+        self._ranks = ranks or Ranks()
+        self._ranks.jobs |= self.jobs
+        self._answers = Journal(folder / "answers.jsonl")
 
     def close(self) -> None:
         """Close the journal."""
-        self._likelihoods.close()
+        self._answers.close()
 
-    # --- likelihoods: lm-eval's, remembered ------------------------------------------------------------------------
+    # --- lm-eval's own answers, remembered --------------------------------------------------------------------------
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """``(log-likelihood in nats, whether greedy decoding gives it)`` of each continuation."""
-        missing = self._not_known("loglikelihood", requests)
-        if missing:
-            super().loglikelihood(missing, disable_tqdm=disable_tqdm or not self._progress)
-        likelihood: Callable[[Instance], Any] = self._known("loglikelihood")
-        return [(value, greedy) for value, greedy in map(likelihood, requests)]
+        """``(log-likelihood in nats, whether greedy decoding gives it)`` of each continuation.
+
+        Raises:
+            NumericsError: a likelihood that is not finite; names the text.
+        """
+        return [(value, greedy) for value, greedy in self._answered("loglikelihood", requests, quiet=disable_tqdm)]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-likelihood in nats of each whole text after the start-of-document token."""
-        missing = self._not_known("loglikelihood_rolling", requests)
-        missing.sort(key=lambda request: -len(request.args[0]))
-        given: Any = self.batch_size
-        quiet = disable_tqdm or not self._progress or not missing
-        with Progress(len(missing), "texts", "likelihood", quiet=quiet) as bar:
-            for start in range(0, len(missing), _TEXTS_AT_ONCE):
-                texts = missing[start : start + _TEXTS_AT_ONCE]
-                if given == "auto":
-                    self.batch_size_per_gpu = self._rows_of_logits(self.max_length)
-                super().loglikelihood_rolling(texts, disable_tqdm=True)
-                self.batch_size_per_gpu = given
-                bar.update(len(texts))
-        return [*map(self._known("loglikelihood_rolling"), requests)]
+        """Log-likelihood in nats of each whole text after the start-of-document token.
 
-    def _not_known(self, kind: str, requests: Sequence[Instance]) -> list[Instance]:
-        """The requests that are not in the journal, each once."""
-        wanted = {key_of(kind, list(request.args)): request for request in requests}
-        return [request for key, request in wanted.items() if key not in self._likelihoods]
+        Raises:
+            NumericsError: as `loglikelihood`.
+        """
+        return self._answered("loglikelihood_rolling", requests, quiet=disable_tqdm)
 
-    def _known(self, kind: str) -> Callable[[Instance], Any]:
-        return lambda request: self._likelihoods[key_of(kind, list(request.args))]["value"]
-
-    def _loglikelihood_tokens(
-        self, requests: list, disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
-        # lm-eval's bar is for all requests, or, of rolling windows, one for every batch: that is noise
-        quiet = disable_tqdm or override_bs is not None
-        return super()._loglikelihood_tokens(requests, disable_tqdm=quiet, override_bs=override_bs)
-
-    # --- batches ----------------------------------------------------------------------------------------------------
-
-    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence) -> int:
-        """Rows of the batch that holds request ``pos``; lm-eval asks for each, in falling order of length."""
-        if pos == 0:
-            lengths = [min(len(context) + len(target), self.max_length) for _, context, target in n_reordered_requests]
-            self._plan: list[int] = []
-            while len(self._plan) < len(lengths):
-                # the first of a batch is its longest, to which the others are padded
-                rows = self._rows_of_logits(lengths[len(self._plan)])
-                self._plan += [rows] * rows
-        return self._plan[pos]
-
-    def _detect_batch_size(self, requests: Sequence | None = None, pos: int = 0) -> int:
-        return self._rows_of_logits(self.max_length)
-
-    def _rows_of_logits(self, length: int) -> int:
-        """How many sequences of ``length`` tokens may have all their logits in memory at once."""
-        elements = _LOGITS_ON_CPU
-        if self.device.type == "cuda":
-            elements = int(_free_memory(self.device) * _SHARE_FOR_LOGITS) // self._lm.model.dtype.itemsize
-        return max(1, min(_MOST_ROWS, elements // (length * self._lm.model.config.get_text_config().vocab_size)))
-
-    def _rows_of_cache(self, length: int) -> int:
-        """How many sequences of ``length`` tokens may have their keys and values in memory at once."""
-        if self.batch_size_per_gpu != "auto":
-            return int(self.batch_size_per_gpu)
-        if self.device.type != "cuda":
-            return _ROWS_ON_CPU
-        config = self._lm.model.config.get_text_config()
-        cached = 2 * config.num_hidden_layers * config.hidden_size * length * self._lm.model.dtype.itemsize
-        logits = _SAMPLING_COPIES * 4 * config.vocab_size
-        return max(1, min(_MOST_SAMPLES, int(_free_memory(self.device) * _SHARE_FOR_CACHE) // (cached + logits)))
+    def _answered(self, kind: str, requests: Sequence[Instance], quiet: bool) -> list[Any]:
+        """The answer to each request, from the journal or computed now."""
+        keys = [key_of(kind, list(request.args)) for request in requests]
+        wanted = {key: request.args for key, request in zip(keys, requests, strict=True)}
+        # all requests are cut into pieces, known ones too: a piece is the same in a run that was killed
+        pieces = [piece for piece in _pieces(wanted) if any(key not in self._answers for key in piece)]
+        total = sum(map(len, pieces))
+        with Progress(total, "texts", kind, quiet=quiet or not self._progress or not total) as bar:
+            asked = [[wanted[key] for key in piece] for piece in pieces]
+            for piece, values in zip(pieces, self._ranks.map("answer", (kind,), asked), strict=True):
+                rows = [{"key": key, "value": value} for key, value in zip(piece, values, strict=True)]
+                for row in rows:
+                    _require_finite(row["value"], wanted[row["key"]])
+                self._answers.write(row for row in rows if row["key"] not in self._answers)
+                bar.update(len(rows))
+        return [self._answers[key]["value"] for key in keys]
 
     # --- continuations ----------------------------------------------------------------------------------------------
 
@@ -214,28 +161,31 @@ class EvaluationLM(HFLM):
         for place, request in enumerate(requests):
             places[id(request)].append(place)  # repeats of a prompt are one object
         answers: list[str] = [""] * len(requests)
-        works, other = [], []
+        works: list[_Work] = []
+        greedy: list[int] = []
+        other: list[int] = []
         seen: Counter[tuple[str | None, str]] = Counter()
         for same in places.values():
             request = requests[same[0]]
             drawing = sampling_of(request.args[1], len(same), self._seed, self.max_gen_toks)
-            if drawing is None:
+            if drawing is not None:
+                works.append(self._work(request, same, *drawing, seen))
+            elif dict(normalize_gen_kwargs(request.args[1], self.max_gen_toks)).get("do_sample"):
                 other += same
             else:
-                works.append(self._work(request, same, *drawing, seen))
-        for work, texts in self._continued(works, quiet=disable_tqdm or not self._progress):
+                greedy += same
+        if self._rad and (greedy or other):
+            task = requests[(greedy + other)[0]].task_name
+            raise InputError(f"RAD steers sampled continuations; task {task} decodes in another way")
+        quiet = disable_tqdm or not self._progress
+        for work, texts in self._continued(works, quiet=quiet):
             for place, text in zip(work.places, texts, strict=True):
                 answers[place] = text
-        if other and self._rad:
-            raise InputError(
-                f"RAD steers sampled continuations; task {requests[other[0]].task_name} decodes in another way"
-            )
-        if other:
-            plain = super().generate_until(
-                [requests[place] for place in other], disable_tqdm=disable_tqdm or not self._progress
-            )
-            for place, text in zip(other, plain, strict=True):
-                answers[place] = text
+        plain = self._answered("generate_until", [requests[place] for place in greedy], quiet=quiet)
+        # what lm-eval draws depends on all that was drawn before: here alone, and anew each time
+        drawn = self._answer("generate_until")([requests[place].args for place in other]) if other else []
+        for place, text in zip(greedy + other, plain + drawn, strict=True):
+            answers[place] = text
         return answers
 
     def _work(
@@ -259,34 +209,30 @@ class EvaluationLM(HFLM):
             alike[str(work.request.task_name), work.sampling].append(work)
         with contextlib.ExitStack() as stack:
             parts = [
-                _Part(some, self._drawing(some), stack.enter_context(Journal(self._folder / file_name(task))))
+                self._part(some, stack.enter_context(Journal(self._folder / file_name(task))))
                 for (task, _), some in alike.items()
             ]
-            total = sum(part.samples * len(batch) for part in parts for batch in part.missing)
+            total = sum(part.sampling.samples * len(batch) for part in parts for batch in part.missing)
             with Progress(total, "continuations", "generate", quiet=quiet or not total) as bar:
                 for part in parts:
-                    for batch in part.missing:
-                        self._draw(part, batch)
-                        bar.update(part.samples * len(batch))
+                    common = (part.contexts, part.sampling, part.rows)
+                    drawn = self._ranks.map("draw", common, part.missing)
+                    for batch, continuations in zip(part.missing, drawn, strict=True):
+                        part.journal.write(
+                            _row(part.works[index], texts) for index, texts in zip(batch, continuations, strict=True)
+                        )
+                        bar.update(part.sampling.samples * len(batch))
             for part in parts:
                 for work in part.works:
                     yield work, part.journal[work.key]["continuations"]
 
-    def _drawing(self, works: Sequence[_Work]) -> Drawing:
-        """Of all prompts, known ones included: a batch then has the same rows as in a run that was not killed."""
+    def _part(self, works: list[_Work], journal: Journal) -> _Part:
+        """Batches of all prompts, known ones included: a batch is the same in a run that was killed."""
         contexts, sampling = [work.context for work in works], works[0].sampling
         rows = self._rows_of_cache(max(map(len, contexts)) + sampling.max_new_tokens)
-        return Drawing(self._lm, contexts, sampling, rows_per_batch=rows, rad=self._rad)
-
-    def _draw(self, part: _Part, batch: Sequence[int]) -> None:
-        """Draw one batch and write it down."""
-        rows = []
-        for index, ids in zip(batch, _drawn(part.drawing, batch), strict=True):
-            work = part.works[index]
-            texts = [_ended(text, work.until) for text in continuation_texts(self._lm, work.context, ids)]
-            prompt = work.request.args[0]
-            rows.append({"key": work.key, "id": work.request.doc_id, "prompt": prompt, "continuations": texts})
-        part.journal.write(rows)
+        batches = Drawing(self._lm, contexts, sampling, rows_per_batch=rows).batches
+        missing = [batch for batch in batches if any(works[index].key not in journal for index in batch)]
+        return _Part(works, rows, missing, journal)
 
 
 def sampling_of(
@@ -311,31 +257,31 @@ def file_name(task: str) -> str:
     return f"continuations-{re.sub(r'[^A-Za-z0-9_.-]', '_', task)}.jsonl"
 
 
-class _JournalHook:
-    """What lm-eval tells of every finished likelihood, written down; continuations have their own journals."""
+def _pieces(wanted: Mapping[str, Sequence[Any]]) -> Iterator[list[str]]:
+    """Keys of requests to answer together: the longest first, those that share a context side by side."""
+    piece: list[str] = []
+    characters = 0
+    for key in sorted(wanted, key=lambda key: -len(wanted[key][0])):
+        length = sum(len(part) for part in wanted[key] if isinstance(part, str))
+        if piece and characters + length > _CHARACTERS_AT_ONCE:
+            yield piece
+            piece, characters = [], 0
+        piece.append(key)
+        characters += length
+    if piece:
+        yield piece
 
-    def __init__(self, journal: Journal):
-        self._journal = journal
 
-    def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
-        if not kind.startswith("loglikelihood"):
-            return
-        nats = value[0] if isinstance(value, tuple) else value
-        if not math.isfinite(nats):
-            raise NumericsError(f"the log-likelihood of {str(arguments[-1])[:60]!r} is {nats}; is the model intact?")
-        self._journal.write([{"key": key_of(kind, list(arguments)), "value": value}])
+def _require_finite(answer: Any, arguments: Sequence[Any]) -> None:
+    nats = answer[0] if isinstance(answer, tuple | list) else answer
+    if isinstance(nats, float) and not math.isfinite(nats):
+        raise NumericsError(f"the log-likelihood of {str(arguments[-1])[:60]!r} is {nats}; is the model intact?")
 
 
-def _drawn(drawing: Drawing, batch: Sequence[int]) -> list[list[list[int]]]:
-    """The batch, or its halves one after the other where the memory does not suffice for it."""
-    try:
-        return drawing.draw(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    torch.cuda.empty_cache()  # outside of the handler, which keeps the failed batch alive
-    half = len(batch) // 2
-    return _drawn(drawing, batch[:half]) + _drawn(drawing, batch[half:])
+def _row(work: _Work, continuations: Sequence[str]) -> dict[str, Any]:
+    """A prompt's line in the journal."""
+    texts = [_ended(text, work.until) for text in continuations]
+    return {"key": work.key, "id": work.request.doc_id, "prompt": work.request.args[0], "continuations": texts}
 
 
 def _ended(text: str, until: Sequence[str]) -> str:
@@ -343,9 +289,3 @@ def _ended(text: str, until: Sequence[str]) -> str:
     for stop in until:
         text = text.partition(stop)[0]
     return text
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that tensors can still take, torch's own reserve included."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ifguide.errors import InputError, NumericsError
-
-# indices drawn at once by the bootstrap: bounds memory, changes no result
-_BLOCK_ELEMENTS = 1 << 22
+from ifguide.evaluation.resampling import as_pairs, bootstrap, interval
 
 
 def emt(scores: ArrayLike) -> float:
@@ -110,44 +108,14 @@ def summarise(scores: ArrayLike, threshold: float = 0.5, resamples: int = 2000, 
     return {
         "emt": emt(checked),
         "emt_stderr": nan_standard_error(worst) if worst.size > 1 else None,
-        "emt_interval": list(bootstrap_interval(worst, resamples=resamples, seed=seed)),
+        "emt_interval": _interval(worst, resamples, seed),
         "tp": tp(checked, threshold),
         "tp_stderr": nan_standard_error(worst >= threshold) if worst.size > 1 else None,
-        "tp_interval": list(bootstrap_interval(worst >= threshold, resamples=resamples, seed=seed)),
+        "tp_interval": _interval(worst >= threshold, resamples, seed),
         "threshold": threshold,
         "prompts": checked.shape[0],
         "samples": checked.shape[1],
     }
-
-
-def bootstrap_interval(
-    values: ArrayLike, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values[P]``, one value a prompt.
-
-    Prompts are resampled, not continuations: the continuations of one prompt are not independent.
-
-    Raises:
-        InputError: not one-dimensional, empty, or an option out of range.
-        NumericsError: a value that is not finite; names it.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not values.size:
-        raise InputError(f"values of shape {values.shape}: expected one value a prompt, at least one prompt")
-    if not 0.0 < confidence < 1.0 or resamples < 1:
-        raise InputError(f"confidence {confidence} must be inside (0, 1), resamples {resamples} at least 1")
-    if not np.isfinite(values).all():
-        raise NumericsError(f"value {int(np.flatnonzero(~np.isfinite(values))[0])} is not finite")
-    random = np.random.default_rng(seed)
-    rows = max(1, _BLOCK_ELEMENTS // values.size)
-    means = np.concatenate(
-        [
-            values[random.integers(0, values.size, size=(min(rows, resamples - start), values.size))].mean(axis=1)
-            for start in range(0, resamples, rows)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
@@ -176,6 +144,12 @@ def empty_share(texts: Sequence[str]) -> float:
     if not texts:
         raise InputError("no texts to take a share of")
     return sum(not text.strip() for text in texts) / len(texts)
+
+
+def _interval(values: np.ndarray, resamples: int, seed: int) -> list[float]:
+    """Of the mean of ``values[P]``. Prompts are resampled, not continuations: those of one prompt are not
+    independent."""
+    return list(interval(bootstrap(as_pairs(values), "mean", resamples, seed)))
 
 
 def _checked(scores: ArrayLike) -> np.ndarray:

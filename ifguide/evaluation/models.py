@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ifguide.errors import InputError, MismatchError
+from ifguide.quiet import no_loading_bar
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class LanguageModel:
     vocab_size: int
     eod: int | None
     max_length: int
+
+    @property
+    def name(self) -> str:
+        """The folder it came from, or what kind it is."""
+        return self.model.name_or_path or type(self.model).__name__
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +72,8 @@ def load_language_model(
     require_model_folder(folder, "language model")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
+        with no_loading_bar():
+            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"language model {folder} cannot be loaded: {_first_line(error)}") from error
     vocab_size, rows = len(tokenizer), _embedding_rows(model)

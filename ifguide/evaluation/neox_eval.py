@@ -14,9 +14,11 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.evaluation.task_registry import register_tasks
+from ifguide_patch.cpu import is_asked_for
 
 
 def main() -> None:
@@ -32,7 +34,17 @@ def main() -> None:
     own = Path(__file__).resolve().parent
     sys.path[:] = [str(checkout), *(entry for entry in sys.path if Path(entry).resolve() != own)]
     register_tasks()
+    if is_asked_for():
+        _use_cpu()
     importlib.import_module("eval").main()
+
+
+def _use_cpu() -> None:
+    """Its adapter puts tokens on ``cuda:N`` by name, also in a smoke test without a GPU (``deepy.py --device cpu``)."""
+    import torch
+
+    adapter: Any = importlib.import_module("eval_tasks").EvalHarnessAdapter
+    adapter.device = property(lambda _: torch.device("cpu"))
 
 
 if __name__ == "__main__":

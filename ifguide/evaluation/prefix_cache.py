@@ -1,29 +1,99 @@
-"""One prompt's key-value cache for all of its samples.
+"""Prompts of several lengths in one cache, each read once for all of its samples.
 
-Shapes: P prompts, K samples each, H heads, L cached tokens, R room for new ones, D head width.
+Shapes: P prompts of at most L tokens, K samples each, B = P * K rows, R room for new tokens, H heads, D head width.
+
+While prompts are read they are filled up on the right. A causal model's token does not see what follows it, so this
+needs no mask and changes no number. Then every row is moved to the right end:
+
+    read    a b c -        cached    . a b c | new
+            d e f g                  d e f g | new
+
+so that the next token of every row has the same place in the cache. Its attention leaves out what is empty (.), and its
+position counts the row's own tokens.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+# their frequencies follow the longest row of a batch
+_ROPE_OF_THE_BATCH = ("dynamic", "longrope")
 
-def share_prefix(cache: DynamicCache, copies: int, room: int) -> None:
-    """Copy every prompt's cache to its ``copies`` samples, with room for ``room`` more tokens.
 
-    Row ``p`` becomes rows ``p * copies`` to ``(p + 1) * copies - 1``. Layers that are not plain full attention
-    (sliding windows, linear attention) are repeated by transformers itself and grow as they do there.
+def takes_mixed_lengths(model: Any) -> bool:
+    """Whether rows of several lengths can share a cache of ``model`` and each compute what it computes alone.
+
+    It must be told positions and a mask, hold plain full attention (no sliding windows, no recurrent state), and take
+    nothing else from its neighbours in the batch.
     """
-    for index, layer in enumerate(cache.layers):
-        if type(layer) is DynamicLayer:
-            cache.layers[index] = RoomyLayer(layer, copies, room)
-        else:
-            plain: Any = layer
-            plain.batch_repeat_interleave(copies)
+    told = inspect.signature(model.forward).parameters
+    layers = DynamicCache(config=model.config).layers
+    return (
+        {"position_ids", "attention_mask", "past_key_values"} <= told.keys()
+        and bool(layers)
+        and all(type(layer) is DynamicLayer for layer in layers)
+        and not any(kind in _rope_types(model.config) for kind in _ROPE_OF_THE_BATCH)
+    )
+
+
+def fill_up(prompts: Sequence[Sequence[int]], device: torch.device | str) -> Tensor:
+    """Tokens ``[P, L]``, short rows continued on the right."""
+    longest = max(map(len, prompts))
+    # with tokens of its own: an embedding that is NaN must not reach the prompts that do not have that token
+    rows = [[*prompt, *[prompt[-1]] * (longest - len(prompt))] for prompt in prompts]
+    return torch.tensor(rows, device=device)
+
+
+class Prefixes:
+    """The cache of a batch of prompts, copied to their samples, with room for new tokens.
+
+    Row ``p`` becomes rows ``p * K`` to ``(p + 1) * K - 1``. Layers that are not plain full attention are repeated by
+    transformers itself and grow as they do there; their prompts must be of one length.
+
+    Args:
+        cache: of the prompts as `fill_up` gives them; changed in place.
+        lengths: of the prompts, ``[P]``.
+        copies: K.
+        room: R.
+
+    Attributes:
+        cache: the cache, B rows.
+        length: L.
+        positions: of each row's first new token, ``[B]``.
+    """
+
+    def __init__(self, cache: DynamicCache, lengths: Sequence[int], copies: int, room: int, device: torch.device):
+        self.cache, self.length = cache, max(lengths)
+        self.positions = torch.tensor(lengths, device=device).repeat_interleave(copies)
+        self._mixed = min(lengths) < self.length
+        # 1 where a row holds a token, [B, L + R]
+        places = torch.arange(self.length + room, device=device)
+        self._mask = (places >= self.length - self.positions[:, None]).long()
+        for index, layer in enumerate(cache.layers):
+            if type(layer) is DynamicLayer:
+                cache.layers[index] = RoomyLayer(layer, lengths, copies, room)
+            else:
+                plain: Any = layer
+                plain.batch_repeat_interleave(copies)
+
+    def options(self, new: int) -> dict[str, Tensor]:
+        """What a model has to be told to read one more token a row, after ``new`` of them; nothing without padding."""
+        if not self._mixed:
+            return {}
+        return {
+            "attention_mask": self._mask[:, : self.length + new + 1],
+            "position_ids": self.positions[:, None] + new,
+        }
+
+    def held(self, new: int) -> Tensor:
+        """``[B, L + new]``: where a row holds a token; one row for all of them if they are of one length."""
+        return self._mask[: None if self._mixed else 1, : self.length + new].bool()
 
 
 class RoomyLayer(DynamicLayer):
@@ -32,15 +102,16 @@ class RoomyLayer(DynamicLayer):
     keys: Tensor
     values: Tensor
 
-    def __init__(self, prefix: DynamicLayer, copies: int, room: int):
+    def __init__(self, prefix: DynamicLayer, lengths: Sequence[int], copies: int, room: int):
         super().__init__()
         assert prefix.keys is not None and prefix.values is not None  # a layer that was prefilled
         self.dtype, self.device, self.is_initialized = prefix.dtype, prefix.device, True
-        self._all_keys, self._all_values = _roomy(prefix.keys, copies, room), _roomy(prefix.values, copies, room)
+        self._all_keys = _roomy(prefix.keys, lengths, copies, room)
+        self._all_values = _roomy(prefix.values, lengths, copies, room)
         self._show(prefix.keys.shape[-2])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append ``[P*K, H, new, D]`` in place; returns views of everything held so far."""
+        """Append ``[B, H, new, D]`` in place; returns views of everything held so far."""
         start = self.keys.shape[-2]
         end = start + key_states.shape[-2]
         self._all_keys[..., start:end, :] = key_states
@@ -49,7 +120,7 @@ class RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def keep_one(self, place: Tensor, length: int) -> None:
-        """Of what follows the first ``length`` tokens, keep the token at ``place[P*K]`` of each row alone."""
+        """Of what follows the first ``length`` tokens, keep the token at ``place[B]`` of each row alone."""
         rows = torch.arange(len(place), device=place.device)
         for held in (self._all_keys, self._all_values):
             held[:, :, length] = held[rows, :, length + place]
@@ -59,9 +130,20 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = self._all_keys[..., :length, :], self._all_values[..., :length, :]
 
 
-def _roomy(prefix: Tensor, copies: int, room: int) -> Tensor:
-    """``[P, H, L, D]`` -> ``[P*K, H, L+R, D]``, the room uninitialised."""
-    prompts, heads, length, width = prefix.shape
-    roomy = prefix.new_empty(prompts, copies, heads, length + room, width)
-    roomy[..., :length, :] = prefix[:, None]
+def _roomy(prefix: Tensor, lengths: Sequence[int], copies: int, room: int) -> Tensor:
+    """``[P, H, L, D]`` -> ``[B, H, L + R, D]``, rows at the right end of L, the room uninitialised."""
+    prompts, heads, longest, width = prefix.shape
+    roomy = prefix.new_empty(prompts, copies, heads, longest + room, width)
+    for length in set(lengths):
+        rows = torch.tensor([p for p in range(prompts) if lengths[p] == length], device=prefix.device)
+        # attention gives what is masked the weight 0, and 0 times an uninitialised NaN is NaN
+        roomy[rows, :, :, : longest - length] = 0.0
+        roomy[rows, :, :, longest - length : longest] = prefix[rows, None, :, :length]
     return roomy.flatten(0, 1)
+
+
+def _rope_types(config: Any) -> str:
+    """The kinds of rotary embedding, one for all layers or one for each kind of layer."""
+    given = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [given, *(value for value in given.values() if isinstance(value, Mapping))]
+    return " ".join(str(kind.get("rope_type")) for kind in kinds)

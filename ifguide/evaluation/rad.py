@@ -1,6 +1,6 @@
 """RAD, reward-augmented decoding (Deng and Raffel, EMNLP 2023): a reward steers every next token.
 
-Shapes: P prompts of L tokens, K samples each, B = P * K rows, C candidates, V vocabulary, t tokens drawn so far.
+Shapes: P prompts, K samples each, B = P * K rows, C candidates, V vocabulary, t tokens drawn so far.
 
   z'_i = z_i + weight * reward(context + candidate i)   for the C candidates with the highest logits z
   z'_i = -inf                                           for all others
@@ -17,6 +17,7 @@ step reads C tokens a row (`ifguide.evaluation.rad_cache`); any other scorer rea
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -68,10 +69,14 @@ class Rad:
             "cached": self._causal is not None,
         }
 
-    def start(self, prompt: Tensor, samples: int, max_new_tokens: int) -> Rewards:
-        """Rewards of a batch ``prompt[P, L]``; all or none of its rows start with EOD."""
-        contexts = [self._lm.without_eod(row) for row in prompt.tolist()]
-        if self._causal is not None and self._causal.takes(contexts, max_new_tokens):
+    def reads_from_cache(self, context: Sequence[int], max_new_tokens: int) -> bool:
+        """Whether the rewards of continuations of ``context`` come from a cache; else all texts are read anew."""
+        return self._causal is not None and self._causal.takes(self._lm.without_eod(context), max_new_tokens)
+
+    def start(self, prompts: Sequence[Sequence[int]], samples: int, max_new_tokens: int) -> Rewards:
+        """Rewards of a batch of P prompts, tokens with EOD in front; all or none of them read from a cache."""
+        contexts = [self._lm.without_eod(prompt) for prompt in prompts]
+        if self._causal is not None and self._causal.takes(contexts[0], max_new_tokens):
             return self._causal.start(contexts, samples, max_new_tokens, self._top_k)
         return TextRewards(self._lm, self._scorer, self._label, contexts, samples)
 

@@ -20,6 +20,7 @@ from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.evaluation.scorers import Scorer, load_scorer
 from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.locks import only_writer
 from ifguide.progress import Progress
 from ifguide.provenance import environment, origin
 
@@ -48,43 +49,44 @@ def score_generations(
         The sidecar, with ``output`` and ``results``: ``{scorer: {"emt", "tp", "truncated"}}``.
 
     Raises:
-        InputError: an unusable file or scorer.
+        InputError: an unusable file or scorer, or another process is writing the output.
         NumericsError: a scorer that failed; names the text, counted through all continuations of the file.
     """
     output = Path(output)
     require_folder_of(output)
-    rows = _read(generations)
-    loaded = [load_scorer(spec, device=device) for spec in scorers]
-    described = [scorer.describe() | {"main": scorer.main} for scorer in loaded]
-    source = hash_file(generations)
-    made_with = _made_with(Path(generations))
-    texts = [text for row in rows for text in row["continuations"]]
-    sizes = [len(row["continuations"]) for row in rows]
-    results = {}
-    with Journal(partial_path(output)) as partial:
-        for scorer in loaded:
-            scores, truncated = _score(scorer, texts, partial, progress)
-            pieces = np.split(scores, np.cumsum(sizes)[:-1])
-            for row, piece in zip(rows, pieces):
-                row["scores"] = {**row.get("scores", {}), scorer.name: piece.tolist()}
-            results[scorer.name] = _summary(pieces) | {"truncated": truncated}
-        write_jsonl(output, rows)
-    sidecar = {
-        "kind": KIND,
-        "format": FORMAT,
-        "generations": {"path": str(generations), "hash": source, "made_with": made_with},
-        "scorers": described,
-        "device": device,
-        "prompts": len(rows),
-        "texts": len(texts),
-        "results": results,
-        "hash": hash_file(output),
-        **origin(),
-        **environment(),
-    }
-    write_json(sidecar_path(output), sidecar)
-    partial_path(output).unlink(missing_ok=True)
-    return {"output": str(output), **sidecar}
+    with only_writer(output):
+        rows = _read(generations)
+        loaded = [load_scorer(spec, device=device) for spec in scorers]
+        described = [scorer.describe() | {"main": scorer.main} for scorer in loaded]
+        source = hash_file(generations)
+        made_with = _made_with(Path(generations))
+        texts = [text for row in rows for text in row["continuations"]]
+        sizes = [len(row["continuations"]) for row in rows]
+        results = {}
+        with Journal(partial_path(output)) as partial:
+            for scorer in loaded:
+                scores, truncated = _score(scorer, texts, partial, progress)
+                pieces = np.split(scores, np.cumsum(sizes)[:-1])
+                for row, piece in zip(rows, pieces):
+                    row["scores"] = {**row.get("scores", {}), scorer.name: piece.tolist()}
+                results[scorer.name] = _summary(pieces) | {"truncated": truncated}
+            write_jsonl(output, rows)
+        sidecar = {
+            "kind": KIND,
+            "format": FORMAT,
+            "generations": {"path": str(generations), "hash": source, "made_with": made_with},
+            "scorers": described,
+            "device": device,
+            "prompts": len(rows),
+            "texts": len(texts),
+            "results": results,
+            "hash": hash_file(output),
+            **origin(),
+            **environment(),
+        }
+        write_json(sidecar_path(output), sidecar)
+        partial_path(output).unlink(missing_ok=True)
+        return {"output": str(output), **sidecar}
 
 
 def _read(path: str | os.PathLike) -> list[dict[str, Any]]:

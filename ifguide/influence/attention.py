@@ -1,13 +1,17 @@
-"""Attention that carries a forward-mode tangent, by hand.
+"""Attention that carries forward-mode tangents, by hand and in pieces.
 
-Fused kernels have no forward rule, and the stock eager attention spends more on the rule of its softmax than on
-its products. For ``S = Q K^T c + mask``, ``P = softmax(S)``, ``O = P V``:
+Fused kernels have no forward-mode rule, and the stock eager attention holds a [T, T] tensor per head for the whole
+batch, several for its tangent. For ``S = Q K^T c``, ``P = softmax(S)``, ``O = P V``:
 
-    Ṡ = (Q̇ K^T + Q K̇^T) c,    Ṗ = P ∘ (Ṡ - rowsum(P ∘ Ṡ)),    Ȯ = Ṗ V + P V̇
+    Ṡ = [Q̇ Q] [K K̇]^T c,    M = P ∘ Ṡ,    Ȯ = M V - rowsum(M) ∘ O + P V̇
+
+Rows of queries are independent, so a few at a time are enough, and they meet only the keys before them: half of the
+work is never done, and a piece stays in the cache. Without tangents the fused kernel does it all.
 
 Everything stays in the inputs' precision (the stock softmax is fp32 at most, which an fp64 test would see).
 
-Shapes: B sequences, A heads, T positions, D per head.
+Shapes: B sequences, A heads, T positions, D per head; a piece has b of the sequences and R rows of queries that end at
+position S.
 """
 
 from __future__ import annotations
@@ -20,14 +24,20 @@ from torch.autograd import forward_ad
 
 NAME = "ifguide_dual"
 
+# elements of [b, A, R, T] that live at a time: in the cache of a CPU, enough to fill a GPU
+_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
+# rows of a piece that memory would let be longer: 1/16 of the keys they meet are then in vain
+_MIN_ROWS, _PIECES = 64, 8
+
 
 def register() -> None:
-    """Make ``attn_implementation="ifguide_dual"`` known to transformers, with the eager attention's masks."""
+    """Make ``attn_implementation="ifguide_dual"`` known to transformers, with the fused kernel's masks."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
+    from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(NAME, dual_attention)
-    AttentionMaskInterface.register(NAME, eager_mask)
+    # None where a mask would only say "causal", else bool[B, 1, T, T] whose first dimension is a view
+    AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def dual_attention(
@@ -38,33 +48,65 @@ def dual_attention(
     attention_mask: Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **ignored: Any,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Outputs [B, T, A, D] from ``query``[B, A, T, D], ``key`` and ``value`` (fewer heads where they are grouped).
 
+    ``attention_mask``[B, 1, T, T] is True where a key is seen; None means every key up to the query's own.
     Differentiates backward as well; forward-mode tangents only under `torch.no_grad`.
     """
-    groups = getattr(module, "num_key_value_groups", 1)
     (q, dq), (k, dk), (v, dv) = map(forward_ad.unpack_dual, (query, key, value))
+    if dq is None and dk is None and dv is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(module, q, k, v, attention_mask, dropout, scaling, **options)
+    groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, dk, v, dv = (None if x is None else x.repeat_interleave(groups, dim=1) for x in (k, dk, v, dv))
-    scores = torch.matmul(q * scaling, k.transpose(2, 3))
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = torch.softmax(scores, dim=-1)
-    output = torch.matmul(weights, v)
-    if dq is None and dk is None and dv is None:
-        return output.transpose(1, 2).contiguous(), None
-    tangent = torch.zeros_like(output) if dv is None else torch.matmul(weights, dv)
-    if dq is not None or dk is not None:
-        moved = torch.matmul(_or_zeros(dq, q) * scaling, k.transpose(2, 3))
-        if dk is not None:
-            moved += torch.matmul(q * scaling, dk.transpose(2, 3))
-        moved *= weights
-        moved.addcmul_(weights, moved.sum(dim=-1, keepdim=True), value=-1)
-        tangent += torch.matmul(moved, v)
-    return forward_ad.make_dual(output.transpose(1, 2).contiguous(), tangent.transpose(1, 2).contiguous()), None
+    q = q * scaling
+    # Ṡ = left right^T
+    if dq is not None:
+        dq = dq * scaling
+    left = _join(dq, q if dk is not None else None)
+    right = _join(k if dq is not None else None, dk)
+
+    batch, heads, length, _ = q.shape
+    output = q.new_empty(batch, length, heads, v.shape[-1])
+    tangent = next(x for x in (dq, dk, dv) if x is not None).new_empty(output.shape)
+    together, rows = _piece(batch, heads, length, q.device.type)
+    for first in range(0, batch, together):
+        some = slice(first, first + together)
+        for start in range(0, length, rows):
+            stop = min(start + rows, length)
+            here = (some, slice(None), slice(start, stop))
+            seen = (some, slice(None), slice(0, stop))
+            scores = torch.matmul(q[here], k[seen].transpose(2, 3))
+            if attention_mask is None:
+                hidden = torch.ones(stop - start, stop - start, dtype=torch.bool, device=q.device).triu_(1)
+                scores[..., start:].masked_fill_(hidden, -torch.inf)
+            else:
+                scores.masked_fill_(~attention_mask[some, :, start:stop, :stop], -torch.inf)
+            weights = torch.softmax(scores, dim=-1)
+            result = torch.matmul(weights, v[seen])
+            output[some, start:stop] = result.transpose(1, 2)
+            terms = []
+            if dv is not None:
+                terms.append(torch.matmul(weights, dv[seen]))
+            if left is not None:
+                moved = torch.matmul(left[here], right[seen].transpose(2, 3)).mul_(weights)
+                terms += [torch.matmul(moved, v[seen]), -result * moved.sum(dim=-1, keepdim=True)]
+            tangent[some, start:stop] = sum(terms).transpose(1, 2)
+    return forward_ad.make_dual(output, tangent), None
 
 
-def _or_zeros(tangent: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if tangent is None else tangent
+def _join(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Beside each other, as far as they exist."""
+    present = [x for x in (a, b) if x is not None]
+    return torch.cat(present, dim=-1) if present else None
+
+
+def _piece(batch: int, heads: int, length: int, device: str) -> tuple[int, int]:
+    """Sequences and rows of queries of one piece."""
+    elements = _ELEMENTS.get(device, 1 << 19)
+    rows = min(length, max(_MIN_ROWS, -(-length // _PIECES)), max(1, elements // (heads * length)))
+    return max(1, min(batch, elements // (heads * length * rows))), rows

@@ -24,7 +24,7 @@ from ifguide.files import hash_file, read_json, write_json
 from ifguide.influence.batches import collate, group_by_length
 from ifguide.influence.factors import Factors
 from ifguide.influence.modules import ScoredModel, label_losses
-from ifguide.influence.queries import Query
+from ifguide.influence.queries import Query, identity
 from ifguide.influence.tensors import save_tensors
 
 Direction = dict[str, Tensor]
@@ -60,9 +60,34 @@ def compute_direction(
     Raises:
         NumericsError: a gradient is not finite, or a curvature is zero.
     """
-    g_toxic = mean_gradient(model, toxic, batch_tokens)
-    g_safe = mean_gradient(model, safe, batch_tokens)
-    return precondition({name: g_toxic[name] - g_safe[name] for name in model.tracked}, factors, damping)
+    return compute_directions(model, factors, [(toxic, safe)], damping, batch_tokens)[0]
+
+
+def compute_directions(
+    model: ScoredModel,
+    factors: Factors,
+    pairs: Sequence[tuple[Sequence[Query], Sequence[Query]]],
+    damping: Damping,
+    batch_tokens: int,
+) -> list[Direction]:
+    """(M1) for each pair of a toxic and a safe set; a set that occurs twice is gone through once.
+
+    Raises:
+        NumericsError: a gradient is not finite, or a curvature is zero.
+    """
+    means: dict[str, Direction] = {}
+
+    def mean(queries: Sequence[Query]) -> Direction:
+        key = identity(queries)
+        if key not in means:
+            means[key] = mean_gradient(model, queries, batch_tokens)
+        return means[key]
+
+    differences = (
+        {name: g_toxic[name] - g_safe[name] for name in model.tracked}
+        for g_toxic, g_safe in ((mean(toxic), mean(safe)) for toxic, safe in pairs)
+    )
+    return [precondition(difference, factors, damping) for difference in differences]
 
 
 def mean_gradient(model: ScoredModel, queries: Sequence[Query], batch_tokens: int) -> Direction:
@@ -111,22 +136,22 @@ def precondition(gradient: Direction, factors: Factors, damping: Damping) -> Dir
     return result
 
 
-def save_direction(prefix: str | Path, direction: Direction, identity: dict[str, Any]) -> None:
+def save_direction(prefix: str | Path, direction: Direction, about: dict[str, Any]) -> None:
     """Write ``prefix.direction.{safetensors,json}``."""
     tensors, record = _paths(prefix)
     save_tensors(tensors, {name: matrix.cpu().contiguous() for name, matrix in direction.items()})
-    write_json(record, {"identity": identity, "tensors": hash_file(tensors)})
+    write_json(record, {"identity": about, "tensors": hash_file(tensors)})
 
 
-def load_direction(prefix: str | Path, identity: dict[str, Any]) -> Direction | None:
-    """The saved direction if it is whole and has this ``identity``, else None."""
+def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | None:
+    """The saved direction if it is whole and has the identity ``about``, else None."""
     from safetensors.torch import load_file
 
     tensors, record = _paths(prefix)
     if not (tensors.exists() and record.exists()):
         return None
     known = read_json(record, "direction")
-    if known.get("identity") != identity or known.get("tensors") != hash_file(tensors):
+    if known.get("identity") != about or known.get("tensors") != hash_file(tensors):
         return None
     return load_file(tensors)
 

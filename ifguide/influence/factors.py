@@ -21,8 +21,9 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,12 +33,16 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.files import hash_file, read_json, write_json
+from ifguide.influence import dry_run
 from ifguide.influence.batches import NO_LABEL, group_by_length
 from ifguide.influence.documents import Windows, check_tokens, cut, resolve_lengths, sample
 from ifguide.influence.modules import ScoredModel, label_losses, load_model
 from ifguide.influence.tensors import save_tensors
 from ifguide.progress import Progress
 from ifguide.provenance import origin, versions, write_run_record
+
+if TYPE_CHECKING:
+    from ifguide.influence.factor_stability import Stability
 
 STRATEGIES = ("ekfac", "kfac", "diagonal", "identity")
 FORMAT = 1
@@ -75,6 +80,7 @@ def fit_factors(
     batch_size: int = 16,
     seed: int = 0,
     modules: str | None = None,
+    stability: Stability | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Fit curvature on a sample of the scoring windows; writes ``output/factors.{safetensors,json}``.
@@ -85,9 +91,10 @@ def fit_factors(
         context: overlap of the windows of a longer document (None: a quarter of the window).
         batch_size: a batch holds as many tokens as this many full windows.
         modules: regular expression on the names of the layers to track (None: all of attention and MLP).
+        stability: also fit on two halves of the sample and compare the scores (None: do not).
 
     Returns:
-        The record written to ``factors.json``, with ``output`` and ``seconds``.
+        The record written to ``factors.json`` (with ``stability`` where it was measured), ``output`` and ``seconds``.
 
     Raises:
         InputError: arguments, model or data that cannot be used.
@@ -99,9 +106,14 @@ def fit_factors(
     model = load_model(model_dir, implementation="sdpa", pattern=modules)
     seq_length, context = resolve_lengths(model.window, seq_length, context)
     check_tokens(dataset, model.vocab_size)
-    windows = sample(cut(dataset, model.eod, seq_length, context), max_tokens, seed)
+    everything = cut(dataset, model.eod, seq_length, context)
+    windows = sample(everything, max_tokens, seed)
     if not len(windows) and strategy != "identity":
         raise InputError(f"{data_prefix} has no token to fit on: every document has a single token")
+    queries = stability.load_queries(model, windows, strategy) if stability else None
+    batch_tokens = batch_size * seq_length
+    if strategy != "identity":
+        dry_run.check_model_on(model, dry_run.largest_batch(windows, batch_tokens, _max_windows(model)), backward=True)
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -125,8 +137,13 @@ def fit_factors(
         "versions": versions(),
         **origin(),
     }
-    layers = fit_layers(model, windows, strategy, batch_size * seq_length, seed, quiet)
-    save_factors(output, layers, record)
+    save_factors(output, fit_layers(model, windows, strategy, batch_tokens, seed, quiet), record)
+    if stability and queries:
+        del model  # the halves need its room
+        fresh = partial(load_model, model_dir, implementation="sdpa", pattern=modules)
+        found = stability.measure(fresh, queries, everything, windows, strategy, batch_tokens, seed, quiet)
+        record["stability"] = found
+        write_json(output / "factors.json", read_json(output / "factors.json") | {"stability": found})
     seconds = time.monotonic() - started
     write_run_record(output, verb="fit-factors", parameters={"batch_size": batch_size, **record}, seconds=seconds)
     return {**record, "output": str(output), "seconds": round(seconds, 3)}
@@ -218,9 +235,7 @@ def _run_kronfluence(
     from kronfluence.arguments import FactorArguments
     from kronfluence.utils.dataset import DataLoaderKwargs
 
-    largest = max(rows * columns for rows, columns in map(model.matrix_shape, model.tracked))
-    max_windows = max(1, _PER_WINDOW_GRADIENT_BYTES // (largest * model.head.weight.element_size()))
-    batches = _Batches(windows, group_by_length(windows.lengths, batch_tokens, max_windows), seed)
+    batches = _Batches(windows, group_by_length(windows.lengths, batch_tokens, _max_windows(model)), seed)
     # covariances in the weights' precision, at least fp32
     dtype = torch.promote_types(model.dtype, torch.float32)
     arguments = FactorArguments(
@@ -249,6 +264,12 @@ def _run_kronfluence(
         analyzer.set_dataloader_kwargs(DataLoaderKwargs(collate_fn=lambda examples: examples[0]))
         analyzer.fit_all_factors("factors", batches, per_device_batch_size=1, factor_args=arguments)
         return analyzer.load_all_factors("factors")
+
+
+def _max_windows(model: ScoredModel) -> int:
+    """Windows of a batch for which kronfluence's gradients, one each, still fit."""
+    largest = max(rows * columns for rows, columns in map(model.matrix_shape, model.tracked))
+    return max(1, _PER_WINDOW_GRADIENT_BYTES // (largest * model.head.weight.element_size()))
 
 
 class _Batches(torch.utils.data.Dataset):

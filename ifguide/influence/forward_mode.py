@@ -15,15 +15,42 @@ Shapes: B windows, T positions, N labelled positions, H hidden, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ifguide.influence import attention
 from ifguide.influence.batches import Batch
+from ifguide.influence.direction import Direction
+from ifguide.influence.low_rank import LowRank
 from ifguide.influence.modules import ScoredModel
 
 # elements of [rows, V] that the head works on at a time: near the cache on a CPU, enough to fill a GPU
 _HEAD_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
+
+
+class ForwardModePass:
+    """Scores along fixed directions, by forward mode."""
+
+    def __init__(self, model: ScoredModel, directions: Sequence[Direction | dict[str, LowRank]]):
+        self._model = model
+        self._tangents = [
+            model.split_bias({n: m.dense() if isinstance(m, LowRank) else m for n, m in direction.items()})
+            for direction in directions
+        ]
+
+    def scores(self, batch: Batch) -> Tensor:
+        """(M2) ``s``[K, B, T] of ``batch``, 0 where there is no label."""
+        with self._model.attention(attention.NAME):
+            return torch.stack([token_scores(self._model, tangents, batch) for tangents in self._tangents])
+
+    def first_bad_layer(self, batch: Batch) -> str:
+        """Where the first number of ``batch`` that is not finite appears."""
+        from ifguide.influence import dry_run
+
+        return dry_run.first_bad_layer(self._model, batch, self.scores)
 
 
 @torch.no_grad()

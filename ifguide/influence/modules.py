@@ -20,8 +20,10 @@ from torch.nn import functional
 
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, MismatchError
+from ifguide.files import hash_value
 from ifguide.influence import attention
-from ifguide.influence.model_folder import model_identity
+from ifguide.influence.model_folder import model_identity, read_config
+from ifguide.quiet import no_loading_bar
 
 # a tracked layer lives in a numbered block ("layers.3.mlp..."): embeddings, their projections and the head do not
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
@@ -112,6 +114,18 @@ class ScoredModel:
         """[..., V] from hidden states [..., H]."""
         return functional.linear(hidden, self.head.weight, self.head.bias)
 
+    @contextlib.contextmanager
+    def attention(self, implementation: str) -> Iterator[None]:
+        """Run the model with this attention (a name that transformers knows) for a while."""
+        config = self.model.config
+        before = config._attn_implementation
+        # `set_attn_implementation` walks over the whole model, and this is entered for every batch
+        config._attn_implementation = implementation
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
     def split_bias(self, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
         """One matrix [O, I] per tracked layer -> one tensor per parameter, named as `hidden` takes them."""
         parameters = {}
@@ -150,10 +164,8 @@ class ScoredModel:
             InputError: they differ: the architecture caps its logits, or its attention is out of the ordinary.
         """
         found = self.logits(self.hidden(inputs))
-        ours = self.model.config._attn_implementation
-        self.model.set_attn_implementation("eager")
-        expected = self.model(inputs, use_cache=False).logits
-        self.model.set_attn_implementation(ours)
+        with self.attention("eager"):
+            expected = self.model(inputs, use_cache=False).logits
         tolerance = 1e-3 * float(expected.abs().max())
         if not torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True):
             raise InputError(
@@ -185,7 +197,7 @@ def load_model(
     attention.register()
     identity = model_identity(directory)
     try:
-        with _no_progress_bar():
+        with no_loading_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory,
                 dtype=dtype,
@@ -201,6 +213,26 @@ def load_model(
     _replace_conv1d(model)
     model.eval().requires_grad_(False)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
+
+
+def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredModel:
+    """The model of a folder without its weights, which need not be there: for whoever asks about shapes alone.
+
+    Raises:
+        InputError: no configuration in the folder, one that is unknown, nothing to track.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    directory = Path(directory)
+    identity = hash_value(read_config(directory))
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+    except Exception as error:  # whatever a hostile configuration runs into inside transformers
+        raise InputError(f"model {directory}: its config.json cannot be used: {_first_line(error)}") from error
+    _replace_conv1d(model)
+    model.eval().requires_grad_(False)
     return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
 
 
@@ -253,20 +285,6 @@ def _load_tokenizer(directory: Path) -> Any:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Silence transformers' bar: loading takes a moment, the work afterwards has a bar of its own."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _replace_conv1d(model: Any) -> None:

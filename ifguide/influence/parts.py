@@ -13,7 +13,7 @@ from ifguide.files import atomic_path, read_json, write_json
 
 
 class PartStore:
-    """Numbered float32 arrays in ``folder``, all made by the run that ``identity`` describes.
+    """Numbered float32 arrays [K, tokens] in ``folder``, all made by the run that ``identity`` describes.
 
     Args:
         folder: created if it does not exist.
@@ -41,8 +41,17 @@ class PartStore:
                 raise InputError(f"folder {self.folder}: {error.strerror}") from None
             write_json(self._record, identity)
 
+    @property
+    def removed(self) -> bool:
+        """Whether another process has seen all parts finished, merged them and removed the folder."""
+        return not self._record.exists()
+
     def finished(self, part: int) -> bool:
-        return self._path(part).exists()
+        return self._path(part).exists() or self.removed
+
+    def lock(self, part: int) -> Path:
+        """What a process locks while it works on ``part``."""
+        return self.folder / f"part-{part:06d}.lock"
 
     def write(self, part: int, values: np.ndarray) -> None:
         """Store ``values``; the part counts as finished only once they are on disk."""
@@ -57,8 +66,9 @@ class PartStore:
         """Delete all parts and the folder; its record goes last, so that a kill leaves a folder that is still known."""
         for path in self.folder.iterdir():
             if path != self._record:
-                path.unlink()
-        shutil.rmtree(self.folder)
+                path.unlink(missing_ok=True)  # a lock goes with its owner
+        self._record.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)  # a process that looks for work may just be locking
 
     def _path(self, part: int) -> Path:
         return self.folder / f"part-{part:06d}.npy"

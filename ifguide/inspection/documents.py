@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.data.aligned import Aligned, load_aligned, require_finite
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.sidecar import PENALTIES, SCORES, read_sidecar
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer
-from ifguide.errors import InputError, MismatchError
+from ifguide.data.sidecar import PENALTIES, SCORES
+from ifguide.data.tokenizers import Tokenizer
+from ifguide.errors import InputError
 from ifguide.inspection.pieces import densest, split_text
 from ifguide.inspection.ranking import Histogram, Ranking, histogram, rank_documents, ranks_among_all
 
@@ -120,36 +119,6 @@ def inspect(
         graded=penalties.sidecar["encoding"] == "graded",
         names={role: str(path) for role, path in named.items() if path is not None},
     )
-
-
-def find_tokenizer(
-    data: str | Path, tokenizer_type: str | None, vocab_file: str | None, merge_file: str | None
-) -> Tokenizer:
-    """The tokenizer that was named, or the one that the data's sidecar records.
-
-    Raises:
-        InputError: neither says which.
-        MismatchError: the data was made with another one.
-    """
-    sidecar = read_sidecar(data)
-    recorded = sidecar.get("tokenizer") or {}
-    if tokenizer_type:
-        tokenizer = build_tokenizer(tokenizer_type, vocab_file, merge_file)
-    elif "type" not in recorded:
-        raise InputError(f"{data} does not record its tokenizer; name it with --tokenizer-type and --vocab-file")
-    else:
-        paths: list[Any] = [record["path"] for record in sidecar.get("tokenizer_files", [])] + [None, None]
-        files = {"--vocab-file": vocab_file or paths[0], "--merge-file": merge_file or paths[1]}
-        for option, path in files.items():
-            if path and not Path(path).is_file():
-                raise InputError(f"tokenizer file {path} of {data} is gone; say where it is with {option}")
-        tokenizer = build_tokenizer(recorded["type"], *files.values())
-    expected = recorded.get("identity")
-    if expected and expected != tokenizer.identity:
-        raise MismatchError(
-            f"{data} was made with another tokenizer ({expected[:12]}) than this one ({tokenizer.identity[:12]})"
-        )
-    return tokenizer
 
 
 def _shown(

@@ -25,8 +25,12 @@ from ifguide.inspection.lineage import CHANGED, MISSING, Node, trace
 # verb -> (options that name inputs, options that name outputs); other verbs' products are taken as given
 PATHS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "preprocess": (("input", "vocab_file", "merge_file"), ("output_prefix",)),
-    "fit-factors": (("model", "data"), ("output",)),
-    "score": (("model", "data", "factors", "toxic_queries", "safe_queries"), ("output",)),
+    "fit-factors": (("model", "data", "toxic_queries", "safe_queries"), ("output",)),
+    "score": (("model", "data", "factors", "toxic_queries", "safe_queries", "behaviour"), ("output",)),
+    "transfer-scores": (
+        ("scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file"),
+        ("output",),
+    ),
     "build-mask": (
         ("scores", "category", "data", "wordlist", "vocab_file", "merge_file"),
         ("output", "filtered_output"),
@@ -34,6 +38,8 @@ PATHS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "merge-masks": (("masks", "scores", "data"), ("output",)),
     "quickstart": (("input", "toxic_queries", "safe_queries"), ("output",)),
 }
+# a category is a name and a share before its paths, a behaviour a name
+_WORDS_BEFORE_PATHS = {"category": 2, "behaviour": 1}
 
 
 @dataclass(frozen=True)
@@ -165,9 +171,7 @@ def _step(
         return moved[old]
 
     for name in inputs:
-        # a category is a name and a share before its paths
-        skip = 2 if name == "category" else 0
-        setattr(args, name, _each(getattr(args, name, None), resolve, skip))
+        setattr(args, name, _each(getattr(args, name, None), resolve, _WORDS_BEFORE_PATHS.get(name, 0)))
     for name in outputs:
         setattr(args, name, _each(getattr(args, name, None), move))
     made = [(product, _moved(_plain(product.path), moved)) for product in products]
@@ -188,7 +192,7 @@ def _each(value: Any, change: Callable[[Any], str], skip: int = 0) -> Any:
 def _moved(path: str, moved: dict[str, str]) -> str:
     """Where what was at ``path`` is made now: at an output, inside one, or at one that a verb adds a suffix to."""
     for old, new in moved.items():
-        if path in (old, f"{old}{SUFFIX}") or path.startswith(f"{old}/"):
+        if path in (old, f"{old}{SUFFIX}") or path.startswith((f"{old}/", f"{old}.")):
             return new + path.removeprefix(old)
     raise InputError(f"{path} says that a command made it which writes to {', '.join(moved)}; its record was edited")
 

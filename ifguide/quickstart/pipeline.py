@@ -225,16 +225,20 @@ class _Job:
 
     def _scores(self) -> Stage:
         def work() -> dict[str, Any]:
+            from ifguide.influence.behaviours import QueryFiles
+            from ifguide.influence.job import Inputs, Options
+            from ifguide.influence.passes import Method
             from ifguide.influence.score import score
 
-            return score(
+            queries = QueryFiles(self.folder / FILES["toxic_queries"], self.folder / FILES["safe_queries"])
+            inputs = Inputs(
                 self.folder / "models/base",
                 self.folder / _DATA,
                 self.folder / "factors",
-                self.folder / FILES["toxic_queries"],
-                self.folder / FILES["safe_queries"],
+                [queries],
                 self.folder / "data/scores",
             )
+            return score(inputs, Options(Method(method="jvp")))
 
         return Stage("scores", work, {}, ("factors",), ("data/scores.bin", "data/scores.idx", "data/scores.json"))
 

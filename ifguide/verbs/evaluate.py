@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rescore-prompts", action="store_true",
         help="call a prompt of ifguide_rtp toxic by the scorer's own score, as the paper does, not by the data set's",
     )  # fmt: skip
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # DeepSpeed's launcher says it twice
     rad = parser.add_argument_group("reward-augmented decoding (RAD)")
     rad.add_argument("--rad", metavar="SPEC", help="scorer that steers every token away from toxicity")
     rad.add_argument(
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rad.add_argument("--rad-top-k", type=int, default=20, metavar="K", help="candidates a step (default: 20)")
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from ifguide.evaluation.evaluate import EvaluationSettings, run_evaluation
     from ifguide.report.evaluation_table import results_table
 
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rescore_prompts=args.rescore_prompts,
     )
     results = run_evaluation(settings, progress=True)
-    if not args.json:
+    if results is not None and not args.json:
         print(results_table(results))
         print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")
     return results

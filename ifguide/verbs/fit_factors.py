@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ifguide.influence.factor_stability import Stability
 
 SUMMARY = "Fit curvature factors of a model on a sample of the training data (kronfluence's EK-FAC)."
 EXAMPLE = "ifguide fit-factors --model runs/proxy/hf --data data/corpus_text_document --output runs/factors"
@@ -24,6 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sample and of the labels (default: 0)")
     parser.add_argument("--modules", metavar="REGEX", help="track only layers whose name matches")
+    parser.add_argument(
+        "--stability", action="store_true",
+        help="also fit on two halves of the sample and say how far the scores agree (needs queries; twice the time)",
+    )  # fmt: skip
+    parser.add_argument("--toxic-queries", metavar="FILE", help="for --stability, as given to score")
+    parser.add_argument("--safe-queries", metavar="FILE", help="for --stability, as given to score")
+    parser.add_argument(
+        "--stability-tokens", type=int, metavar="N", help="for --stability: tokens to score (default: 100000)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -42,10 +54,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         batch_size=args.batch_size,
         seed=args.seed,
         modules=args.modules,
+        stability=_stability(args),
     )
     if not args.json:
         print(
             f"{result['output']}: {result['strategy']} factors of {len(result['modules'])} layers "
             f"from {result['tokens']} tokens in {result['seconds']:.1f} s"
         )
+        if found := result.get("stability"):
+            first, second = (half["tokens"] for half in found["halves"])
+            print(
+                f"stability of {found['scored_tokens']} scores, fitted on {first} tokens and on {second} others: "
+                f"rank correlation {found['rank_correlation']:.4f}, overlap of the top 1 % "
+                f"{found['top_1_percent_overlap']:.3f}"
+            )
     return result
+
+
+def _stability(args: argparse.Namespace) -> Stability | None:
+    from ifguide.errors import ConfigError
+    from ifguide.influence.factor_stability import SCORED_TOKENS, Stability
+
+    needed = {"--toxic-queries": args.toxic_queries, "--safe-queries": args.safe_queries}
+    if not args.stability:
+        given = {**needed, "--stability-tokens": args.stability_tokens}
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise ConfigError(f"{name} belongs to --stability; add that, or leave it out" for name in unused)
+        return None
+    if missing := [name for name, value in needed.items() if value is None]:
+        raise ConfigError(f"--stability needs {name}" for name in missing)
+    tokens = SCORED_TOKENS if args.stability_tokens is None else args.stability_tokens
+    return Stability(args.toxic_queries, args.safe_queries, tokens)

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, metavar="X", help="default: 1")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument(
-        "--batch-size", type=int, default=512, metavar="N", help="continuations worked on at once (default: 512)"
-    )
+        "--batch-size", type=_batch_size, default="auto", metavar="auto|N",
+        help="continuations worked on at once; changes speed and memory, not what is drawn (default: auto, what fits)",
+    )  # fmt: skip
     parser.add_argument(
         "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"), help="default: float32"
     )
@@ -60,3 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         print(f"{result['output']}: {result['continuations']} continuations of {result['prompts']} prompts")
     return result
+
+
+def _batch_size(text: str) -> int | None:
+    return None if text == "auto" else int(text)

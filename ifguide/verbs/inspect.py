@@ -38,8 +38,9 @@ def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.data.recorded_tokenizer import find_tokenizer
     from ifguide.files import write_text
-    from ifguide.inspection.documents import find_tokenizer, inspect
+    from ifguide.inspection.documents import inspect
     from ifguide.inspection.page import inspection_page
     from ifguide.inspection.terminal import document_lines, wants_colour
 

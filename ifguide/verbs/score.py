@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 SUMMARY = "Score every training token: how much learning it raises the toxic-minus-safe log-likelihood."
 EXAMPLE = (
     "ifguide score --model runs/proxy/hf --data data/corpus_text_document --factors runs/factors "
-    "--toxic-queries toxic.jsonl --safe-queries safe.jsonl --output runs/scores"
+    "--toxic-queries toxic.jsonl --safe-queries safe.jsonl --output runs/scores\n"
+    "  torchrun --nproc-per-node 8 tools/score.py ...   (the same options; each process takes its share)"
 )
 
 
@@ -16,38 +18,120 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="Hugging Face folder (model and tokenizer)")
     parser.add_argument("--data", required=True, metavar="PREFIX", help="indexed dataset, without .bin/.idx")
     parser.add_argument("--factors", required=True, metavar="DIR", help="made by fit-factors on this model")
-    parser.add_argument("--toxic-queries", required=True, metavar="FILE", help="JSONL of prompt, completion")
-    parser.add_argument("--safe-queries", required=True, metavar="FILE", help="JSONL of prompt, completion")
+    queries = parser.add_argument_group("what to score for")
+    queries.add_argument("--toxic-queries", metavar="FILE", help="JSONL of prompt, completion")
+    queries.add_argument("--safe-queries", metavar="FILE", help="JSONL of prompt, completion")
+    queries.add_argument(
+        "--behaviour",
+        nargs=3,
+        action="append",
+        metavar=("NAME", "TOXIC", "SAFE"),
+        help="one of several behaviours that are scored in one pass, each into PREFIX.NAME; repeat it",
+    )
+    queries.add_argument(
+        "--per-category", action="store_true", help="each category of the toxic queries alone, into PREFIX.CATEGORY"
+    )
     parser.add_argument("--output", required=True, metavar="PREFIX", help="writes PREFIX.bin, .idx and .json")
-    parser.add_argument(
+    method = parser.add_argument_group("how")
+    method.add_argument(
+        "--attribution",
+        default="loss-term",
+        metavar="A",
+        help="loss-term: each token's own loss (default); position: what flows through its position, as kronfluence",
+    )
+    method.add_argument(
+        "--method",
+        default="auto",
+        metavar="M",
+        help="of loss-term: jvp (one forward-mode pass), difference (two plain passes, its step searched first), "
+        "auto (default: difference where a sample agrees with jvp)",
+    )
+    method.add_argument(
+        "--one-sided", action="store_true", help="several behaviours share one of difference's passes; coarser"
+    )
+    method.add_argument("--rank", type=int, metavar="R", help="cut each layer's direction to this rank (SVD)")
+    method.add_argument("--dtype", default="float32", metavar="T", help="of the pass: float32 (default) or bfloat16")
+    method.add_argument(
         "--damping", type=float, default=0.1, metavar="D", help="times the layer's mean curvature (default: 0.1)"
     )
-    parser.add_argument("--absolute-damping", action="store_true", help="take --damping as the number itself")
-    parser.add_argument("--seq-length", type=int, metavar="L", help="window in tokens (default: the factors')")
-    parser.add_argument("--context", type=int, metavar="C", help="overlap of a long document's windows")
-    parser.add_argument(
+    method.add_argument("--absolute-damping", action="store_true", help="take --damping as the number itself")
+    method.add_argument("--seq-length", type=int, metavar="L", help="window in tokens (default: the factors')")
+    method.add_argument("--context", type=int, metavar="C", help="overlap of a long document's windows")
+    method.add_argument(
         "--batch-size", type=int, default=16, metavar="B", help="tokens in a batch: B full windows (default: 16)"
     )
+    method.add_argument(
+        "--documents", metavar="A:B", help="only these documents; calls for all of them together finish the file"
+    )
+    method.add_argument(
+        "--shard-tokens", type=int, default=1 << 18, metavar="N", help="what a kill can cost, in tokens (default: 2^18)"
+    )
+    # DeepSpeed's launcher adds it
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    from ifguide.processes import share_cores
+
+    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1))
+
     from ifguide.allocator import keep_freed_memory
     from ifguide.influence.direction import Damping
+    from ifguide.influence.job import Inputs, Options
+    from ifguide.influence.passes import Method
     from ifguide.influence.score import score
+    from ifguide.influence.shards import Share
 
     keep_freed_memory()
-    result = score(
-        args.model,
-        args.data,
-        args.factors,
-        args.toxic_queries,
-        args.safe_queries,
-        args.output,
+    options = Options(
+        method=Method(
+            attribution=args.attribution,
+            method=args.method,
+            one_sided=args.one_sided,
+            rank=args.rank,
+            dtype=args.dtype,
+        ),
         damping=Damping(args.damping, relative=not args.absolute_damping),
+        per_category=args.per_category,
         seq_length=args.seq_length,
         context=args.context,
         batch_size=args.batch_size,
+        documents=args.documents,
+        shard_tokens=args.shard_tokens,
     )
+    result = score(Inputs(args.model, args.data, args.factors, _queries(args), args.output), options)
+    if Share.from_environment().rank > 0:
+        return None
     if not args.json:
-        print(f"{result['output']}: {result['tokens']} tokens scored in {result['seconds']:.1f} s")
+        _tell(result)
     return result
+
+
+def _queries(args: argparse.Namespace) -> list[Any]:
+    """
+    Raises:
+        InputError: neither form is complete, or both are given.
+    """
+    from ifguide.errors import InputError
+    from ifguide.influence.behaviours import QueryFiles
+
+    pair = (args.toxic_queries, args.safe_queries)
+    if args.behaviour:
+        if any(pair):
+            raise InputError("--behaviour takes its own queries; leave out --toxic-queries and --safe-queries")
+        return [QueryFiles(toxic, safe, name) for name, toxic, safe in args.behaviour]
+    if not all(pair):
+        raise InputError("give --toxic-queries and --safe-queries, or --behaviour NAME TOXIC SAFE")
+    return [QueryFiles(*pair)]
+
+
+def _tell(result: dict[str, Any]) -> None:
+    method = result["method"]
+    how = method["attribution"] if method["attribution"] == "position" else method["method"]
+    if method["step"] is not None:
+        how += f", step {method['step']:.1e}"
+    for output in result["outputs"]:
+        if result["finished"]:
+            print(f"{output['output']}: {result['tokens']} tokens scored in {result['seconds']:.1f} s ({how})")
+    if not result["finished"]:
+        print(f"{result['missing_tokens']} of {result['tokens']} tokens are left for other calls; run them to finish")

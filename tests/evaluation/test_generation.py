@@ -2,16 +2,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.evaluation.generation import Sampling, continuation_texts, generate, prompt_contexts, sample_continuations
+from ifguide.evaluation import generation
+from ifguide.evaluation.generation import (
+    Drawing,
+    Sampling,
+    continuation_texts,
+    generate,
+    prompt_contexts,
+    sample_continuations,
+)
 from ifguide.evaluation.models import LanguageModel, load_language_model
 from tests.evaluation.literal_generation import literal_continuations
-from tests.evaluation.tiny_models import byte_tokenizer, tiny_neox
+from tests.evaluation.tiny_models import byte_tokenizer, favour, tiny_neox
 
 PROMPTS = ["The cat", "", "a dog", "The rat", "héllo", "The cat", "something longer than the others"]
 SAMPLING = Sampling(samples=5, max_new_tokens=8, top_p=0.9, seed=11)
@@ -173,5 +182,48 @@ def test_broken_weights_name_the_prompt(tmp_path: Path) -> None:
     model.gpt_neox.embed_in.weight.data[spoilt] = float("nan")
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(NumericsError, match="prompt 2 are not finite"):
+    with pytest.raises(NumericsError, match=rf"model {tmp_path}: logits after prompt 2 \('bz'\) are not finite in"):
         generate(tmp_path, ["aa", "bb", "bz"], samples=2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_break_on_the_way_name_the_prompt(value: float) -> None:
+    """The prompts are sound; a token that is drawn later is not."""
+    model = tiny_neox()
+    tokenizer = byte_tokenizer()
+    (spoilt,) = tokenizer.encode("z")
+    favour(model, spoilt, 30.0)
+    lm = LanguageModel(model, tokenizer, 257, 0, 64)
+    contexts = prompt_contexts(lm, ["aa", "b"], 8)
+    assert sample_continuations(lm, contexts, SAMPLING)[0][0] == [spoilt] * 8
+    forward = model.forward
+
+    def broken(input_ids: torch.Tensor, **options: Any) -> Any:
+        output = forward(input_ids=input_ids, **options)
+        if input_ids.shape[1] == 1:
+            output.logits[5:, :, 9] = value  # rows of prompt 1
+        return output
+
+    model.forward = broken
+    drawing = Drawing(lm, contexts, SAMPLING, rows_per_batch=1000)
+    with pytest.raises(NumericsError, match=r"^model GPTNeoXForCausalLM: logits after prompt 1 \('b'\) [^\n]*$"):
+        drawing.draw([0, 1])
+
+
+def test_too_little_memory_halves_the_batch(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts = prompt_contexts(lm, PROMPTS, 8)
+    expected = sample_continuations(lm, contexts, SAMPLING)
+    sample, tried = generation._sample_batch, []
+
+    def small(lm: LanguageModel, prompts: dict, *args: Any) -> torch.Tensor:
+        tried.append(len(prompts))
+        if len(prompts) > 2:
+            raise torch.OutOfMemoryError
+        return sample(lm, prompts, *args)
+
+    monkeypatch.setattr(generation, "_sample_batch", small)
+    assert sample_continuations(lm, contexts, SAMPLING, rows_per_batch=1000) == expected
+    assert max(tried) > 2 and {1, 2} & set(tried)
+    monkeypatch.setattr(generation, "_sample_batch", lambda *_: small(lm, [0] * 3))
+    with pytest.raises(torch.OutOfMemoryError):
+        sample_continuations(lm, contexts[:1], SAMPLING)

@@ -9,7 +9,9 @@ from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError
 from ifguide.evaluation.generation import Sampling, generate
 from ifguide.evaluation.generations import generate_file, partial_path, sidecar_path
+from ifguide.evaluation.models import load_language_model
 from ifguide.files import read_json, read_jsonl, write_jsonl
+from ifguide.locks import only_writer
 from tests.evaluation.killing import kill_after_lines
 from tests.evaluation.tiny_scorers import save_causal
 
@@ -109,6 +111,40 @@ def test_finished_batches_of_other_settings_are_not_used(model_dir: Path, prompt
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_broken_logits_are_one_line_and_what_is_finished_stays(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm = load_language_model(model_dir)
+    (spoilt,) = lm.encode(["z"])[0]
+    lm.model.gpt_neox.embed_in.weight.data[spoilt] = float("nan")
+    broken, prompts, output = tmp_path / "broken", tmp_path / "prompts.jsonl", tmp_path / "g.jsonl"
+    lm.model.save_pretrained(broken)
+    lm.tokenizer.save_pretrained(broken)
+    write_jsonl(prompts, [{"prompt": text} for text in ("z", "a dog", "The cat")])
+    command = ["generate", "--model", str(broken), "--prompts", str(prompts), "--output", str(output)]
+    capsys.readouterr()
+    options = ["--device", "cpu", "--samples", "2", "--max-new-tokens", "2", "--batch-size", "2", "--seed", "1"]
+    assert main([*command, *options]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ifguide generate: ")]
+    assert len(lines) == 1 and f"model {broken}: logits after prompt 0 ('z')" in lines[0]
+    assert len(read_jsonl(partial_path(output))) == 2 and not output.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"broken", "prompts.jsonl", "g.jsonl.partial"}
+
+
+def test_one_process_writes_an_output(
+    model_dir: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "g.jsonl"
+    command = ["generate", "--model", str(model_dir), "--prompts", str(prompts), "--output", str(output)]
+    command += ["--device", "cpu", "--samples", "1", "--max-new-tokens", "1"]
+    with only_writer(output):
+        assert main(command) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ifguide generate: ")]
+    assert len(lines) == 1 and f"another process is writing {output}" in lines[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+    assert main(command) == 0
+
+
 def test_rad_is_an_option(model_dir: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reward = f"hf:{save_causal(tmp_path / 'reward')}#toxic"
     command = ["generate", "--model", str(model_dir), "--prompts", str(prompts), "--samples", "3", "--device", "cpu"]
@@ -143,7 +179,7 @@ def test_faults_are_told_together_and_first(tmp_path: Path) -> None:
     [
         (["--samples", "0"], "samples"),
         (["--top-k", "-1"], "top_k"),
-        (["--batch-size", "0"], "batch_size"),
+        (["--batch-size", "0"], "batch_size 0"),
         (["--model", "nowhere"], "nowhere is not a folder"),
         (["--prompts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--rad", "perspective"], "is not known"),

@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation import lm as module
+from ifguide.evaluation import lm_batches
 from ifguide.evaluation.generation import Drawing, Sampling, generate
 from ifguide.evaluation.lm import EvaluationLM, sampling_of
 from ifguide.evaluation.models import LanguageModel, load_language_model
@@ -185,7 +185,7 @@ def test_likelihoods_are_remembered(make: Callable, monkeypatch: pytest.MonkeyPa
 
 
 def test_batches_hold_as_many_logits_as_fit(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOGITS_ON_CPU", 288 * 24)
+    monkeypatch.setattr(lm_batches, "_LOGITS_ON_CPU", 288 * 24)
     lm = make()
     requests = [(None, [1] * length, [2]) for length in (11, 11, 7, 5, 3, 2, 2, 1, 1, 1, 1)]
     sizes = [lm._batch_scheduler(place, requests) for place in range(len(requests))]

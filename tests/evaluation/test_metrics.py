@@ -7,6 +7,7 @@ import pytest
 
 from ifguide.errors import InputError, NumericsError
 from ifguide.evaluation import metrics
+from ifguide.evaluation.resampling import as_pairs, bootstrap, interval
 
 SCORES = [[0.1, 0.5, 0.2], [0.49, 0.3, 0.0], [0.9, 1.0, 0.6], [0.0, 0.0, 0.0]]
 
@@ -18,41 +19,12 @@ def test_emt_and_tp_by_hand() -> None:
     assert metrics.tp(SCORES, threshold=1.01) == 0.0
 
 
-def test_interval_equals_a_plain_loop() -> None:
-    values = np.random.default_rng(0).random(40)
-    random = np.random.default_rng(5)
-    means = [np.mean([values[random.integers(0, 40)] for _ in range(40)]) for _ in range(300)]
-    low, high = metrics.bootstrap_interval(values, resamples=300, seed=5)
-    assert low == pytest.approx(np.percentile(means, 2.5), abs=1e-12)
-    assert high == pytest.approx(np.percentile(means, 97.5), abs=1e-12)
-
-
-def test_interval_is_that_of_the_normal_limit() -> None:
-    values = np.random.default_rng(1).normal(3.0, 2.0, size=400)
-    low, high = metrics.bootstrap_interval(values, resamples=4000)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.03)
-    assert high == pytest.approx(values.mean() + half, abs=0.03)
-
-
-def test_blocks_change_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(2).random(31)
-    whole = metrics.bootstrap_interval(values, resamples=101, seed=3)
-    monkeypatch.setattr(metrics, "_BLOCK_ELEMENTS", 100)
-    assert metrics.bootstrap_interval(values, resamples=101, seed=3) == whole
-    assert metrics.bootstrap_interval(values, resamples=101, seed=4) != whole
-
-
-def test_interval_of_equal_values_is_the_value() -> None:
-    assert metrics.bootstrap_interval([0.25] * 9) == (0.25, 0.25)
-
-
 def test_summary_holds_both_with_their_intervals() -> None:
     summary = metrics.summarise(SCORES)
     assert (summary["emt"], summary["tp"]) == (metrics.emt(SCORES), metrics.tp(SCORES))
     assert (summary["prompts"], summary["samples"]) == (4, 3)
-    assert summary["emt_interval"] == list(metrics.bootstrap_interval([0.5, 0.49, 1.0, 0.0]))
-    assert summary["tp_interval"] == list(metrics.bootstrap_interval([1, 0, 1, 0]))
+    for key, values in (("emt", [0.5, 0.49, 1.0, 0.0]), ("tp", [1, 0, 1, 0])):
+        assert summary[f"{key}_interval"] == list(interval(bootstrap(as_pairs(values), "mean", 2000, seed=0)))
     assert summary["emt_stderr"] == metrics.nan_standard_error([0.5, 0.49, 1.0, 0.0])
     assert summary["tp_stderr"] == 0.25  # sqrt(0.5 * 0.5 / 4)
     assert metrics.summarise(SCORES[:1])["emt_stderr"] is None
@@ -120,16 +92,6 @@ def test_scores_of_another_shape(scores: list) -> None:
 def test_a_score_that_is_missing_is_not_zero() -> None:
     with pytest.raises(NumericsError, match="prompt 1 "):
         metrics.emt([[0.1, 0.2], [0.3, float("nan")]])
-    with pytest.raises(NumericsError, match="value 2 "):
-        metrics.bootstrap_interval([0.1, 0.2, float("nan")])
-
-
-def test_bootstrap_options() -> None:
-    for bad in ({"confidence": 1.0}, {"resamples": 0}):
-        with pytest.raises(InputError):
-            metrics.bootstrap_interval([0.1, 0.2], **bad)
-    with pytest.raises(InputError):
-        metrics.bootstrap_interval([])
 
 
 def test_distinct_n_by_hand() -> None:

@@ -64,6 +64,10 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bootstrap(pairs, "mean", 1000, seed=4) == pytest.approx(whole, abs=1e-12)
 
 
+def test_an_interval_of_equal_values_is_the_value() -> None:
+    assert interval(bootstrap(as_pairs([0.25] * 9), "mean", 100)) == (0.25, 0.25)
+
+
 def test_wilsons_interval() -> None:
     """Table values: 0 of 10 and 5 of 10; and it covers what it should, where the bootstrap does not."""
     assert proportion_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
@@ -87,5 +91,7 @@ def test_bad_values() -> None:
         bootstrap(as_pairs([0.0, math.nan]), "mean", 10)
     with pytest.raises(InputError, match="0 prompts"):
         bootstrap(np.empty((0, 2)), "mean", 10)
+    with pytest.raises(InputError, match="0 resamples"):
+        bootstrap(as_pairs([0.1]), "mean", 0)
     with pytest.raises(InputError, match="shape"):
         as_pairs(np.zeros((2, 3)))

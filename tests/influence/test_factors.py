@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence import factors as factors_module
-from ifguide.influence.documents import cut
-from ifguide.influence.factors import check_model, draw_labels, fit_factors, fit_layers, load_factors
+from ifguide.influence.direction import Damping, precondition
+from ifguide.influence.documents import cut, sample
+from ifguide.influence.factors import (
+    STRATEGIES,
+    Factors,
+    check_model,
+    draw_labels,
+    fit_factors,
+    fit_layers,
+    load_factors,
+)
 from ifguide.influence.modules import load_model
 
 from . import reference
@@ -153,3 +162,53 @@ def test_other_files_are_refused(tmp_path, model_folders, dataset):
         load_factors(tmp_path / "f")
     with pytest.raises(InputError, match="does not exist"):
         load_factors(tmp_path / "nothing")
+
+
+def test_the_stated_sample_is_what_is_fitted_on(tmp_path, model_folders, dataset, windows):
+    """The record says how many tokens and windows; the factors are those of just these."""
+    record = fit_factors(
+        model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="diagonal", max_tokens=50, seed=_SEED,
+        context=4, quiet=True,
+    )  # fmt: skip
+    chosen = sample(windows, 50, _SEED)
+    assert (record["max_tokens"], record["seed"]) == (50, _SEED)
+    assert (record["tokens"], record["windows"]) == (int(chosen.scored.sum()), len(chosen))
+    assert len(chosen) < len(windows)
+    other = sample(windows, 50, _SEED + 1)
+    assert list(zip(chosen.document, chosen.first)) != list(zip(other.document, other.first))
+    model = load_model(model_folders["neox"], implementation="sdpa", device="cpu")
+    expected = fit_layers(model, chosen, "diagonal", 16 * WINDOW, _SEED)
+    for name, layer in load_factors(tmp_path / "f").layers.items():
+        torch.testing.assert_close(layer["Lambda"], expected[name]["Lambda"], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_fitted_factors_are_inverted_with_either_damping(model_folders, windows, strategy):
+    """(M1) with the dense matrix that the strategy stands for."""
+    layers = _fit(model_folders["neox"], windows, strategy)
+    model = load_exact(model_folders["neox"])
+    name = min(model.tracked, key=lambda name: np.prod(model.matrix_shape(name)))
+    gradient = {key: torch.randn(model.matrix_shape(key), dtype=torch.float64) for key in model.tracked}
+    layer, g = layers[name], gradient[name]
+    for relative in (True, False):
+        found = precondition(gradient, Factors(strategy, layers, {}, ""), Damping(0.2, relative))[name]
+        added = 0.2 * (float(layer["Lambda"].mean()) if relative and layer else 1.0)
+        if strategy == "identity":
+            expected = g  # H~ = I, and nothing is added
+        elif strategy == "diagonal":
+            expected = g / (layer["Lambda"] + added)
+        else:
+            expected = reference.dense_inverse(layer, added, g)
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_a_broken_model_is_found_before_the_fit(tmp_path, model_folders, dataset, monkeypatch):
+    monkeypatch.setattr(factors_module, "_run_kronfluence", lambda *_: pytest.fail("too late"))
+    loaded = load_model(model_folders["neox"], implementation="sdpa", device="cpu")
+    name, layer = list(loaded.tracked.items())[-1]
+    with torch.no_grad():
+        layer.weight[0, 0] = float("nan")
+    monkeypatch.setattr(factors_module, "load_model", lambda *_, **__: loaded)
+    with pytest.raises(NumericsError, match=name):
+        fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", quiet=True)
+    assert not (tmp_path / "f").exists()

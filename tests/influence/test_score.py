@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,14 @@ from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence import score as score_module
+from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.direction import Damping, compute_direction
 from ifguide.influence.documents import cut
 from ifguide.influence.factors import fit_factors, load_factors
+from ifguide.influence.forward_mode import ForwardModePass
+from ifguide.influence.job import Inputs, Options
 from ifguide.influence.modules import load_model
+from ifguide.influence.passes import Method
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
 
@@ -26,16 +31,15 @@ from .conftest import EOD, WINDOW, load_exact, random_documents, write_queries, 
 
 @pytest.fixture
 def job(tmp_path, model_folders, dataset, query_files, fitted):
-    """Arguments of `score` for a fitted tiny model."""
-    return {
-        "model_dir": model_folders["neox"],
-        "data_prefix": dataset.prefix,
-        "factors_dir": fitted,
-        "toxic_queries": query_files[0],
-        "safe_queries": query_files[1],
-        "output": tmp_path / "s",
-        "quiet": True,
-    }
+    """Inputs of `score` for a fitted tiny model."""
+    return Inputs(model_folders["neox"], dataset.prefix, fitted, [QueryFiles(*query_files)], tmp_path / "s")
+
+
+JVP = Options(Method(method="jvp"))
+
+
+def run(job: Inputs, options: Options = JVP, **changes) -> dict:
+    return score(replace(job, **changes), options, quiet=True)
 
 
 def _bytes(prefix: Path) -> bytes:
@@ -44,11 +48,24 @@ def _bytes(prefix: Path) -> bytes:
 
 def test_every_token_gets_its_score(job, dataset):
     """The file against one backward per token of each window, in fp64."""
-    result = score(**job)
-    scores = load_aligned(job["output"], dataset, "scores")
-    model = load_exact(job["model_dir"])
-    toxic, safe = load_query_sets(job["toxic_queries"], job["safe_queries"], model.encode, EOD, WINDOW)
-    direction = compute_direction(model, load_factors(job["factors_dir"]), toxic, safe, Damping(0.1), 1000)
+    result = run(job)
+    scores = load_aligned(job.output, dataset, "scores")
+    expected = _literal(job, dataset, *_query_sets(job))
+    np.testing.assert_allclose(scores.values, expected, rtol=2e-3, atol=1e-4 * np.abs(expected).max())
+    assert result["tokens"] == dataset.num_tokens and result["outputs"][0]["scores"]["max"] == scores.values.max()
+    assert scores.sidecar["run"]["damping"] == {"value": 0.1, "relative": True}
+    assert scores.sidecar["run"]["method"] == "jvp" and scores.sidecar["run"]["attribution"] == "loss-term"
+
+
+def _query_sets(job: Inputs) -> tuple:
+    model = load_exact(job.model)
+    return load_query_sets(job.queries[0].toxic, job.queries[0].safe, model.encode, EOD, WINDOW)
+
+
+def _literal(job: Inputs, dataset, toxic, safe) -> np.ndarray:
+    """(M2) of every token by one backward pass each."""
+    model = load_exact(job.model)
+    direction = compute_direction(model, load_factors(job.factors), toxic, safe, Damping(0.1), 1000)
     windows = cut(dataset, EOD, WINDOW, 4)
     reference.track(model)
     expected = np.zeros(dataset.num_tokens)
@@ -58,55 +75,29 @@ def test_every_token_gets_its_score(job, dataset):
         losses = reference.losses(model, batch.inputs[0], labels.clamp(min=0))[batch.labelled[0]]
         for place, loss in zip(windows.places(np.array([window])), losses):
             expected[place] = reference.dot(direction, reference.gradient(model, loss))
-    np.testing.assert_allclose(scores.values, expected, rtol=2e-3, atol=1e-4 * np.abs(expected).max())
-    assert result["tokens"] == dataset.num_tokens and result["scores"]["max"] == scores.values.max()
-    assert scores.sidecar["run"]["damping"] == {"value": 0.1, "relative": True}
+    return expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_batch_and_part_size_do_not_matter(job, dataset, monkeypatch, batch_size):
-    score(**job)
-    expected = np.array(load_aligned(job["output"], dataset, "scores").values)
-    monkeypatch.setattr(score_module, "PART_TOKENS", 20)
-    score(**{**job, "output": f"{job['output']}2", "batch_size": batch_size})
-    found = load_aligned(f"{job['output']}2", dataset, "scores").values
+def test_batch_and_shard_size_do_not_matter(job, dataset, batch_size):
+    run(job)
+    expected = np.array(load_aligned(job.output, dataset, "scores").values)
+    run(job, replace(JVP, batch_size=batch_size, shard_tokens=20), output=f"{job.output}2")
+    found = load_aligned(f"{job.output}2", dataset, "scores").values
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_killed_job_resumes_to_the_same_bytes(job, monkeypatch):
-    monkeypatch.setattr(score_module, "PART_TOKENS", 20)
-    whole = score(**{**job, "output": f"{job['output']}-whole"})
-    original, calls = score_module._score_part, []
-
-    def fail_at_the_fourth(*arguments):
-        calls.append(arguments)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(score_module, "_score_part", fail_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
-        score(**job)
-    assert not Path(f"{job['output']}.bin").exists()
-    with pytest.raises(MismatchError, match="damping"):
-        score(**job, damping=Damping(0.5))
-    resumed = score(**job)
-    assert resumed["resumed_tokens"] >= 3 * 20 - WINDOW and resumed["scores"] == whole["scores"]
-    assert _bytes(job["output"]) == _bytes(f"{job['output']}-whole")
-    assert not Path(f"{job['output']}.parts").exists()
-
-
 def test_a_finished_job_is_not_repeated(job, monkeypatch):
-    score(**job)
-    monkeypatch.setattr(score_module, "_score_part", lambda *_: pytest.fail("already done"))
-    assert score(**job)["resumed_tokens"] == load_aligned(job["output"], None, "scores").values.size
+    run(job)
+    monkeypatch.setattr(score_module, "work", lambda *_: pytest.fail("already done"))
+    assert run(job)["resumed_tokens"] == load_aligned(job.output, None, "scores").values.size
 
 
 def test_another_damping_is_another_run(job):
-    score(**job)
-    before = _bytes(job["output"])
-    score(**job, damping=Damping(10.0))
-    assert _bytes(job["output"]) != before
+    run(job)
+    before = _bytes(job.output)
+    run(job, replace(JVP, damping=Damping(10.0)))
+    assert _bytes(job.output) != before
 
 
 def test_without_eod_first_tokens_score_zero(tmp_path, job, dataset, model_folders):
@@ -115,11 +106,81 @@ def test_without_eod_first_tokens_score_zero(tmp_path, job, dataset, model_folde
     del config["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     fit_factors(folder, dataset.prefix, tmp_path / "f2", strategy="identity", quiet=True)
-    score(**{**job, "model_dir": folder, "factors_dir": tmp_path / "f2"})
-    values = load_aligned(job["output"], dataset, "scores").values
+    run(job, model=folder, factors=tmp_path / "f2")
+    values = load_aligned(job.output, dataset, "scores").values
     first = np.zeros(dataset.num_tokens, dtype=bool)
     first[dataset.starts[:-1][dataset.lengths > 0]] = True
     assert (values[first] == 0).all() and (values[~first] != 0).all()
+
+
+def test_several_behaviours_are_scored_in_one_pass(job, dataset, query_files):
+    """Each file equals the one of a run with that behaviour alone, whatever else is scored beside it."""
+    toxic, safe = query_files
+    result = run(job, queries=[QueryFiles(toxic, safe, "abuse"), QueryFiles(safe, toxic, "the reverse")])
+    assert [output["output"] for output in result["outputs"]] == [f"{job.output}.abuse", f"{job.output}.the-reverse"]
+    run(job)
+    alone = load_aligned(job.output, dataset, "scores").values
+    together = load_aligned(f"{job.output}.abuse", dataset, "scores")
+    reverse = load_aligned(f"{job.output}.the-reverse", dataset, "scores").values
+    np.testing.assert_allclose(together.values, alone, rtol=1e-4, atol=1e-6 * np.abs(alone).max())
+    np.testing.assert_allclose(reverse, -alone, rtol=1e-4, atol=1e-6 * np.abs(alone).max())
+    assert together.sidecar["behaviour"]["name"] == "abuse"
+
+
+def test_categories_are_behaviours(tmp_path, job, dataset):
+    rows = [
+        {"prompt": "you", "completion": " bad", "category": "insult"},
+        {"prompt": "you", "completion": " vile one", "category": "insult"},
+        {"prompt": "a", "completion": " foul", "category": "slur: new"},
+    ]
+    toxic = write_queries(tmp_path / "categories.jsonl", rows)
+    files = QueryFiles(toxic, job.queries[0].safe)
+    run(job, replace(JVP, per_category=True), queries=[files])
+    every, safe = _query_sets(replace(job, queries=[files]))
+    for name, chosen in (("insult", every[:2]), ("slur-new", every[2:])):
+        expected = _literal(job, dataset, chosen, safe)
+        found = load_aligned(f"{job.output}.{name}", dataset, "scores").values
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "method", [Method(method="difference"), Method(), Method(rank=16), Method(attribution="position")], ids=str
+)
+def test_every_method_writes_its_scores(job, dataset, method):
+    """Difference within its gate of jvp, a full rank and the sum over a document like the whole."""
+    run(job)
+    exact = np.array(load_aligned(job.output, dataset, "scores").values)
+    result = run(job, Options(method), output=f"{job.output}2")
+    found = load_aligned(f"{job.output}2", dataset, "scores")
+    assert np.corrcoef(found.values, exact)[0, 1] > (0.9999 if method.attribution == "loss-term" else 0.1)
+    sums = [np.add.reduceat(values, dataset.starts[:-1][dataset.lengths > 0]) for values in (found.values, exact)]
+    # a document longer than the window is cut by both, but only its first window sums alike
+    short = dataset.lengths[dataset.lengths > 0] <= WINDOW
+    np.testing.assert_allclose(sums[0][short], sums[1][short], rtol=1e-2, atol=1e-2 * np.abs(exact).max())
+    if method.searches:
+        assert result["method"]["method"] == "difference" and result["method"]["step"] > 0
+        assert found.sidecar["run"]["step"] == result["method"]["step"]
+    if method.rank:
+        assert found.sidecar["energy"]["kept"] <= 1
+
+
+def test_half_precision_is_close(job, dataset):
+    run(job)
+    exact = np.array(load_aligned(job.output, dataset, "scores").values)
+    run(job, Options(Method(method="jvp", dtype="bfloat16")), output=f"{job.output}2")
+    found = load_aligned(f"{job.output}2", dataset, "scores").values
+    assert 0.95 < np.corrcoef(found, exact)[0, 1] < 1 - 1e-7
+
+
+def test_a_settled_method_stays(job, monkeypatch):
+    """A search is made once: a run that was killed must go on with the step that it began with."""
+    from ifguide.influence import step_search
+
+    first = run(job, Options())
+    monkeypatch.setattr(step_search, "search_step", lambda *_: pytest.fail("searched again"))
+    assert run(job, Options())["method"] == first["method"]
+    with pytest.raises(BaseException, match="searched again"):
+        run(job, Options(damping=Damping(0.3)))
 
 
 def test_planted_tokens_score_high(tmp_path, model_folders):
@@ -129,24 +190,25 @@ def test_planted_tokens_score_high(tmp_path, model_folders):
     texts = [b"you xx", b"you yy"]
     dataset = write_tokens(tmp_path / "p_text_document", [np.frombuffer(text, np.uint8) for text in texts])
     fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
-    score(model_folders["neox"], dataset.prefix, tmp_path / "f", toxic, safe, tmp_path / "s", quiet=True)
+    run(Inputs(model_folders["neox"], dataset.prefix, tmp_path / "f", [QueryFiles(toxic, safe)], tmp_path / "s"))
     values = load_aligned(tmp_path / "s", dataset, "scores").values
     assert values[4] > 0 and values[5] > 0 and values[10] < 0 and values[11] < 0
 
 
 def test_nan_weights_are_an_error_with_a_name(tmp_path, job, dataset, monkeypatch):
     """A NaN in the middle of the run names token, document and layer."""
-    original = score_module.token_scores
+    original = ForwardModePass.scores
+    wrong = int(dataset.document(9)[3])
 
-    def broken(model, tangents, batch):
-        scores = original(model, tangents, batch)
-        scores[batch.labels == int(dataset.document(9)[3])] = float("nan")
+    def broken(self, batch):
+        scores = original(self, batch)
+        scores[:, batch.labels == wrong] = float("nan")
         return scores
 
-    monkeypatch.setattr(score_module, "_try_one_batch", lambda *_: None)
-    monkeypatch.setattr(score_module, "token_scores", broken)
+    monkeypatch.setattr("ifguide.influence.job._try_one_batch", lambda *_: None)
+    monkeypatch.setattr(ForwardModePass, "scores", broken)
     with pytest.raises(NumericsError, match=r"token \d+ of document \d+ is not finite; .* the head"):
-        score(**job)
+        run(job)
 
 
 def test_broken_models_fail_before_the_run(tmp_path, job, dataset, model_folders):
@@ -159,41 +221,41 @@ def test_broken_models_fail_before_the_run(tmp_path, job, dataset, model_folders
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     fit_factors(folder, dataset.prefix, tmp_path / "f3", strategy="identity", quiet=True)
     with pytest.raises(NumericsError, match="finite"):
-        score(**{**job, "model_dir": folder, "factors_dir": tmp_path / "f3"})
+        run(job, model=folder, factors=tmp_path / "f3")
     with pytest.raises(NumericsError, match="finite"):
         fit_factors(folder, dataset.prefix, tmp_path / "f4", quiet=True)
 
 
 def test_wrong_partners_are_refused(tmp_path, job, dataset, model_folders):
     with pytest.raises(MismatchError, match="another model"):
-        score(**{**job, "model_dir": model_folders["gpt2"]})
+        run(job, model=model_folders["gpt2"])
     sidecar = {"format_version": 1, "kind": "tokens", "tokenizer": {"identity": "f" * 64}}
     Path(f"{dataset.prefix}.json").write_text(json.dumps(sidecar))
     with pytest.raises(MismatchError, match="tokenizer"):
-        score(**job)
+        run(job)
     other = write_tokens(tmp_path / "big_text_document", random_documents([30], vocab=3000))
     with pytest.raises(InputError, match="512 logits"):
-        score(**{**job, "data_prefix": other.prefix})
+        run(job, data=other.prefix)
     assert load_model(model_folders["neox"]).tokenizer_identity is not None
 
 
 def _fit_command(job, **changes) -> list[str]:
-    output = Path(job["output"]).parent / "f"
-    options = {"--model": job["model_dir"], "--data": job["data_prefix"], "--output": output, **changes}
+    output = Path(job.output).parent / "f"
+    options = {"--model": job.model, "--data": job.data, "--output": output, **changes}
     return ["fit-factors", *(str(part) for pair in options.items() for part in pair)]
 
 
 def _score_command(job, **changes) -> list[str]:
     options = {
-        "--model": job["model_dir"], "--data": job["data_prefix"], "--factors": job["factors_dir"],
-        "--toxic-queries": job["toxic_queries"], "--safe-queries": job["safe_queries"], "--output": job["output"],
+        "--model": job.model, "--data": job.data, "--factors": job.factors,
+        "--toxic-queries": job.queries[0].toxic, "--safe-queries": job.queries[0].safe, "--output": job.output,
         **changes,
     }  # fmt: skip
     return ["score", *(str(part) for pair in options.items() for part in pair)]
 
 
 def test_the_commands_work(tmp_path, job, capsys, dataset):
-    job["factors_dir"] = tmp_path / "f"
+    job = replace(job, factors=tmp_path / "f")
     assert main([*_fit_command(job), "--strategy", "diagonal", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["strategy"] == "diagonal"
     assert main([*_score_command(job), "--json"]) == 0
@@ -215,6 +277,15 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, job, capsys):
         (_score_command(job, **{"--damping": -1}), "--damping -1"),
         (_score_command(job, **{"--context": 16}), "--context 16"),
         (_score_command(job, **{"--output": tmp_path / "no" / "s"}), "does not exist"),
+        (_score_command(job, **{"--method": "guess"}), "--method guess: must be one of"),
+        (_score_command(job, **{"--rank": 0}), "--rank 0"),
+        ([*_score_command(job, **{"--attribution": "position"}), "--method", "difference"], "position has one way"),
+        ([*_score_command(job, **{"--dtype": "bfloat16"}), "--method", "difference"], "rounds too much"),
+        ([*_score_command(job, **{"--method": "jvp"}), "--one-sided"], "--one-sided belongs to"),
+        ([*_score_command(job), "--per-category"], "no category, which --per-category needs"),
+        ([*_score_command(job), "--behaviour", "a", "b", "c"], "leave out --toxic-queries"),
+        (_score_command(job, **{"--documents": "3"}), "--documents 3: must be FIRST:LAST"),
+        (_score_command(job, **{"--documents": "9:99"}), "LAST <= 12"),
     ]
     for command, message in cases:
         capsys.readouterr()

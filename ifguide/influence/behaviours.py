@@ -1,0 +1,126 @@
+"""What the training tokens are scored for: one behaviour or several, each with its toxic and its safe queries.
+
+One behaviour writes its scores to ``S``; several, and the categories of one, write to ``S.NAME`` each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ifguide.errors import ConfigError, IFGuideError
+from ifguide.influence.queries import Query, identity, load_query_sets
+from ifguide.provenance import file_record
+
+_UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class QueryFiles:
+    """Where the queries of a behaviour lie.
+
+    Attributes:
+        toxic: JSONL of what the model shall not learn.
+        safe: JSONL of what it may go on learning.
+        name: ends the output's name; "" for the only behaviour.
+    """
+
+    toxic: str | Path
+    safe: str | Path
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Behaviour:
+    """One direction to score along.
+
+    Attributes:
+        name: "" for the only one.
+        category: of the toxic queries, if it is one of several of a file.
+    """
+
+    name: str
+    toxic: Sequence[Query]
+    safe: Sequence[Query]
+    files: QueryFiles
+    category: str | None = None
+
+    def output(self, prefix: str | Path) -> str:
+        """Prefix of this behaviour's files."""
+        return f"{prefix}.{self.name}" if self.name else str(prefix)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Hashes of both query sets."""
+        return {"toxic_queries": identity(self.toxic), "safe_queries": identity(self.safe)}
+
+    @property
+    def sources(self) -> dict[str, Any]:
+        """Records of both files, for the sidecar."""
+        return {"toxic_queries": file_record(self.files.toxic), "safe_queries": file_record(self.files.safe)}
+
+
+def load_behaviours(
+    files: Sequence[QueryFiles],
+    per_category: bool,
+    encode: Callable[[str], list[int]],
+    eod: int | None,
+    window: int | None,
+) -> list[Behaviour]:
+    """Read all queries.
+
+    Args:
+        per_category: one behaviour for each category of the toxic queries, against all safe queries of the file.
+
+    Raises:
+        ConfigError: faults of names and queries; lists those of all files at once.
+    """
+    faults: list[str] = []
+    behaviours: list[Behaviour] = []
+    if len(files) > 1 and not all(entry.name for entry in files):
+        faults.append("several behaviours need a name each: --behaviour NAME TOXIC.jsonl SAFE.jsonl")
+    for entry in files:
+        try:
+            toxic, safe = load_query_sets(entry.toxic, entry.safe, encode, eod, window)
+        except ConfigError as error:
+            faults += error.faults
+        except IFGuideError as error:
+            faults.append(str(error))
+        else:
+            whole = Behaviour(_slug(entry.name), toxic, safe, entry)
+            behaviours += _categories(whole, faults) if per_category else [whole]
+    seen: dict[str, str] = {}
+    for found in behaviours:
+        label = found.category or found.files.name
+        if found.name in seen:
+            faults.append(f"behaviours {seen[found.name]!r} and {label!r} would both be written to S.{found.name}")
+        seen[found.name] = label
+    if faults:
+        raise ConfigError(faults)
+    return behaviours
+
+
+def _categories(whole: Behaviour, faults: list[str]) -> list[Behaviour]:
+    """One behaviour for each category of ``whole``, in alphabetical order."""
+    bare = [number for number, query in enumerate(whole.toxic, 1) if query.category is None]
+    if bare:
+        faults.append(f"toxic queries {whole.files.toxic} query {bare[0]}: no category, which --per-category needs")
+    categories = sorted({query.category for query in whole.toxic if query.category is not None})
+    return [
+        Behaviour(
+            _slug(f"{whole.name}-{category}" if whole.name else category),
+            [query for query in whole.toxic if query.category == category],
+            whole.safe,
+            whole.files,
+            category,
+        )
+        for category in categories
+    ]
+
+
+def _slug(name: str) -> str:
+    """``name`` as a part of a file name."""
+    return _UNFIT.sub("-", name).strip("-") if name else ""

@@ -1,0 +1,272 @@
+"""Everything that a pass over the data needs, loaded, checked and tried on one batch before the long work starts.
+
+Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O outputs, I inputs with the bias column.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ifguide.data.fingerprint import fingerprint
+from ifguide.data.indexed import TokenDataset
+from ifguide.data.sidecar import read_sidecar
+from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
+from ifguide.influence import dry_run, passes
+from ifguide.influence.batches import Batch
+from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
+from ifguide.influence.direction import Damping, Direction, compute_directions, load_direction, save_direction
+from ifguide.influence.documents import Windows, check_tokens, cut, resolve_lengths
+from ifguide.influence.factors import Factors, check_model, load_factors
+from ifguide.influence.low_rank import truncate
+from ifguide.influence.modules import ScoredModel, load_model, track_only
+from ifguide.influence.passes import AnyDirection, Method, Pass, make_pass, settle
+from ifguide.influence.shards import parse_documents, turn
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads and where it writes.
+
+    Attributes:
+        model: Hugging Face folder.
+        data: prefix of the indexed dataset.
+        factors: folder that fit-factors made of this model.
+        queries: one behaviour or several.
+        output: prefix of the scores.
+    """
+
+    model: str | Path
+    data: str | Path
+    factors: str | Path
+    queries: Sequence[QueryFiles]
+    output: str | Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run scores.
+
+    Attributes:
+        per_category: one behaviour for each category of the toxic queries.
+        seq_length: window in tokens (None: as the factors were fitted).
+        context: overlap of the windows of a longer document (None: as the factors were fitted).
+        batch_size: a batch holds as many tokens as this many full windows.
+        documents: ``FIRST:LAST``, the documents whose shards this call scores (None: all).
+        shard_tokens: about how many tokens are kept at a time; part of the run's identity.
+    """
+
+    method: Method = field(default_factory=Method)
+    damping: Damping = field(default_factory=Damping)
+    per_category: bool = False
+    seq_length: int | None = None
+    context: int | None = None
+    batch_size: int = 16
+    documents: str | None = None
+    # small enough that a kill costs little, large enough to fill batches with windows of equal length
+    shard_tokens: int = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A pass over the data, ready to run.
+
+    Attributes:
+        documents: whose shards this call scores (None: all).
+        identities: of each behaviour; JSON-able; whatever can change its scores by more than rounding.
+        energy: of a cut to a rank, what `truncate` kept of each direction.
+    """
+
+    model: ScoredModel
+    windows: Windows
+    behaviours: list[Behaviour]
+    scorer: Pass
+    method: Method
+    batch_tokens: int
+    documents: slice | None
+    identities: list[dict[str, Any]]
+    energy: list[dict[str, Any]]
+
+    def score_batch(self, windows: Windows, group: np.ndarray) -> np.ndarray:
+        """Scores[K, N] of the batch ``group`` of ``windows``: its labelled positions, row by row (float32).
+
+        Raises:
+            NumericsError: a score is not finite; names token, document and layer.
+        """
+        batch = windows.batch(group).to(self.model.device)
+        scores = self.scorer.scores(batch)[:, batch.labelled].to(torch.float32).cpu().numpy()
+        bad = np.flatnonzero(~np.isfinite(scores).all(axis=0))
+        if len(bad):
+            self._refuse(windows, batch, int(windows.places(group)[bad[0]]))
+        return scores
+
+    def _refuse(self, windows: Windows, batch: Batch, place: int) -> None:
+        starts = windows.dataset.starts
+        document = int(np.searchsorted(starts, place, side="right")) - 1
+        raise NumericsError(
+            f"the score of token {place - int(starts[document])} of document {document} is not finite; the first such "
+            f"number appears in {self.scorer.first_bad_layer(batch)}; look for broken weights, or raise --damping"
+        )
+
+
+def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
+    """Load and check everything, find or compute the directions, settle the method, and try one batch.
+
+    Processes that share the output take turns: the first computes, the others read.
+
+    Raises:
+        InputError: arguments, files or queries that cannot be used (`MismatchError` where two do not belong together).
+        NumericsError: a gradient, a direction or a score is not finite.
+    """
+    _check_arguments(inputs, options)
+    dataset = TokenDataset.open(inputs.data)
+    documents = None if options.documents is None else parse_documents(options.documents, dataset.num_documents)
+    factors = load_factors(inputs.factors)
+    model = load_model(inputs.model, device=_device())
+    check_model(factors, model)
+    model = track_only(model, list(factors.record["modules"]))
+    seq_length, context = options.seq_length, options.context
+    if seq_length is None:
+        seq_length = factors.record["seq_length"]
+        context = factors.record["context"] if context is None else context
+    seq_length, context = resolve_lengths(model.window, seq_length, context)
+    check_tokens(dataset, model.vocab_size)
+    _check_tokenizer(model, dataset)
+    behaviours = load_behaviours(inputs.queries, options.per_category, model.encode, model.eod, model.window)
+    batch_tokens = options.batch_size * seq_length
+    windows = cut(dataset, model.eod, seq_length, context)
+    dry_run.check_factors(factors, model)
+    if len(windows):
+        largest = dry_run.largest_batch(windows, batch_tokens)
+        dry_run.check_model_on(model, largest)
+        model.check_architecture(largest.inputs[:1].to(model.device))
+    with turn(Path(f"{inputs.output}.lock")):
+        data = fingerprint(dataset, progress=not quiet)
+        about = [
+            {
+                "model": model.identity,
+                "factors": factors.identity,
+                **behaviour.identity,
+                "damping": asdict(options.damping),
+            }
+            for behaviour in behaviours
+        ]
+        whole = _directions(model, factors, behaviours, options.damping, batch_tokens, inputs.output, about)
+        directions, energy = _cut_to_rank(whole, options.method.rank)
+        frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
+        method = settle(
+            options.method,
+            model,
+            directions,
+            windows,
+            batch_tokens,
+            Path(f"{inputs.output}.method.json"),
+            {"directions": about, **frame},
+        )
+    if method.dtype != "float32":
+        model = track_only(load_model(inputs.model, passes.DTYPES[method.dtype], device=_device()), list(model.tracked))
+    job = Job(
+        model,
+        windows,
+        behaviours,
+        make_pass(model, directions, method),
+        method,
+        batch_tokens,
+        documents,
+        [{**identity, **frame, "shard_tokens": options.shard_tokens, **asdict(method)} for identity in about],
+        energy,
+    )
+    _try_one_batch(job)
+    return job
+
+
+def _check_arguments(inputs: Inputs, options: Options) -> None:
+    faults = options.method.faults()
+    if options.batch_size < 1:
+        faults.append(f"--batch-size {options.batch_size}: must be at least 1")
+    if options.shard_tokens < 1:
+        faults.append(f"--shard-tokens {options.shard_tokens}: must be at least 1")
+    folder = Path(inputs.output).absolute().parent
+    if not folder.is_dir():
+        faults.append(f"--output {inputs.output}: folder {folder} does not exist")
+    if not inputs.queries:
+        faults.append("no queries: give --toxic-queries and --safe-queries, or --behaviour")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _device() -> str | None:
+    """The GPU of this process, where each of several has its own."""
+    local = os.environ.get("LOCAL_RANK", "")
+    if local.isdecimal() and torch.cuda.is_available():
+        return f"cuda:{int(local) % torch.cuda.device_count()}"
+    return None
+
+
+def _directions(
+    model: ScoredModel,
+    factors: Factors,
+    behaviours: Sequence[Behaviour],
+    damping: Damping,
+    batch_tokens: int,
+    output: str | Path,
+    about: Sequence[dict[str, Any]],
+) -> list[Direction]:
+    """The saved direction of each behaviour, or a new one that is saved."""
+    prefixes = [behaviour.output(output) for behaviour in behaviours]
+    known = {place: load_direction(prefix, about[place]) for place, prefix in enumerate(prefixes)}
+    missing = [place for place, direction in known.items() if direction is None]
+    pairs = [(behaviours[place].toxic, behaviours[place].safe) for place in missing]
+    for place, direction in zip(missing, compute_directions(model, factors, pairs, damping, batch_tokens)):
+        save_direction(prefixes[place], direction, about[place])
+        known[place] = direction
+    return [direction for direction in known.values() if direction is not None]
+
+
+def _cut_to_rank(whole: list[Direction], rank: int | None) -> tuple[list[AnyDirection], list[dict[str, Any]]]:
+    if rank is None:
+        return list(whole), []
+    cut_down, energy = zip(*(truncate(direction, rank) for direction in whole))
+    return list(cut_down), list(energy)
+
+
+def _try_one_batch(job: Job) -> None:
+    """Fail before the long work: the largest batch fits, its scores are finite.
+
+    Raises:
+        InputError: the batch does not fit.
+        NumericsError: a score is not finite.
+    """
+    if not len(job.windows):
+        return
+    batch = dry_run.largest_batch(job.windows, job.batch_tokens).to(job.model.device)
+    with dry_run.memory_advice(batch):
+        scores = job.scorer.scores(batch)
+    if not torch.isfinite(scores).all():
+        raise NumericsError(
+            "scores of the longest documents are not finite; the first such number appears in "
+            f"{job.scorer.first_bad_layer(batch)}; raise --damping"
+        )
+
+
+def _check_tokenizer(model: ScoredModel, dataset: TokenDataset) -> None:
+    """
+    Raises:
+        InputError: the model folder has no tokenizer to encode the queries with.
+        MismatchError: the dataset's sidecar names another tokenizer.
+    """
+    if model.tokenizer is None:
+        raise InputError(f"model folder {model.directory} has no tokenizer; the queries cannot be encoded")
+    expected = (read_sidecar(dataset.prefix).get("tokenizer") or {}).get("identity")
+    found = model.tokenizer_identity
+    if expected and found and expected != found:
+        raise MismatchError(
+            f"tokenizer of model {model.directory} ({found[:12]}) is not the one that {dataset.prefix} was made with "
+            f"({expected[:12]}); use the model that was trained on this data, or preprocess again"
+        )

@@ -1,0 +1,104 @@
+"""What a model folder's configuration says about the work: sizes alone, no weight is read.
+
+Shapes: O outputs and I inputs of a tracked layer (I includes the bias column), H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from ifguide.influence.modules import describe_model
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model.
+
+    Attributes:
+        architecture: the class's name.
+        parameters: how many numbers the weights are; tied ones count once.
+        tracked: (O, I) of each tracked layer.
+        linear: weights of all linear layers but the head, tracked or not.
+        blocks: transformer layers.
+        hidden: H.
+        vocab: V.
+        heads: of attention.
+        head_width: numbers per head.
+        key_value_heads: fewer than ``heads`` where they are grouped.
+        widest: outputs of a block's widest linear layer.
+        gated: whether a block has two layers of that width, whose outputs are multiplied.
+        saved: numbers per token that all linear layers take and give, which a backward pass keeps.
+        window: longest input, or None.
+        eod: token before each document, or None.
+    """
+
+    architecture: str
+    parameters: int
+    tracked: dict[str, tuple[int, int]]
+    linear: int
+    blocks: int
+    hidden: int
+    vocab: int
+    heads: int
+    head_width: int
+    key_value_heads: int
+    widest: int
+    gated: bool
+    saved: int
+    window: int | None
+    eod: int | None
+
+    @property
+    def matrices(self) -> int:
+        """Numbers of one direction: Σ O·I."""
+        return sum(rows * columns for rows, columns in self.tracked.values())
+
+    @property
+    def sides(self) -> int:
+        """Numbers of one direction per unit of rank: Σ (O + I)."""
+        return sum(rows + columns for rows, columns in self.tracked.values())
+
+    @property
+    def squares(self) -> int:
+        """Numbers of all bases, or of all covariances: Σ (O² + I²)."""
+        return sum(rows * rows + columns * columns for rows, columns in self.tracked.values())
+
+    @property
+    def attention_width(self) -> int:
+        return self.heads * self.head_width
+
+
+def read_shape(model_dir: str | Path, pattern: str | None = None) -> Shape:
+    """The shape of the model in a Hugging Face folder, whose weights need not be there.
+
+    Raises:
+        InputError: no configuration, one that cannot be used, or nothing to track.
+    """
+    model = describe_model(model_dir, pattern)
+    config = model.model.config
+    linear = [m for m in model.model.modules() if isinstance(m, nn.Linear) and m is not model.head]
+    widest = max(layer.out_features for layer in linear)
+    heads = config.num_attention_heads
+    hidden = model.head.in_features
+    return Shape(
+        architecture=type(model.model).__name__,
+        parameters=sum(parameter.numel() for parameter in model.model.parameters()),
+        tracked={name: model.matrix_shape(name) for name in model.tracked},
+        linear=sum(layer.weight.numel() for layer in linear),
+        blocks=config.num_hidden_layers,
+        hidden=hidden,
+        vocab=model.vocab_size,
+        heads=heads,
+        head_width=getattr(config, "head_dim", None) or hidden // heads,
+        key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
+        widest=widest,
+        gated=sum(layer.out_features == widest for layer in linear) >= 2 * config.num_hidden_layers,
+        saved=sum(layer.in_features + layer.out_features for layer in linear),
+        window=model.window,
+        eod=model.eod,
+    )
