@@ -76,7 +76,7 @@ def main() -> None:
 
 def _timed(args: argparse.Namespace, folder: Path, sections: list[str]) -> dict[str, Any]:
     """The sections that share this process, its models and its direction."""
-    from attribution_case import open_model, random_factors
+    from attribution_case import open_model, random_direction, random_factors
     from attribution_direction import direction_times, three_more
     from attribution_kronfluence import Kronfluence
     from attribution_precision import precisions
@@ -87,11 +87,12 @@ def _timed(args: argparse.Namespace, folder: Path, sections: list[str]) -> dict[
     keep_freed_memory()  # for everybody here, as `ifguide score` does
     setting = Setting(folder / "model", SHAPES[args.shape], args.device, args.windows, args.repeats, args.rank)
     model = open_model(setting.folder, setting.device)
-    factors = random_factors(model)
+    factors = random_factors(model) if "direction" in sections else None
     theirs = Kronfluence(open_model(setting.folder, setting.device), factors, setting.synchronize)
-    count = args.queries if "direction" in sections else 16
-    direction, times = direction_times(setting, model, factors, theirs, count)
-    found: dict[str, Any] = {"direction": times} if "direction" in sections else {}
+    found: dict[str, Any] = {}
+    direction = random_direction(model, seed=0)
+    if factors is not None:
+        direction, found["direction"] = direction_times(setting, model, factors, theirs, args.queries)
     if "speed" in sections:
         found["speed"] = speed(setting, three_more(direction), theirs)
     if "precision" in sections:
@@ -103,8 +104,8 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What was aimed for on a CPU with the base shape, and what was found here."""
     found = []
 
-    def goal(text: str, value: float, met: bool, **more: Any) -> None:
-        found.append({"goal": text, "found": round(value, 3), "met": met, **more})
+    def goal(text: str, value: float, met: bool) -> None:
+        found.append({"goal": text, "found": round(value, 3), "met": met})
 
     if "speed" in results:
         forwards = results["speed"]["forwards"]

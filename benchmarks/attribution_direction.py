@@ -41,9 +41,8 @@ def direction_times(
         direction.update(compute_direction(model, factors, toxic, safe, Damping(), batch_tokens))
         setting.synchronize()
 
-    mean_gradient(model, queries[:8], batch_tokens)  # warms up
+    same = _largest_difference(setting, model, factors, theirs)  # warms up both
     seconds = median_time(ours, min(setting.repeats, _REPEATS), warmup=0).median
-    timed = setting.repeats + 2  # the first batch warms up, the last is not told from the preconditioning
     train = random_batch(setting.shape, 1, setting.device)
     whole = {
         "tight": tight_batches(queries, _PUBLISHED_BATCH),
@@ -52,7 +51,7 @@ def direction_times(
     }
     found = {}
     for way, batches in whole.items():
-        phase = theirs.query_phase(spread(batches, timed), train, aggregate=way != "per query")
+        phase = theirs.query_phase(spread(batches, setting.repeats + 1), train, aggregate=way != "per query")
         scaled = phase.scaled(sum(batch.inputs.numel() for batch in batches))
         found[way] = {
             "seconds_scaled_to_all_queries": round(scaled, 3),
@@ -66,7 +65,7 @@ def direction_times(
         "tokens": sum(len(query.inputs) for query in queries),
         "ifguide_seconds": {"median": round(seconds, 3), "repeats": min(setting.repeats, _REPEATS)},
         "kronfluence": found,
-        "same_direction": _largest_difference(setting, model, factors, theirs),
+        "largest_difference": same,
     }
 
 

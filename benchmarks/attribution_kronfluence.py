@@ -105,13 +105,12 @@ class Kronfluence:
         )
         once = queries.times[0] - started
         if aggregate:
-            # the sum is preconditioned after the last batch, which therefore counts among what is done once
-            seconds = [after - before for before, after in zip(queries.times, queries.times[1:])]
-            once += training.times[0] - queries.times[-1]
+            ends = [*queries.times[1:], queries.ended]
+            once += training.times[0] - queries.ended  # the sum is preconditioned
         else:
-            # every batch of queries gets a pass over the training data of its own
-            seconds = [after - before for before, after in zip(queries.times, training.times)]
-        sizes = [batch.inputs.numel() for batch in batches[: len(seconds)]]
+            ends = training.times  # every batch of queries gets a pass over the training data of its own
+        seconds = [end - begin for begin, end in zip(queries.times, ends, strict=True)]
+        sizes = [batch.inputs.numel() for batch in batches]
         return QueryPhase(seconds[1:], sizes[1:], once, found)
 
     def use(self, direction: Direction) -> None:

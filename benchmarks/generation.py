@@ -4,7 +4,7 @@
 
 One GPT-NeoX with random weights (by default the shape of Pythia-70m: 6 layers of 512, 50304 tokens) continues pieces of
 this repository's documentation by 20 tokens with top-p 0.9, on the CPU. With `--lengths three` the prompts have 10, 16
-or 24 tokens, with `--lengths mixed` no two of them have one length. lm-eval asks its Hugging Face class for every repeat
+or 24 tokens, with `--lengths mixed` no two have one length. lm-eval asks its Hugging Face class for every repeat
 as for a prompt of its own, in batches of each size given; its fastest counts. About ten minutes on one core.
 """
 

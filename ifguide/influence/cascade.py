@@ -119,7 +119,6 @@ def choose(cheap: Source, settings: CascadeSettings) -> Choice:
         cheap: one corpus with its cheap scores.
 
     Raises:
-        InputError: every unit fits ``keep``: there is nothing to reject.
         NumericsError: a score is not finite.
     """
     selection = settings.selection
@@ -132,8 +131,6 @@ def choose(cheap: Source, settings: CascadeSettings) -> Choice:
     lengths = np.diff(starts)
     count = int(np.searchsorted(np.cumsum(lengths[order]), settings.keep * cheap.num_tokens, side="right"))
     rest = np.sort(order[count:])
-    if not len(rest):
-        raise InputError(f"--cascade-keep {settings.keep} keeps every document; score without a cascade")
     audited = max(1, round(settings.audit * cheap.num_tokens / float(lengths[rest].mean())))
     states = np.full(len(lengths), REJECTED, np.uint8)
     states[order[:count]] = CHOSEN
@@ -214,5 +211,5 @@ def _peaks(source: Source, starts: NDArray[np.int64]) -> NDArray[np.float32]:
 
 def _knot_ranks(count: int) -> NDArray[np.int64]:
     """Ranks below ``count``, ascending: every one near both ends, where the tail is, ever fewer towards the middle."""
-    from_end = np.unique(np.geomspace(1, max(1, count / 2), _KNOTS).astype(np.int64)) - 1
+    from_end = np.unique(np.geomspace(1, count // 2 + 1, _KNOTS).astype(np.int64)) - 1
     return np.unique(np.concatenate([from_end, count - 1 - from_end]))

@@ -143,7 +143,7 @@ def _measure(source: Source, choice: Choice, settings: SelectionSettings) -> _Un
     gains = np.zeros(len(centres), np.int64)
     for span in source.spans():
         np.add.at(gains, first_claims(source, span, centres, places, settings.window)[1], 1)
-    tokens = np.bincount(unit, weights=gains[places], minlength=count)
+    tokens = np.bincount(unit, weights=gains[places], minlength=count).astype(np.float64)
     return _Units(threshold, np.bincount(unit, minlength=count), tokens, r)
 
 

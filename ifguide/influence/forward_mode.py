@@ -2,104 +2,143 @@
 
     (M2)  s_t = v · ∇θ l_t = d/dε l_t(θ + εv)  at ε = 0
 
-The tracked layers carry the tangent v: ``y = x W^T`` gives ``ẏ = ẋ W^T + x V^T``, and so on up to the last hidden
-state h with tangent ḣ. The head is not tracked, so its part is closed:
+The tracked layers carry the tangent v, and what is between them is torch's own forward mode, up to the last hidden
+state h; the head is not tracked and its derivative is known (`head`):
 
-    l = -log softmax(z)_y,  z = W_head h:    s = ∇_h l · ḣ = (W_head^T p - W_head[y]) · ḣ,   p = softmax(z)
+    y = x W^T + b:    ẏ = ẋ W^T + x V^T + v_b,        s = ∇_h l · ḣ
 
-which needs one tensor over the vocabulary where dual logits would need two and their products. No activations are
-stored, so memory is that of a forward pass.
+So a dense v costs three products where a plain forward pass has one. With V = A B^T of low rank, ``x V^T = (x B) A^T``
+and V is never built: little more than two. Nothing is stored for a backward pass, memory is that of a forward pass.
 
-Shapes: B windows, T positions, N labelled positions, H hidden, V vocabulary.
+Several directions are a `torch.vmap` over their tangents: what does not depend on v is computed once for all of them.
+
+Shapes: K directions, B windows, T positions, H hidden; of a layer O outputs, I inputs, R rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn import functional
 
-from ifguide.influence import attention
+from ifguide.influence import attention, dry_run
 from ifguide.influence.batches import Batch
 from ifguide.influence.direction import Direction
+from ifguide.influence.head import loss_gradient
 from ifguide.influence.low_rank import LowRank
 from ifguide.influence.modules import ScoredModel
 
-# elements of [rows, V] that the head works on at a time: near the cache on a CPU, enough to fill a GPU
-_HEAD_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
+Maps = list[list[Tensor]]
+"""``x V^T + v_b`` as linear maps, one after the other, each a weight and where there is one a bias: ``[[V, v_b]]``,
+or with low rank ``[[B^T, its bias row], [A]]``."""
 
 
 class ForwardModePass:
-    """Scores along fixed directions, by forward mode."""
+    """Forward-mode scores along fixed directions. Holds the directions, in the model's precision.
+
+    A model in bfloat16 runs in bfloat16 up to the last hidden state; its head, and so the scores, are in float32.
+
+    Args:
+        directions: a matrix for each tracked layer (a layer without one stands still), of the same kind in each.
+    """
 
     def __init__(self, model: ScoredModel, directions: Sequence[Direction | dict[str, LowRank]]):
         self._model = model
-        self._tangents = [
-            model.split_bias({n: m.dense() if isinstance(m, LowRank) else m for n, m in direction.items()})
-            for direction in directions
-        ]
+        self._maps = {
+            name: _stack([_maps(model, name, direction[name]) for direction in directions]) for name in directions[0]
+        }
+        self._count = len(directions)
 
+    @torch.no_grad()
     def scores(self, batch: Batch) -> Tensor:
         """(M2) ``s``[K, B, T] of ``batch``, 0 where there is no label."""
-        with self._model.attention(attention.NAME):
-            return torch.stack([token_scores(self._model, tangents, batch) for tangents in self._tangents])
+        if self._count == 1:
+            hidden, tangent = self._propagate(batch.inputs, self._along(0))
+            tangents = tangent[None]
+        else:
+            # an h that depended on the direction would be refused here
+            propagate = torch.vmap(self._propagate, in_dims=(None, 0), out_dims=(None, 0))
+            hidden, tangents = propagate(batch.inputs, self._maps)
+        labelled = batch.labelled
+        gradient = loss_gradient(self._model, hidden[labelled], batch.labels[labelled])
+        result = torch.zeros(tangents.shape[:3], dtype=gradient.dtype, device=gradient.device)
+        result[:, labelled] = torch.linalg.vecdot(gradient, tangents[:, labelled].to(gradient.dtype))
+        return result
 
+    @torch.no_grad()
     def first_bad_layer(self, batch: Batch) -> str:
         """Where the first number of ``batch`` that is not finite appears."""
-        from ifguide.influence import dry_run
+        found = ""
+        for k in range(self._count):
+            # one direction at a time: inside a vmap nothing may look at the numbers
+            maps = self._along(k)
+            found = dry_run.first_bad_layer(self._model, batch, lambda batch, m=maps: self._propagate(batch.inputs, m))
+            if found in self._model.tracked:
+                break
+        return found
 
-        return dry_run.first_bad_layer(self._model, batch, self.scores)
+    def _along(self, k: int) -> dict[str, Maps]:
+        """The maps of direction k alone."""
+        return {name: [[tensor[k] for tensor in pair] for pair in maps] for name, maps in self._maps.items()}
 
-
-@torch.no_grad()
-def token_scores(model: ScoredModel, tangents: dict[str, Tensor], batch: Batch) -> Tensor:
-    """(M2) ``s``[B, T] of ``batch``, 0 where there is no label.
-
-    Args:
-        model: loaded with an attention that carries tangents (`ifguide.influence.attention`).
-        tangents: v, one tensor per parameter (`ScoredModel.split_bias`).
-    """
-    parameters = model.tracked_parameters()
-    with forward_ad.dual_level():
-        duals = {name: forward_ad.make_dual(parameters[name], tangents[name]) for name in tangents}
-        hidden, tangent = forward_ad.unpack_dual(model.hidden(batch.inputs, duals))
-    labelled = batch.labelled
-    scores = torch.zeros(labelled.shape, dtype=hidden.dtype, device=hidden.device)
-    scores[labelled] = head_scores(model, hidden[labelled], tangent[labelled], batch.labels[labelled])
-    return scores
-
-
-def head_scores(model: ScoredModel, hidden: Tensor, tangent: Tensor, labels: Tensor) -> Tensor:
-    """``(W^T p - W[y]) · ḣ``[N] from ``hidden``[N, H], its ``tangent``[N, H] and ``labels``[N]."""
-    weight = model.head.weight
-    rows = max(1, _HEAD_ELEMENTS[hidden.device.type] // weight.shape[0])
-    pieces = []
-    for h, dh, y in zip(hidden.split(rows), tangent.split(rows), labels.split(rows)):
-        probabilities = torch.softmax(model.logits(h), dim=-1)
-        pieces.append(((probabilities @ weight - weight[y]) * dh).sum(dim=-1))
-    return torch.cat(pieces)
+    def _propagate(self, inputs: Tensor, maps: dict[str, Maps]) -> tuple[Tensor, Tensor]:
+        """The last hidden states [B, T, H] of ``inputs``[B, T] and their tangent."""
+        rules = [(layer, _rule(layer, maps[name])) for name, layer in self._model.tracked.items() if name in maps]
+        # the tangents begin in the layers; this one only opens the level at which they live
+        zero = torch.zeros((), device=inputs.device)
+        with _replaced_forward(rules), self._model.attention(attention.NAME):
+            return torch.func.jvp(lambda _: self._model.hidden(inputs), (zero,), (zero,))
 
 
-@torch.no_grad()
-def first_bad_layer(model: ScoredModel, tangents: dict[str, Tensor], batch: Batch) -> str:
-    """The first tracked layer whose output or its tangent is not finite in this batch (for the error message)."""
-    found: list[str] = []
+def _maps(model: ScoredModel, name: str, matrix: Tensor | LowRank) -> Maps:
+    """``matrix``[O, I] of layer ``name`` as the pass applies it."""
 
-    def watch(name: str):
-        def hook(module: torch.nn.Module, inputs: tuple, output: Tensor) -> None:
-            value, tangent = forward_ad.unpack_dual(output)
-            finite = torch.isfinite(value).all() and (tangent is None or torch.isfinite(tangent).all())
-            if not finite:
-                found.append(name)
+    def split(combined: Tensor) -> list[Tensor]:
+        combined = combined.to(model.device, model.dtype)
+        if model.tracked[name].bias is None:
+            return [combined.contiguous()]
+        return [combined[:, :-1].contiguous(), combined[:, -1].contiguous()]
 
-        return hook
+    if isinstance(matrix, LowRank):
+        return [split(matrix.right.T), [matrix.left.to(model.device, model.dtype)]]
+    return [split(matrix)]
 
-    handles = [layer.register_forward_hook(watch(name)) for name, layer in model.tracked.items()]
+
+def _stack(each: list[Maps]) -> Maps:
+    """The maps of several directions with a first dimension K."""
+    return [[torch.stack(tensors) for tensors in zip(*pairs, strict=True)] for pairs in zip(*each, strict=True)]
+
+
+def _rule(layer: nn.Linear, maps: Maps) -> Callable[[Tensor], Tensor]:
+    """A forward function for ``layer`` whose output carries the tangent of its input and of its weights."""
+
+    def forward(x: Tensor) -> Tensor:
+        primal, moved = forward_ad.unpack_dual(x)
+        tangent = primal
+        for pair in maps:
+            tangent = functional.linear(tangent, *pair)
+        if moved is not None:
+            tangent.add_(functional.linear(moved, layer.weight))
+        return forward_ad.make_dual(functional.linear(primal, layer.weight, layer.bias), tangent)
+
+    return forward
+
+
+@contextlib.contextmanager
+def _replaced_forward(rules: Sequence[tuple[nn.Module, Callable]]) -> Iterator[None]:
+    """Give modules another forward function for a while; their hooks stay."""
+    before = [module.__dict__.get("forward") for module, _ in rules]
     try:
-        token_scores(model, tangents, batch)
+        for module, forward in rules:
+            module.forward = forward
+        yield
     finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else "the head"
+        for (module, _), own in zip(rules, before, strict=True):
+            if own is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = own

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ifguide.influence.modules import ScoredModel
 
@@ -21,12 +22,17 @@ _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 @torch.no_grad()
 def loss_gradient(model: ScoredModel, hidden: Tensor, labels: Tensor) -> Tensor:
-    """``∇_h l``[N, H] of the loss of ``labels``[N] at the last hidden states ``hidden``[N, H]."""
-    weight = model.head.weight
+    """``∇_h l``[N, H] of the loss of ``labels``[N] at the last hidden states ``hidden``[N, H], at least in float32.
+
+    bfloat16 would round logits of some tens to a tenth, and p - 1 of a likely label to nothing.
+    """
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    weight = model.head.weight.to(dtype)
+    bias = None if model.head.bias is None else model.head.bias.to(dtype)
     rows = max(1, _ELEMENTS.get(hidden.device.type, 1 << 22) // weight.shape[0])
-    result = torch.empty_like(hidden)
+    result = torch.empty_like(hidden, dtype=dtype)
     for h, y, out in zip(hidden.split(rows), labels.split(rows), result.split(rows), strict=True):
-        logits = model.logits(h)
+        logits = functional.linear(h.to(dtype), weight, bias)
         # softmax in place, so that one tensor over the vocabulary is all there is
         numerators = logits.sub_(logits.amax(dim=-1, keepdim=True)).exp_()
         torch.mm(numerators, weight, out=out)

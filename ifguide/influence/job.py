@@ -168,6 +168,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
             batch_tokens,
             Path(f"{inputs.output}.method.json"),
             {"directions": about, **frame},
+            quiet,
         )
     if method.dtype != "float32":
         model = track_only(load_model(inputs.model, passes.DTYPES[method.dtype], device=_device()), list(model.tracked))

@@ -112,6 +112,7 @@ def settle(
     batch_tokens: int,
     record: Path,
     identity: dict[str, Any],
+    quiet: bool,
 ) -> Method:
     """Decide between jvp and difference, with its step, by a search on a sample of ``windows``.
 
@@ -129,7 +130,7 @@ def settle(
     known = read_json(record, "method") if record.exists() else {}
     if known.get("identity") == asked:
         return Method(**known["method"])
-    search = search_step(model, directions, sample_batches(windows, batch_tokens), method.one_sided)
+    search = search_step(model, directions, sample_batches(windows, batch_tokens), method.one_sided, quiet)
     if search.step is not None:
         settled = Method(method.attribution, "difference", search.step, method.one_sided, method.rank, method.dtype)
     elif method.method == "auto":

@@ -1,7 +1,7 @@
 """What fitting factors and scoring will take, before they start: memory, disk, operations and time.
 
-Everything but the time follows from the model's configuration and the dataset's index, so that a job can ask first
-and refuse at once what cannot fit (`require_fit`). The time comes from one batch of the real pass.
+Everything but the time follows from the model's configuration and the dataset's index, so what
+cannot fit is known at once. The time comes from one batch of the real pass.
 """
 
 from __future__ import annotations
@@ -94,15 +94,6 @@ def plan(
         "seconds": _total_seconds(operations) if measured else None,
         "faults": faults,
     }
-
-
-def require_fit(found: dict[str, Any]) -> None:
-    """
-    Raises:
-        ConfigError: a `plan` has faults.
-    """
-    if found["faults"]:
-        raise ConfigError(found["faults"])
 
 
 def _operations(

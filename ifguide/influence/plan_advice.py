@@ -26,7 +26,7 @@ def memory_faults(needs: Needs, jobs: Sequence[str], settings: Settings, availab
         if not fits(settings):
             worst = max(needs.memory(job, settings), key=lambda peak: _excess(peak, settings, available))
             options = _memory_options(needs, job, settings, fits)
-            faults.append(f"{job}: {_shortage(worst, settings, available)}; {_advice(options)}")
+            faults.append(f"{job} ({worst.phase}) needs {_shortage(worst, settings, available)}; {_advice(options)}")
     return faults
 
 
@@ -99,16 +99,10 @@ def _excess(peak: Peak, settings: Settings, available: Limits) -> float:
 def _shortage(peak: Peak, settings: Settings, available: Limits) -> str:
     on_device = settings.device != "cpu" and available.device is not None and peak.device_bytes > available.device
     if on_device:
-        return (
-            f"the {peak.phase} needs {gigabytes(peak.device_bytes)} of GPU memory, there is "
-            f"{gigabytes(available.device or 0)}"
-        )
+        return f"{gigabytes(peak.device_bytes)} of GPU memory, there is {gigabytes(available.device or 0)}"
     one = peak.device_bytes if settings.device == "cpu" else peak.host_bytes
     each = f" in {settings.ranks} processes" if settings.ranks > 1 else ""
-    return (
-        f"the {peak.phase} needs {gigabytes(settings.ranks * one)} of memory{each}, there is "
-        f"{gigabytes(available.host or 0)}"
-    )
+    return f"{gigabytes(settings.ranks * one)} of memory{each}, there is {gigabytes(available.host or 0)}"
 
 
 def _advice(options: list[str]) -> str:

@@ -64,7 +64,7 @@ class PositionPass:
         if watch.flattened:
             raise ConfigError(watch.flattened)
         gradient = torch.zeros_like(hidden)
-        gradient[labelled] = loss_gradient(model, hidden.detach()[labelled], batch.labels[labelled])
+        gradient[labelled] = loss_gradient(model, hidden.detach()[labelled], batch.labels[labelled]).to(hidden.dtype)
         torch.autograd.grad(hidden, watch.leaves, gradient, allow_unused=True)
         return result.mul_(labelled)
 

@@ -46,25 +46,27 @@ def score(inputs: Inputs, options: Options | None = None, quiet: bool = False) -
     dataset = job.windows.dataset
     plan = plan_shards(job.windows, options.shard_tokens)
     store = _open_store(job, inputs)
-    scored, missing = 0, 0
+    scored, missing, resumed = 0, 0, dataset.num_tokens
     if store is not None:
+        resumed = sum(shard.tokens for shard in plan if store.finished(shard.number))
         scored = work(store, in_documents(plan, job.documents), share, _worker(job), quiet)
         if share.rank == 0:
             missing = _merge_if_complete(job, inputs, options, store, plan)
     summaries = _finished(job, inputs)
+    shown: Sequence[dict[str, Any] | None] = summaries or [None] * len(job.behaviours)
     seconds = time.monotonic() - started
     return {
         "finished": summaries is not None,
         "missing_tokens": missing,
         "tokens": dataset.num_tokens,
         "documents": dataset.num_documents,
-        "resumed_tokens": dataset.num_tokens - missing - scored,
+        "resumed_tokens": resumed,
         "seconds": round(seconds, 3),
         "tokens_per_second": round(scored / seconds, 1),
         "method": asdict(job.method),
         "outputs": [
             {"output": behaviour.output(inputs.output), "name": behaviour.name, "scores": summary}
-            for behaviour, summary in zip(job.behaviours, summaries or [None] * len(job.behaviours))
+            for behaviour, summary in zip(job.behaviours, shown)
         ],
     }
 

@@ -36,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--attribution",
         default="loss-term",
-        metavar="A",
+        metavar="NAME",
         help="loss-term: each token's own loss (default); position: what flows through its position, as kronfluence",
     )
     method.add_argument(
         "--method",
         default="auto",
-        metavar="M",
+        metavar="NAME",
         help="of loss-term: jvp (one forward-mode pass), difference (two plain passes, its step searched first), "
         "auto (default: difference where a sample agrees with jvp)",
     )
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--one-sided", action="store_true", help="several behaviours share one of difference's passes; coarser"
     )
     method.add_argument("--rank", type=int, metavar="R", help="cut each layer's direction to this rank (SVD)")
-    method.add_argument("--dtype", default="float32", metavar="T", help="of the pass: float32 (default) or bfloat16")
+    method.add_argument("--dtype", default="float32", metavar="NAME", help="of the pass: float32 (default) or bfloat16")
     method.add_argument(
         "--damping", type=float, default=0.1, metavar="D", help="times the layer's mean curvature (default: 0.1)"
     )

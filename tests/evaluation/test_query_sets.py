@@ -5,11 +5,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ifguide.cli import main
-from ifguide.errors import ConfigError, InputError
+from ifguide.errors import ConfigError, InputError, NumericsError
+from ifguide.evaluation import query_sets
 from ifguide.evaluation.query_sets import build_queries
+from ifguide.evaluation.scorers import Scorer
 from ifguide.files import read_json, read_jsonl, write_jsonl
 from ifguide.influence.queries import load_query_sets
 
@@ -57,6 +60,22 @@ def test_score_takes_what_is_written(files: dict[str, Any]) -> None:
     folder = files["output"]
     toxic, safe = load_query_sets(folder / "toxic.jsonl", folder / "safe.jsonl", lambda t: [*t.encode()], 0, None)
     assert len(toxic) == 2 and len(safe) == 4
+
+
+def test_a_scorer_that_fails_names_the_query_and_writes_nothing(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Scorer):
+        name, labels = "broken", ("toxicity",)
+
+        def _probabilities(self, texts: list[str]) -> dict[str, np.ndarray]:
+            return {"toxicity": np.array([np.nan if "sat on" in text else 0.5 for text in texts])}
+
+    monkeypatch.setattr(query_sets, "load_scorer", lambda spec, device: Broken())
+    monkeypatch.setattr(query_sets, "_TEXTS_AT_ONCE", 2)
+    with pytest.raises(NumericsError, match="text 2 scored nan"):
+        build_queries("jsonl", **files, scorer="broken")
+    assert not files["output"].exists()
 
 
 def test_a_sample_depends_on_the_seed_and_not_on_the_order(files: dict[str, Any], tmp_path: Path) -> None:

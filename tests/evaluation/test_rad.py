@@ -11,7 +11,13 @@ import torch
 from transformers import BloomConfig, BloomForSequenceClassification, MistralConfig, MistralForSequenceClassification
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation.generation import Sampling, continuation_texts, prompt_contexts, sample_continuations
+from ifguide.evaluation.generation import (
+    Drawing,
+    Sampling,
+    continuation_texts,
+    prompt_contexts,
+    sample_continuations,
+)
 from ifguide.evaluation.hf_scorer import ClassifierScorer, HuggingFaceScorer
 from ifguide.evaluation.models import LanguageModel, load_language_model
 from ifguide.evaluation.rad import Rad
@@ -128,10 +134,21 @@ def test_equal_texts_are_scored_once(lm: LanguageModel) -> None:
 def test_a_longer_text_than_the_classifier_takes_goes_to_the_scorer(lm: LanguageModel, tmp_path: Path) -> None:
     scorer = causal(tmp_path, "gpt2", positions=20)
     reader = causal_reader(scorer, lm)
-    assert isinstance(reader, CausalReader) and reader.takes([[1] * 14], 6) and not reader.takes([[1] * 15], 6)
+    assert isinstance(reader, CausalReader) and reader.takes([1] * 14, 6) and not reader.takes([1] * 15, 6)
     contexts = prompt_contexts(lm, ["x" * 30], 6)
     rows = sample_continuations(lm, contexts, SAMPLING, rad=Rad(lm, scorer, WEIGHT, TOP_K))
     assert len(rows[0]) == 3 and scorer.truncated > 0
+
+
+def test_a_text_too_long_for_the_cache_takes_no_other_with_it(lm: LanguageModel, tmp_path: Path) -> None:
+    """Which way a prompt's rewards are read follows from the prompt and not from its batch."""
+    rad = Rad(lm, causal(tmp_path, "gpt2", positions=20), WEIGHT, TOP_K)
+    contexts = prompt_contexts(lm, ["The cat", "", "x" * 30, "a dog", "eight or so"], 6)
+    drawing = Drawing(lm, contexts, SAMPLING, rad=rad)
+    assert [rad.reads_from_cache(context, 6) for context in contexts] == [True, False, False, True, True]
+    assert [sorted(batch) for batch in drawing.batches] == [[0, 3, 4], [2], [1]]
+    together = sample_continuations(lm, contexts, SAMPLING, rad=rad)
+    assert together == [drawing.draw([index])[0] for index in range(len(contexts))]
 
 
 def test_which_classifiers_can_be_cached(lm: LanguageModel, tmp_path: Path) -> None:

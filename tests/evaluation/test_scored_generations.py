@@ -15,6 +15,7 @@ from ifguide.evaluation.generations import generate_file, partial_path, sidecar_
 from ifguide.evaluation.scored_generations import score_generations
 from ifguide.evaluation.scorers import Scorer, load_scorer
 from ifguide.files import read_json, read_jsonl, write_jsonl
+from ifguide.locks import only_writer
 from tests.evaluation.killing import kill_after_lines
 from tests.evaluation.tiny_models import save_classifier
 from tests.evaluation.tiny_scorers import save_detoxify, save_toxigen
@@ -46,6 +47,13 @@ def test_several_classifiers_on_the_same_texts(generations: Path, tmp_path: Path
     assert result["results"]["lexicon"] == {"emt": pytest.approx((0.7 + 0.75) / 2), "tp": 1.0, "truncated": 0}
     assert [s["name"] for s in result["scorers"]] == [explicit, implicit, "lexicon"]
     assert [s["max_tokens"] for s in result["scorers"]] == [38, 38, None]
+
+
+def test_one_process_writes_an_output(generations: Path, tmp_path: Path) -> None:
+    output = tmp_path / "s.jsonl"
+    with only_writer(output), pytest.raises(InputError, match="another process is writing"):
+        score_generations(generations, ["lexicon"], output)
+    assert [path.name for path in tmp_path.iterdir()] == ["g.jsonl"]
 
 
 def test_another_classifier_later(generations: Path, tmp_path: Path) -> None:

@@ -21,10 +21,44 @@ def run(name: str, *options: str) -> dict:
 @pytest.mark.slow
 def test_generation() -> None:
     pytest.importorskip("lm_eval")
-    tiny = ["--prompts", "3", "--layers", "1", "--width", "32", "--vocabulary", "4000", "--batch-sizes", "25"]
+    tiny = [
+        "--prompts",
+        "3",
+        "--lengths",
+        "mixed",
+        "--layers",
+        "1",
+        "--width",
+        "32",
+        "--vocabulary",
+        "4000",
+        "--batch-sizes",
+        "25",
+    ]
     result = run("generation.py", *tiny)
     assert result["continuations_per_second"].keys() == {"ifguide", "lm-eval, batches of 25"}
     assert result["times_lm_eval"] > 0 and result["samples"] == 25
+
+
+@pytest.mark.slow
+def test_rad() -> None:
+    tiny = [
+        "--prompts",
+        "2",
+        "--samples",
+        "2",
+        "--max-new-tokens",
+        "4",
+        "--top-k",
+        "4",
+        "--layers",
+        "1",
+        "--width",
+        "64",
+    ]
+    result = run("rad.py", *tiny, "--vocabulary", "4000", "--reward-layers", "1", "--reward-width", "64")
+    assert result["continuations_per_second"].keys() == {"no RAD", "RAD, cached", "RAD, read anew"}
+    assert result["largest_difference_of_rewards"] < 1e-5
 
 
 @pytest.mark.slow

@@ -17,17 +17,29 @@ from ifguide.influence.modules import ScoredModel, load_model
 VOCAB = 512
 WINDOW = 16
 EOD = 0
+ARCHITECTURES = ("neox", "llama", "gpt2", "qwen2", "qwen3", "mistral")
 
 
 def save_tiny_model(folder: Path, architecture: str, hidden: int = 16, scale: float = 4.0) -> Path:
     """A random two-layer model with a byte tokenizer; weights ``scale`` times the usual, so that nothing is linear."""
-    from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        GPT2Config,
+        GPTNeoXConfig,
+        LlamaConfig,
+        MistralConfig,
+        Qwen2Config,
+        Qwen3Config,
+    )
 
     shared = {"vocab_size": VOCAB, "max_position_embeddings": WINDOW, "eos_token_id": EOD, "bos_token_id": EOD}
     sizes = {"hidden_size": hidden, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 2 * hidden}
     configs = {
         "neox": lambda: GPTNeoXConfig(**sizes, **shared, rotary_pct=0.5),
         "llama": lambda: LlamaConfig(**sizes, **shared, num_key_value_heads=1),
+        "qwen2": lambda: Qwen2Config(**sizes, **shared, num_key_value_heads=1, tie_word_embeddings=True),
+        "qwen3": lambda: Qwen3Config(**sizes, **shared, num_key_value_heads=1, head_dim=hidden // 2),
+        "mistral": lambda: MistralConfig(**sizes, **shared, num_key_value_heads=2, sliding_window=5),
         "gpt2": lambda: GPT2Config(
             vocab_size=VOCAB, n_positions=WINDOW, n_embd=hidden, n_layer=2, n_head=2, eos_token_id=EOD
         ),
@@ -73,18 +85,17 @@ def _one_thread(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def model_folders(tmp_path_factory) -> dict[str, Path]:
-    """architecture -> folder of a tiny model: NeoX has biases, Llama none but grouped keys, GPT-2 Conv1D."""
+    """architecture -> folder of a tiny model: NeoX has biases, Llama none but grouped keys, GPT-2 Conv1D, Qwen2 biases
+    on some layers and tied embeddings, Qwen3 norms on queries and keys, Mistral a sliding window."""
     root = tmp_path_factory.mktemp("models")
-    return {name: save_tiny_model(root / name, name) for name in ("neox", "llama", "gpt2")}
+    return {name: save_tiny_model(root / name, name) for name in ARCHITECTURES}
 
 
 def load_exact(folder: Path, pattern: str | None = None) -> ScoredModel:
-    """The model in fp64 throughout: Llama's stock norm rounds to fp32, which would hide any error below 1e-7."""
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-
+    """The model in fp64 throughout: the stock RMS norms round to fp32, which would hide any error below 1e-7."""
     model = load_model(folder, dtype=torch.float64, device="cpu", pattern=pattern)
     for name, module in list(model.model.named_modules()):
-        if isinstance(module, LlamaRMSNorm):
+        if type(module).__name__.endswith("RMSNorm"):
             norm = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=torch.float64)
             norm.weight = module.weight
             model.model.set_submodule(name, norm)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,25 @@ def losses(model: ScoredModel, inputs: Tensor, labels: Tensor) -> Tensor:
     """-log p of each label of one sequence[T], through the stock model output."""
     log_p = torch.log_softmax(model.model(inputs[None], use_cache=False).logits[0], dim=-1)
     return -log_p[torch.arange(len(labels)), labels]
+
+
+@contextlib.contextmanager
+def eager_attention(model: ScoredModel) -> Iterator[None]:
+    """The stock eager attention with its stock mask, but for its softmax, which rounds to fp32."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask
+
+    AttentionInterface.register("exact_eager", _eager)
+    AttentionMaskInterface.register("exact_eager", eager_mask)
+    with model.attention("exact_eager"):
+        yield
+
+
+def _eager(module, query, key, value, attention_mask, scaling, **ignored):
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    weights = torch.softmax(query @ key.transpose(2, 3) * scaling + attention_mask, dim=-1)
+    return (weights @ value).transpose(1, 2), weights
 
 
 def gradient(model: ScoredModel, value: Tensor) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from ifguide.selection import Corpus, SelectionSettings, Source
 
 from .conftest import random_documents, write_tokens
 
-_PROPERTY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _LENGTHS = st.lists(st.integers(0, 40), min_size=3, max_size=25).filter(lambda lengths: sum(n > 0 for n in lengths) > 2)
 
 
@@ -139,11 +139,8 @@ def test_final_scores_are_exact_or_calibrated(tmp_path, lengths, seed, chunk, di
     calibration = calibrate(cheap, hidden, choice)
     final = np.concatenate(list(combine(cheap, hidden, choice, calibration, chunk)))
     c, e = np.sort(cheap[audited]), np.sort(exact[audited])
-    for token in range(dataset.num_tokens):
-        if known[token]:
-            assert final[token] == exact[token]
-        else:
-            assert final[token] == pytest.approx(np.interp(cheap[token], c, e), rel=1e-5, abs=1e-6)
+    np.testing.assert_array_equal(final[known], exact[known])
+    np.testing.assert_allclose(final[~known], np.interp(cheap, c, e)[~known], rtol=1e-5, atol=1e-6)
     assert calibration.tokens == len(audited)
     if len(audited) > 1:
         assert calibration.correlation == pytest.approx(np.corrcoef(cheap[audited], exact[audited])[0, 1], abs=1e-5)
@@ -173,13 +170,3 @@ def test_states_survive_a_json_file():
 def test_refuses_what_is_no_cascade():
     with pytest.raises(InputError, match=r"--cascade-keep 0.*--cascade-audit 1.5.*--cascade-seed -1"):
         CascadeSettings(keep=0, audit=1.5, seed=-1)
-    # nine documents of one token and a tenth that the share has room for: none is left over
-    with pytest.raises(InputError, match="keeps every document"):
-        choose(make_source(np.zeros(0).tolist() + [1.0], [1]), _Everything())
-
-
-class _Everything(CascadeSettings):
-    """A share that leaves no rest."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keep", 1.0)

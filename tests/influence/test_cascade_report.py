@@ -25,24 +25,24 @@ def _mask(source):
 
 @pytest.fixture(scope="module")
 def corpus():
-    """(exact scores, lengths): one document in eight is full of high scores."""
+    """(exact scores, lengths, exact mask): one document in eight is full of high scores."""
     rng = np.random.default_rng(0)
-    lengths = rng.integers(20, 60, 1200)
+    lengths = rng.integers(20, 60, 800)
     toxic = np.repeat(rng.random(len(lengths)) < 0.125, lengths)
     exact = rng.standard_normal(lengths.sum()) + toxic * rng.exponential(4, lengths.sum()) * (
         rng.random(lengths.sum()) < 0.3
     )
-    return exact.astype(np.float32), lengths
+    return exact.astype(np.float32), lengths, _mask(make_source(exact, lengths))
 
 
 def _run(corpus, noise, settings):
     """(report, Jaccard of the final mask with the exact one, share of the exact mask in rejected units)"""
-    exact, lengths = corpus
+    exact, lengths, expected = corpus
     cheap = (exact + noise * np.random.default_rng(1).standard_normal(len(exact))).astype(np.float32)
     choice = choose(make_source(cheap, lengths), settings)
     calibration = calibrate(cheap, exact, choice)
     final = make_source(np.concatenate(list(combine(cheap, exact, choice, calibration))), lengths)
-    expected, found = _mask(make_source(exact, lengths)), _mask(final)
+    found = _mask(final)
     rejected = np.repeat(choice.states == REJECTED, choice.lengths)
     record = report(final, choice, calibration, settings)
     return record, (expected & found).sum() / (expected | found).sum(), expected[rejected].sum() / expected.sum()
@@ -50,7 +50,7 @@ def _run(corpus, noise, settings):
 
 @pytest.mark.parametrize(("noise", "keep"), [(1.0, 0.12), (2.5, 0.12), (2.5, 0.08)])
 def test_estimates_are_right_on_average_and_intervals_hold(corpus, noise, keep):
-    found = [_run(corpus, noise, CascadeSettings(keep, 0.05, seed, _SELECTION)) for seed in range(40)]
+    found = [_run(corpus, noise, CascadeSettings(keep, 0.05, seed, _SELECTION)) for seed in range(25)]
     estimates = np.array([record["missed"]["share"] for record, _, _ in found])
     truths = np.array([share for _, _, share in found])
     assert abs(estimates.mean() - truths.mean()) < 0.03 + 2 * estimates.std() / math.sqrt(len(found))
@@ -58,7 +58,8 @@ def test_estimates_are_right_on_average_and_intervals_hold(corpus, noise, keep):
     assert np.mean(inside) >= 0.85
     overlaps = np.array([overlap for _, overlap, _ in found])
     told = np.array([record["jaccard"]["estimate"] for record, _, _ in found])
-    assert abs(told.mean() - overlaps.mean()) < 0.08
+    # calibrated scores in the mask count as wrong, though some are right: it may say less, not more
+    assert -0.12 < told.mean() - overlaps.mean() < 0.03
     inside = [r["jaccard"]["interval"][0] <= overlap <= r["jaccard"]["interval"][1] for r, overlap, _ in found]
     assert np.mean(inside) >= 0.85
 
@@ -82,7 +83,7 @@ def test_a_useless_proxy_is_told(corpus):
 def test_record(corpus):
     settings = CascadeSettings(0.12, 0.05, 0, _SELECTION)
     record, _, _ = _run(corpus, 2.5, settings)
-    exact, lengths = corpus
+    exact, lengths, _ = corpus
     assert json.loads(json.dumps(record)) == record
     assert record["units"]["total"] == len(lengths) and record["tokens"]["total"] == len(exact)
     assert record["tokens"]["chosen"] <= 0.12 * len(exact)

@@ -141,10 +141,11 @@ def test_the_model_is_left_as_it_was(model, batch):
 
 
 def test_the_first_bad_layer_is_named(model, batch):
-    assert DifferencePass(model, [_direction(model)], 1e-3).first_bad_layer(batch) == "the head"
-    name = list(model.tracked)[5]
-    model.tracked[name].weight[0, 0] = float("inf")
-    assert DifferencePass(model, [_direction(model)], 1e-3).first_bad_layer(batch) == name
+    scoring = DifferencePass(model, [_direction(model)], 1e-3)
+    assert scoring.first_bad_layer(batch) == "the head"
+    norm = next(m for name, m in model.model.named_modules() if name.endswith("1.post_attention_layernorm"))
+    norm.weight[0] = float("nan")
+    assert scoring.first_bad_layer(batch) == next(name for name in model.tracked if ".1.mlp." in name)
 
 
 def test_few_digits_are_refused(model_folders, model):

@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ifguide.cli import main
 from ifguide.data.aligned import write_aligned
-from ifguide.errors import ConfigError
 from ifguide.influence import plan_work
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.direction import save_direction
@@ -20,7 +19,7 @@ from ifguide.influence.documents import cut, parts
 from ifguide.influence.factors import save_factors
 from ifguide.influence.modules import load_model
 from ifguide.influence.passes import Method, make_pass
-from ifguide.influence.plan import plan, require_fit
+from ifguide.influence.plan import plan
 from ifguide.influence.plan_advice import disk_bytes, disk_faults, memory_faults
 from ifguide.influence.plan_disk import File, aligned_bytes, factor_shapes, fit_files, safetensors_bytes, score_files
 from ifguide.influence.plan_machine import Limits
@@ -154,7 +153,7 @@ def test_the_advice_names_the_largest_values_that_fit(job, needs):
     smallest = max(peak.device_bytes for peak in needs.memory(job, settled(batch_size=1, seq_length=1)))
     limit = Limits(None, (needed + smallest) // 2, 1 << 60, None)
     (fault,) = memory_faults(needs, [job], asked, limit)
-    assert fault.startswith(f"{job}: the ") and "what fits: --batch-size " in fault
+    assert fault.startswith(f"{job} (") and "what fits: --batch-size " in fault
     for flag, name in (("--batch-size", "batch_size"), ("--seq-length", "seq_length")):
         value = int(re.search(rf"{flag} (\d+)", fault)[1])
         assert 1 <= value < 64
@@ -227,7 +226,6 @@ def test_a_plan_from_the_configuration_alone(model_folders, dataset, tmp_path):
     assert found["faults"] == [] and found["seconds"] is None and found["timing"] is None
     assert found["data"]["scored_tokens"] == dataset.num_tokens
     assert {row["phase"] for row in found["operations"]} >= {"scoring pass (jvp)", "scoring pass (difference)"}
-    require_fit(found)
 
 
 @pytest.mark.parametrize("options", [{}, {"method": "jvp", "rank": 4}, {"attribution": "position"}])
@@ -249,12 +247,6 @@ def test_the_verb_refuses_with_exit_2_and_one_line_a_job(model_folders, dataset,
     out, err = capsys.readouterr()
     assert json.loads(out)["faults"] and err.count("\n") == 2
     assert all(line.startswith("ifguide plan: ") for line in err.splitlines())
-
-
-def test_a_plan_that_does_not_fit_is_refused_by_the_job(model_folders, dataset, tmp_path):
-    settings = Settings(device="cpu", device_memory=0.01, disk=tmp_path)
-    with pytest.raises(ConfigError, match=r"score: the .* needs"):
-        require_fit(plan(model_folders["neox"], dataset.prefix, settings, jobs=("score",)))
 
 
 def test_bad_options_are_told_together(model_folders, dataset, capsys):
