@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from attribution_case import DIFFERENCE, JVP, LOW_RANK, ONE_SIDED, SHAPES, save_case_model
 from attribution_memory import METHODS, THEIRS, batch_memory, corpus_memory
-from common import markdown_table, report, run_child
+from common import markdown_table, report
 
 SECTIONS = ("memory", "corpus", "direction", "speed", "precision")
 
@@ -56,15 +56,14 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _save_model(folder / "model", args.shape, aside="memory" in sections or "corpus" in sections)
-        # children first: what this process holds must not count as theirs
+        save_case_model(folder / "model", SHAPES[args.shape])
         if "memory" in sections:
             memory = batch_memory(
                 folder / "model", args.shape, args.memory_windows, args.device, args.rank, args.memory_of
             )
             results["memory"] = {"windows": args.memory_windows, "bytes": memory}
         if "corpus" in sections:
-            _save_model(folder / "tiny", "tiny", aside=True)
+            save_case_model(folder / "tiny", SHAPES["tiny"])
             results["corpus"] = corpus_memory(folder / "tiny", SHAPES["tiny"], args.corpus_tokens, args.device)
         if {"direction", "speed", "precision"} & set(sections):
             results |= _timed(args, folder, sections)
@@ -136,15 +135,6 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         share = ways[best]["share_of_matmul_rate"]
         goal(f"share of the matmul rate ({best}) >= 0.4", share, share >= 0.4)
     return found
-
-
-def _save_model(folder: Path, shape: str, aside: bool) -> None:
-    """The random model of ``shape``; ``aside`` leaves torch out of this process."""
-    if aside:
-        code = f"save_case_model(Path({str(folder)!r}), SHAPES[{shape!r}])"
-        run_child(["-c", f"import sys; sys.path.insert(0, 'benchmarks'); from attribution_case import *; {code}"])
-    else:
-        save_case_model(folder, SHAPES[shape])
 
 
 def _tables(results: dict[str, Any]) -> list[str]:

@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.errors import tell
     from ifguide.influence.passes import Method
-    from ifguide.influence.plan import plan
-    from ifguide.influence.plan_needs import Settings
-    from ifguide.influence.plan_table import render
+    from ifguide.influence.planning.needs import Settings
+    from ifguide.influence.planning.plan import plan
+    from ifguide.influence.planning.table import render
 
     settings = Settings(
         method=Method(args.attribution, args.method, one_sided=args.one_sided, rank=args.rank, dtype=args.dtype),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ifguide.influence import attention, factors, head
 from ifguide.influence.passes import Method
-from ifguide.influence.plan_shape import BYTES, Shape
+from ifguide.influence.planning.shape import BYTES, Shape
 
 # the interpreter, torch and transformers once imported and used; a CUDA context on the device
 _LIBRARIES = 200 << 20

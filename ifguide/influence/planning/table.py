@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ifguide.influence.plan_advice import gigabytes
+from ifguide.influence.planning.advice import gigabytes
 
 
 def render(plan: dict[str, Any]) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ifguide.influence import plan_work
 from ifguide.influence.batches import Batch
 from ifguide.influence.low_rank import LowRank
 from ifguide.influence.modules import ScoredModel
 from ifguide.influence.passes import AnyDirection, Method, make_pass
-from ifguide.influence.plan_shape import Shape
+from ifguide.influence.planning import work as plan_work
+from ifguide.influence.planning.shape import Shape
 
 _REPEATS = 3
 _EIGEN_SIDE = 512

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from ifguide.influence.factors import STRATEGIES
 from ifguide.influence.passes import METHODS
-from ifguide.influence.plan_disk import File
-from ifguide.influence.plan_machine import Limits
-from ifguide.influence.plan_memory import Peak
-from ifguide.influence.plan_needs import Needs, Settings
+from ifguide.influence.planning.disk import File
+from ifguide.influence.planning.machine import Limits
+from ifguide.influence.planning.memory import Peak
+from ifguide.influence.planning.needs import Needs, Settings
 
 Fits = Callable[[Settings], bool]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.influence import plan_disk
 from ifguide.influence.factors import STRATEGIES
 from ifguide.influence.passes import Method
-from ifguide.influence.plan_memory import BatchSize, Peak, direction_peak, fitting_peaks, pass_peak
-from ifguide.influence.plan_shape import Shape
+from ifguide.influence.planning import disk as plan_disk
+from ifguide.influence.planning.memory import BatchSize, Peak, direction_peak, fitting_peaks, pass_peak
+from ifguide.influence.planning.shape import Shape
 
 JOBS = ("fit-factors", "score", "build-mask")
 # a step in the middle of those that are searched: any takes the same time

@@ -14,7 +14,7 @@ import numpy as np
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.documents import Windows, parts
 from ifguide.influence.passes import Method
-from ifguide.influence.plan_shape import Shape
+from ifguide.influence.planning.shape import Shape
 
 # batches of so many windows are formed; those of a larger dataset are taken to be alike
 _LOOKED_AT = 1 << 16

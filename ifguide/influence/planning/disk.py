@@ -12,7 +12,7 @@ from math import prod
 
 from ifguide.data.index_file import HEADER
 from ifguide.data.indexed import TokenDataset
-from ifguide.influence.plan_shape import Shape
+from ifguide.influence.planning.shape import Shape
 
 
 @dataclass(frozen=True)
