@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=4, help="of a timed batch")
     parser.add_argument("--memory-windows", type=int, default=16, help="of a batch whose memory is measured")
     parser.add_argument("--memory-of", nargs="+", choices=METHODS, default=METHODS, metavar="WAY", help="default: all")
-    parser.add_argument("--corpus-tokens", type=int, default=1 << 18, help="of the smaller corpus")
+    parser.add_argument("--corpus-tokens", type=int, default=1 << 17, help="of the smaller corpus")
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)

@@ -7,7 +7,9 @@ Shapes: B windows, T positions, O outputs, I inputs with the bias column, Q quer
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +64,9 @@ def save_case_model(folder: Path, shape: Shape) -> None:
     """The model and a tokenizer that fits it, as a Hugging Face folder."""
     from generation import save_model
 
-    save_model(folder, shape.layers, shape.hidden, shape.vocabulary, shape.heads)
+    # what saving loads may greet on stdout, which is kept for JSON
+    with contextlib.redirect_stdout(sys.stderr):
+        save_model(folder, shape.layers, shape.hidden, shape.vocabulary, shape.heads)
 
 
 def open_model(folder: Path, device: str, dtype: str = "float32", attention: str = "sdpa") -> ScoredModel:

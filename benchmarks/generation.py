@@ -152,7 +152,9 @@ def save_model(folder: Path, layers: int, width: int, vocabulary: int, heads: in
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator([documentation()], vocab_size=min(8000, vocabulary), special_tokens=["<|endoftext|>"])
+    trained.train_from_iterator(
+        [documentation()], vocab_size=min(8000, vocabulary), show_progress=False, special_tokens=["<|endoftext|>"]
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer, eos_token="<|endoftext|>")
     unused = min(50277, vocabulary) - len(tokenizer)
     tokenizer.add_tokens([f"<unused{number}>" for number in range(unused)])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,30 @@ def main() -> None:
     own = Path(__file__).resolve().parent
     sys.path[:] = [str(checkout), *(entry for entry in sys.path if Path(entry).resolve() != own)]
     register_tasks()
+    _forget_between_prompts()
     if is_asked_for():
         _use_cpu()
     importlib.import_module("eval").main()
+
+
+def _forget_between_prompts() -> None:
+    """Empty the cache of keys and values after each prompt: GPT-NeoX's `generate.py` does, `eval.py` does not.
+
+    What comes next, a prompt or a likelihood, would be read after this one, and the text soon be too long.
+    """
+    module: Any = importlib.import_module("eval_tasks.eval_adapter")
+    generate = getattr(module, "generate_samples_from_prompt", None)
+    if generate is None:
+        raise InputError(f"{module.__file__} generates in a way that is not known here; convert the checkpoint instead")
+
+    @wraps(generate)
+    def forgetful(*args: Any, model: Any, **options: Any) -> Any:
+        try:
+            return generate(*args, model=model, **options)
+        finally:
+            model.module.clear_cache()
+
+    module.generate_samples_from_prompt = forgetful
 
 
 def _use_cpu() -> None:

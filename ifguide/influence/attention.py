@@ -25,9 +25,10 @@ from torch.autograd import forward_ad
 NAME = "ifguide_dual"
 
 # elements of [b, A, R, T] that live at a time: in the cache of a CPU, enough to fill a GPU
-_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
-# rows of a piece that memory would let be longer: 1/16 of the keys they meet are then in vain
-_MIN_ROWS, _PIECES = 64, 8
+_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 27}
+# rows of a piece where memory allows them: at least the one, and a share of the sequence; shorter ones meet fewer
+# keys in vain, longer ones make better products
+_MIN_ROWS, _PIECES = 128, 8
 
 
 def register() -> None:
@@ -89,13 +90,11 @@ def dual_attention(
             weights = torch.softmax(scores, dim=-1)
             result = torch.matmul(weights, v[seen])
             output[some, start:stop] = result.transpose(1, 2)
-            terms = []
-            if dv is not None:
-                terms.append(torch.matmul(weights, dv[seen]))
-            if left is not None:
-                moved = torch.matmul(left[here], right[seen].transpose(2, 3)).mul_(weights)
-                terms += [torch.matmul(moved, v[seen]), -result * moved.sum(dim=-1, keepdim=True)]
-            tangent[some, start:stop] = sum(terms).transpose(1, 2)
+            moved = torch.zeros_like(result) if dv is None else torch.matmul(weights, dv[seen])
+            if left is not None and right is not None:
+                shifts = torch.matmul(left[here], right[seen].transpose(2, 3)).mul_(weights)
+                moved = moved + torch.matmul(shifts, v[seen]) - result * shifts.sum(dim=-1, keepdim=True)
+            tangent[some, start:stop] = moved.transpose(1, 2)
     return forward_ad.make_dual(output, tangent), None
 
 
@@ -107,6 +106,6 @@ def _join(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def _piece(batch: int, heads: int, length: int, device: str) -> tuple[int, int]:
     """Sequences and rows of queries of one piece."""
-    elements = _ELEMENTS.get(device, 1 << 19)
+    elements = _ELEMENTS.get(device, _ELEMENTS["cpu"])
     rows = min(length, max(_MIN_ROWS, -(-length // _PIECES)), max(1, elements // (heads * length)))
     return max(1, min(batch, elements // (heads * length * rows))), rows

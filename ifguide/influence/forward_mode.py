@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class ForwardModePass:
             tangents = tangent[None]
         else:
             # an h that depended on the direction would be refused here
-            propagate = torch.vmap(self._propagate, in_dims=(None, 0), out_dims=(None, 0))
+            propagate = torch.vmap(self._propagate, in_dims=(None, 0), out_dims=(None, 0))  # type: ignore[arg-type]
             hidden, tangents = propagate(batch.inputs, self._maps)
         labelled = batch.labelled
         gradient = loss_gradient(self._model, hidden[labelled], batch.labels[labelled])
@@ -75,8 +76,8 @@ class ForwardModePass:
         found = ""
         for k in range(self._count):
             # one direction at a time: inside a vmap nothing may look at the numbers
-            maps = self._along(k)
-            found = dry_run.first_bad_layer(self._model, batch, lambda batch, m=maps: self._propagate(batch.inputs, m))
+            run = partial(self._propagate, maps=self._along(k))
+            found = dry_run.first_bad_layer(self._model, batch, lambda batch: run(batch.inputs))  # noqa: B023
             if found in self._model.tracked:
                 break
         return found
@@ -91,7 +92,8 @@ class ForwardModePass:
         # the tangents begin in the layers; this one only opens the level at which they live
         zero = torch.zeros((), device=inputs.device)
         with _replaced_forward(rules), self._model.attention(attention.NAME):
-            return torch.func.jvp(lambda _: self._model.hidden(inputs), (zero,), (zero,))
+            hidden, tangent, *_ = torch.func.jvp(lambda _: self._model.hidden(inputs), (zero,), (zero,))
+        return hidden, tangent
 
 
 def _maps(model: ScoredModel, name: str, matrix: Tensor | LowRank) -> Maps:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
 from ifguide.influence import dry_run, passes
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
+from ifguide.influence.cascade_head import cheap_pass, fit_linear_head
 from ifguide.influence.direction import Damping, Direction, compute_directions, load_direction, save_direction
 from ifguide.influence.documents import Windows, check_tokens, cut, resolve_lengths
 from ifguide.influence.factors import Factors, check_model, load_factors
@@ -176,7 +177,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
         model,
         windows,
         behaviours,
-        make_pass(model, directions, method),
+        _make_pass(model, directions, method, windows, batch_tokens),
         method,
         batch_tokens,
         documents,
@@ -188,7 +189,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
 
 
 def _check_arguments(inputs: Inputs, options: Options) -> None:
-    faults = options.method.faults()
+    faults = [] if options.method.method == passes.CHEAP else options.method.faults()
     if options.batch_size < 1:
         faults.append(f"--batch-size {options.batch_size}: must be at least 1")
     if options.shard_tokens < 1:
@@ -235,6 +236,15 @@ def _cut_to_rank(whole: list[Direction], rank: int | None) -> tuple[list[AnyDire
         return list(whole), []
     cut_down, energy = zip(*(truncate(direction, rank) for direction in whole))
     return list(cut_down), list(energy)
+
+
+def _make_pass(
+    model: ScoredModel, directions: list[AnyDirection], method: Method, windows: Windows, batch_tokens: int
+) -> Pass:
+    if method.method == passes.CHEAP:
+        whole = cast(list[Direction], directions)
+        return cheap_pass(model, whole, fit_linear_head(model, windows, batch_tokens))
+    return make_pass(model, directions, method)
 
 
 def _try_one_batch(job: Job) -> None:

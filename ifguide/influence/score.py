@@ -39,10 +39,15 @@ def score(inputs: Inputs, options: Options | None = None, quiet: bool = False) -
         InputError: arguments, files or queries that cannot be used (`MismatchError` where two do not belong together).
         NumericsError: a score is not finite; names the document and the layer.
     """
-    started = time.monotonic()
     options = options or Options()
+    started = time.monotonic()
+    job = prepare(inputs, options, quiet or Share.from_environment().rank > 0)
+    return run(job, inputs, options, started, quiet)
+
+
+def run(job: Job, inputs: Inputs, options: Options, started: float, quiet: bool) -> dict[str, Any]:
+    """`score`, of a job that is prepared; ``started`` by `time.monotonic`."""
     share = Share.from_environment()
-    job = prepare(inputs, options, quiet or share.rank > 0)
     dataset = job.windows.dataset
     plan = plan_shards(job.windows, options.shard_tokens)
     store = _open_store(job, inputs)
@@ -53,7 +58,7 @@ def score(inputs: Inputs, options: Options | None = None, quiet: bool = False) -
         if share.rank == 0:
             missing = _merge_if_complete(job, inputs, options, store, plan)
     summaries = _finished(job, inputs)
-    shown: Sequence[dict[str, Any] | None] = summaries or [None] * len(job.behaviours)
+    shown: list[Any] = [None] * len(job.behaviours) if summaries is None else list(summaries)
     seconds = time.monotonic() - started
     return {
         "finished": summaries is not None,
@@ -109,7 +114,7 @@ def _write(job: Job, index: int, inputs: Inputs, options: Options, output: str, 
             **behaviour.sources,
         },
         "batch_size": options.batch_size,
-        "scores": _summarise(_values(store, count, index)),
+        "scores": summarise(_values(store, count, index)),
         **({"energy": job.energy[index]} if job.energy else {}),
         **origin(),
     }
@@ -155,7 +160,7 @@ def _values(store: PartStore, count: int, index: int) -> Iterator[np.ndarray]:
     return (store.read(part)[index] for part in range(count))
 
 
-def _summarise(pieces: Iterator[np.ndarray]) -> dict[str, float]:
+def summarise(pieces: Iterator[np.ndarray]) -> dict[str, float]:
     """min, max, mean and share of positive values."""
     size, total, positive, low, high = 0, 0.0, 0, float("inf"), float("-inf")
     for values in pieces:

@@ -22,11 +22,12 @@ from ifguide.data.preprocess import SUFFIX
 from ifguide.errors import ConfigError, IFGuideError, InputError, MismatchError
 from ifguide.inspection.lineage import CHANGED, MISSING, Node, trace
 
+_CASCADE = ("cascade_model", "cascade_factors", "cascade_scores")
 # verb -> (options that name inputs, options that name outputs); other verbs' products are taken as given
 PATHS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "preprocess": (("input", "vocab_file", "merge_file"), ("output_prefix",)),
     "fit-factors": (("model", "data", "toxic_queries", "safe_queries"), ("output",)),
-    "score": (("model", "data", "factors", "toxic_queries", "safe_queries", "behaviour"), ("output",)),
+    "score": (("model", "data", "factors", "toxic_queries", "safe_queries", "behaviour", *_CASCADE), ("output",)),
     "transfer-scores": (
         ("scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file"),
         ("output",),

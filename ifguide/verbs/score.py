@@ -66,6 +66,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     method.add_argument(
         "--shard-tokens", type=int, default=1 << 18, metavar="N", help="what a kill can cost, in tokens (default: 2^18)"
     )
+    cascade = parser.add_argument_group("cascade: cheap scores for everything, exact ones for what can make the mask")
+    cascade.add_argument("--cascade-model", metavar="DIR", help="a small proxy with the same tokenizer")
+    cascade.add_argument("--cascade-factors", metavar="DIR", help="made by fit-factors on the proxy")
+    cascade.add_argument(
+        "--cascade-scores", metavar="PREFIX", help="any scores of the same tokens, not a proxy"
+    )
+    cascade.add_argument(
+        "--cascade-keep",
+        type=float,
+        default=0.15,
+        metavar="SHARE",
+        help="of the tokens, exactly scored (default 0.15)",
+    )
+    cascade.add_argument(
+        "--cascade-audit",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="of the tokens, for the report (default 0.02)",
+    )
+    cascade.add_argument("--cascade-seed", type=int, default=0, metavar="N", help="of the audit (default: 0)")
     # DeepSpeed's launcher adds it
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
@@ -76,6 +97,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     share_cores(int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1))
 
     from ifguide.allocator import keep_freed_memory
+    from ifguide.influence.cascade_run import score_cascade
     from ifguide.influence.direction import Damping
     from ifguide.influence.job import Inputs, Options
     from ifguide.influence.passes import Method
@@ -99,7 +121,9 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         documents=args.documents,
         shard_tokens=args.shard_tokens,
     )
-    result = score(Inputs(args.model, args.data, args.factors, _queries(args), args.output), options)
+    inputs = Inputs(args.model, args.data, args.factors, _queries(args), args.output)
+    cascade = _cascade(args)
+    result = score_cascade(inputs, options, cascade) if cascade else score(inputs, options)
     if Share.from_environment().rank > 0:
         return None
     if not args.json:
@@ -125,6 +149,17 @@ def _queries(args: argparse.Namespace) -> list[Any]:
     return [QueryFiles(*pair)]
 
 
+def _cascade(args: argparse.Namespace) -> Any:
+    """The cascade that was asked for, or None."""
+    from ifguide.influence.cascade import CascadeSettings
+    from ifguide.influence.cascade_run import Cascade
+
+    if not (args.cascade_model or args.cascade_factors or args.cascade_scores):
+        return None
+    settings = CascadeSettings(args.cascade_keep, args.cascade_audit, args.cascade_seed)
+    return Cascade(args.cascade_model, args.cascade_factors, args.cascade_scores, settings)
+
+
 def _tell(result: dict[str, Any]) -> None:
     method = result["method"]
     how = method["attribution"] if method["attribution"] == "position" else method["method"]
@@ -133,5 +168,9 @@ def _tell(result: dict[str, Any]) -> None:
     for output in result["outputs"]:
         if result["finished"]:
             print(f"{output['output']}: {result['tokens']} tokens scored in {result['seconds']:.1f} s ({how})")
+    if "cascade" in result:
+        from ifguide.influence.cascade_report import describe
+
+        print("\n".join(describe(result["cascade"])))
     if not result["finished"]:
         print(f"{result['missing_tokens']} of {result['tokens']} tokens are left for other calls; run them to finish")

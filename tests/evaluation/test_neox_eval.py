@@ -1,4 +1,4 @@
-"""The hook for GPT-NeoX's eval.py, with a stand-in for the checkout: the real one needs a GPU."""
+"""The hook for GPT-NeoX's eval.py, with a stand-in for the checkout (the real one: tests/neox/test_eval.py)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def main():
 @pytest.mark.skipif(OLDER is None, reason="IFGUIDE_TEST_LM_EVAL names no Python with lm-eval 0.4.1")
 def test_the_checkout_finds_the_tasks(tmp_path: Path) -> None:
     (tmp_path / "eval_tasks").mkdir()
+    (tmp_path / "eval_tasks" / "eval_adapter.py").write_text("def generate_samples_from_prompt(**_): ...\n")
     (tmp_path / "eval.py").write_text(EVAL)
     environment = {
         **os.environ,

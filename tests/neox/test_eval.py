@@ -36,7 +36,6 @@ CERTAIN = 100.0
 SETTINGS = {
     "eval_tasks": ["ifguide_rtp", "ifguide_lambada"],
     "eval_results_prefix": "found",
-    "recompute": True,  # its cache of keys is not emptied between prompts under a pipeline
     "num_gpus": 1,
     "train_micro_batch_size_per_gpu": 4,
     "optimizer": {"type": "Adam", "params": {"lr": 0.001}},

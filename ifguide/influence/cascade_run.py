@@ -1,0 +1,191 @@
+"""A cascade from files to files: the cheap pass, the choice, the exact pass over it, one aligned file at the end.
+
+Both passes are ordinary ones with files of their own, ``S.cheap`` and ``S.exact``: they resume, and processes share
+them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ifguide.data.aligned import Aligned, load_aligned, write_aligned
+from ifguide.data.indexed import TokenDataset
+from ifguide.errors import ConfigError, InputError
+from ifguide.influence import passes
+from ifguide.influence.cascade import CascadeSettings, Choice, calibrate, choose, combine
+from ifguide.influence.cascade_report import report
+from ifguide.influence.factors import load_factors
+from ifguide.influence.job import Inputs, Job, Options, prepare
+from ifguide.influence.model_folder import model_identity
+from ifguide.influence.passes import Method
+from ifguide.influence.score import run, summarise
+from ifguide.influence.shards import Share
+from ifguide.provenance import origin
+from ifguide.selection import Corpus, Source
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Where the cheap scores come from: a proxy with its factors, or scores that exist.
+
+    Attributes:
+        model: Hugging Face folder with the tokenizer of the exact model.
+        factors: made by fit-factors on it.
+        scores: prefix of any scores of the same data.
+    """
+
+    model: str | Path | None = None
+    factors: str | Path | None = None
+    scores: str | Path | None = None
+    settings: CascadeSettings = field(default_factory=CascadeSettings)
+
+    def faults(self, options: Options, inputs: Inputs) -> list[str]:
+        """What does not go together, one line each."""
+        faults = []
+        if (self.model is None) != (self.factors is None):
+            faults.append("--cascade-model and --cascade-factors belong together; give both")
+        if (self.model is None) == (self.scores is None):
+            faults.append("a cascade needs --cascade-model with --cascade-factors, or --cascade-scores")
+        if options.documents is not None:
+            faults.append("--documents cannot be joined with a cascade, which must see all cheap scores; use torchrun")
+        if options.per_category or len(inputs.queries) > 1:
+            faults.append("a cascade scores one behaviour; run it once for each")
+        return faults
+
+
+def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: bool = False) -> dict[str, Any]:
+    """Score every token cheaply, and what can still make the mask exactly (M2); writes ``output.{bin,idx,json}``.
+
+    Returns:
+        As `score`, of the exact pass, with ``cascade``: what the mask lost (`cascade_report.report`).
+
+    Raises:
+        InputError: arguments, files or queries that cannot be used (`MismatchError` where two do not belong together).
+        NumericsError: a score is not finite; names the document and the layer.
+    """
+    started = time.monotonic()
+    if faults := cascade.faults(options, inputs):
+        raise ConfigError(faults)
+    share = Share.from_environment()
+    exact_inputs = replace(inputs, output=f"{inputs.output}.exact")
+    job = prepare(exact_inputs, options, quiet or share.rank > 0)
+    dataset = job.windows.dataset
+    about = {**job.identities[0], "cascade": {**asdict(cascade.settings), **_origin_of_cheap(cascade, dataset)}}
+    result: dict[str, Any] = {}
+    if _finished(inputs.output, dataset, about) is None:
+        cheap = _cheap_scores(inputs, options, cascade, dataset, started, quiet)
+        choice = choose(_source(cheap.values, job), cascade.settings)
+        job = replace(job, windows=job.windows.select(choice.windows(job.windows)), identities=[about])
+        result = run(job, exact_inputs, options, started, quiet)
+        if share.rank > 0:
+            return result
+        exact = load_aligned(exact_inputs.output, dataset, "scores")
+        _write(inputs.output, job, about, cheap, exact, choice, cascade.settings)
+    done = _finished(inputs.output, dataset, about)
+    assert done is not None
+    if share.rank == 0:
+        _remove_passes(inputs.output)
+    seconds = time.monotonic() - started
+    return {
+        "resumed_tokens": dataset.num_tokens,
+        **result,
+        "finished": True,
+        "missing_tokens": 0,
+        "tokens": dataset.num_tokens,
+        "documents": dataset.num_documents,
+        "seconds": round(seconds, 3),
+        "tokens_per_second": round(dataset.num_tokens / seconds, 1),
+        "method": asdict(job.method),
+        "outputs": [{"output": str(inputs.output), "name": "", "scores": done["scores"]}],
+        "cascade": done["cascade"]["report"],
+    }
+
+
+def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:
+    """Identity of whatever gives the cheap scores."""
+    if cascade.scores is not None:
+        return {"scores": load_aligned(cascade.scores, dataset, "scores").sidecar["fingerprint"]}
+    assert cascade.model is not None and cascade.factors is not None
+    return {"model": model_identity(Path(cascade.model)), "factors": load_factors(cascade.factors).identity}
+
+
+def _cheap_scores(
+    inputs: Inputs, options: Options, cascade: Cascade, dataset: TokenDataset, started: float, quiet: bool
+) -> Aligned:
+    """The scores that were given, or those of a cheap pass; every rank waits until rank 0 has merged them."""
+    if cascade.scores is not None:
+        return load_aligned(cascade.scores, dataset, "scores")
+    assert cascade.model is not None and cascade.factors is not None
+    output = f"{inputs.output}.cheap"
+    cheap_inputs = replace(inputs, model=cascade.model, factors=cascade.factors, output=output)
+    # the proxy's windows are its factors' own; its step is no matter of the exact pass
+    cheap_options = replace(options, method=Method(method=passes.CHEAP), seq_length=None, context=None)
+    job = prepare(cheap_inputs, cheap_options, quiet or Share.from_environment().rank > 0)
+    run(job, cheap_inputs, cheap_options, started, quiet)
+    while _finished(output, dataset, job.identities[0]) is None:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return load_aligned(output, dataset, "scores")
+
+
+def _write(
+    output: str | Path,
+    job: Job,
+    about: dict[str, Any],
+    cheap: Aligned,
+    exact: Aligned,
+    choice: Choice,
+    settings: CascadeSettings,
+) -> None:
+    """The combined scores, with the report of what they cost the mask."""
+    dataset = job.windows.dataset
+    calibration = calibrate(cheap.values, exact.values, choice)
+
+    def final() -> Iterator[np.ndarray]:
+        return combine(cheap.values, exact.values, choice, calibration)
+
+    with tempfile.TemporaryDirectory(dir=Path(output).absolute().parent, prefix=".cascade-") as folder:
+        path = Path(folder) / "scores"
+        with open(path, "wb") as stream:
+            for piece in final():
+                stream.write(piece.data)
+        values = np.memmap(path, np.float32, "r")
+        record = report(_source(values, job), choice, calibration, settings)
+    kept: dict[str, Any] = {key: exact.sidecar[key] for key in ("eod", "behaviour", "sources", "batch_size")}
+    sidecar = {
+        **kept,
+        "run": about,
+        "cascade": {"exact_units": choice.to_text(), "unit_tokens": settings.selection.unit_tokens, "report": record},
+        "scores": summarise(final()),
+        **origin(),
+    }
+    write_aligned(output, dataset, final(), np.float32, sidecar)
+
+
+def _source(values: np.ndarray, job: Job) -> Source:
+    dataset = job.windows.dataset
+    return Source([Corpus("scores", values, dataset.starts, dataset.tokens, job.model.eod)])
+
+
+def _finished(output: str | Path, dataset: TokenDataset, about: dict[str, Any]) -> dict[str, Any] | None:
+    """The sidecar of complete scores of this very run, or None."""
+    try:
+        sidecar = load_aligned(output, dataset, "scores").sidecar
+    except InputError:
+        return None
+    return sidecar if sidecar.get("run") == about else None
+
+
+def _remove_passes(output: str | Path) -> None:
+    """Both passes' scores are in the output by now; their directions stay."""
+    for name in ("cheap", "exact"):
+        for suffix in ("json", "idx", "bin"):
+            Path(f"{output}.{name}.{suffix}").unlink(missing_ok=True)
