@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import REPOSITORY, markdown_table, report, time_alternating
 from generation import ProcessorTime
 
-from ifguide.influence.cascade import CascadeSettings, calibrate, choose, combine
-from ifguide.influence.cascade_report import report as cascade_report
+from ifguide.influence.cascade.choice import CascadeSettings, calibrate, choose, combine
+from ifguide.influence.cascade.report import report as cascade_report
 from ifguide.selection import Corpus, SelectionSettings, Source, paint_windows, select
 
 PROXY = {"num_layers": 1, "hidden_size": 32, "num_attention_heads": 1}
@@ -151,7 +151,7 @@ class Case:
 
     def cascade(self, settings: CascadeSettings) -> None:
         """The same with a cascade."""
-        from ifguide.influence.cascade_head import cheap_pass, fit_linear_head
+        from ifguide.influence.cascade.head import cheap_pass, fit_linear_head
 
         with self._timed("proxy's direction"):
             direction = self._direction(self.proxy, self.proxy_factors)

@@ -125,8 +125,12 @@ def _metrics(
             if entry["transform"] and len(kept) > 1:
                 draws = bootstrap(kept, entry["transform"], seed=seed)
                 share = entry["transform"] == "mean" and bool(np.isin(kept, (0.0, 1.0)).all())
-                entry["interval"] = list(proportion_interval(float(value), len(kept)) if share else interval(draws))
-                entry["stderr"] = float(draws.std(ddof=1)) if entry["stderr"] is None else entry["stderr"]
+                # a perplexity can be beyond all numbers in some resamples, or have a square that is
+                with np.errstate(over="ignore", invalid="ignore"):
+                    bounds = proportion_interval(float(value), len(kept)) if share else interval(draws)
+                    spread = float(draws.std(ddof=1))
+                entry["interval"] = list(bounds) if np.isfinite(bounds).all() else None
+                entry["stderr"] = _number(spread) if entry["stderr"] is None else entry["stderr"]
         entries.append(entry)
     return entries
 

@@ -36,6 +36,7 @@ def main() -> None:
     sys.path[:] = [str(checkout), *(entry for entry in sys.path if Path(entry).resolve() != own)]
     register_tasks()
     _forget_between_prompts()
+    _keep_logits()
     if is_asked_for():
         _use_cpu()
     importlib.import_module("eval").main()
@@ -59,6 +60,22 @@ def _forget_between_prompts() -> None:
             model.module.clear_cache()
 
     module.generate_samples_from_prompt = forgetful
+
+
+def _keep_logits() -> None:
+    """Let a pipeline's loss work on a copy: in fp32 it turns the logits into probabilities where they lie, and those
+    would then be taken for logits."""
+    adapter: Any = importlib.import_module("eval_tasks.eval_adapter").EvalHarnessAdapter
+    prepare = adapter.__init__
+
+    @wraps(prepare)
+    def keeping(self: Any, model: Any, *args: Any, **options: Any) -> None:
+        loss = getattr(model.module, "loss_fn", None)
+        if loss is not None:
+            model.module.loss_fn = lambda output, labels: loss(output.clone(), labels)
+        prepare(self, model, *args, **options)
+
+    adapter.__init__ = keeping
 
 
 def _use_cpu() -> None:

@@ -45,7 +45,7 @@ class DifferencePass:
         model: float32 (float64 in tests), unchanged.
         step: ``|εv| / |θ|`` over the tracked weights together, for each direction by itself.
         one_sided: all directions share one unmoved pass.
-        gradient: what gives ∇_h l; another than the head's own makes the scores cheap ones (`cascade_head`).
+        gradient: what gives ∇_h l; another than the head's own makes the scores cheap ones (`cascade.head`).
 
     Attributes:
         precision: of the matmuls, "float32" or "tf32": the caller's setting, for records. A step that was searched

@@ -21,7 +21,7 @@ from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
 from ifguide.influence import dry_run, passes
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
-from ifguide.influence.cascade_head import cheap_pass, fit_linear_head
+from ifguide.influence.cascade.head import cheap_pass, fit_linear_head
 from ifguide.influence.direction import Damping, Direction, compute_directions, load_direction, save_direction
 from ifguide.influence.documents import Windows, check_tokens, cut, resolve_lengths
 from ifguide.influence.factors import Factors, check_model, load_factors

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     share_cores(int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1))
 
     from ifguide.allocator import keep_freed_memory
-    from ifguide.influence.cascade_run import score_cascade
+    from ifguide.influence.cascade.run import score_cascade
     from ifguide.influence.direction import Damping
     from ifguide.influence.job import Inputs, Options
     from ifguide.influence.passes import Method
@@ -151,8 +151,8 @@ def _queries(args: argparse.Namespace) -> list[Any]:
 
 def _cascade(args: argparse.Namespace) -> Any:
     """The cascade that was asked for, or None."""
-    from ifguide.influence.cascade import CascadeSettings
-    from ifguide.influence.cascade_run import Cascade
+    from ifguide.influence.cascade.choice import CascadeSettings
+    from ifguide.influence.cascade.run import Cascade
 
     if not (args.cascade_model or args.cascade_factors or args.cascade_scores):
         return None
@@ -169,7 +169,7 @@ def _tell(result: dict[str, Any]) -> None:
         if result["finished"]:
             print(f"{output['output']}: {result['tokens']} tokens scored in {result['seconds']:.1f} s ({how})")
     if "cascade" in result:
-        from ifguide.influence.cascade_report import describe
+        from ifguide.influence.cascade.report import describe
 
         print("\n".join(describe(result["cascade"])))
     if not result["finished"]:

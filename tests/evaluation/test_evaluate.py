@@ -18,6 +18,7 @@ from lm_eval.tasks import TaskManager
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
 from ifguide.evaluation.evaluate import EvaluationSettings, run_evaluation
+from ifguide.evaluation.evaluation_results import _metrics
 from ifguide.evaluation.generation import Drawing, generate
 from ifguide.evaluation.lexicon import LexiconScorer
 from ifguide.evaluation.metrics import emt, tp
@@ -247,6 +248,16 @@ def test_a_scorer_that_fails_stops_the_run_with_the_text(
     with pytest.raises(NumericsError, match=f"text {texts.index(spoil)} scored nan"):
         run_evaluation(settings("other"))
     assert not (tmp_path / "other" / "results.json").exists()
+
+
+@pytest.mark.parametrize(("nats", "bounded"), [((-400.0, -500.0, -300.0), True), ((-1400.0, -5.0, -3.0), False)])
+def test_a_perplexity_beyond_all_numbers_has_no_interval(nats: tuple[float, ...], bounded: bool) -> None:
+    """A model sure of the wrong words: the value is a number, its square or some resamples are not."""
+    rows = [{"metrics": {"perplexity,none": value}} for value in nats]
+    value = math.exp(-sum(nats) / len(nats))
+    (entry,) = _metrics(rows, {"perplexity,none": value}, {"perplexity": False}, seed=0)
+    assert entry["value"] == value and entry["stderr"] is None
+    assert (entry["interval"] is not None) == bounded
 
 
 def test_all_faults_at_once(settings: Callable, tmp_path: Path) -> None:

@@ -23,12 +23,17 @@ def main():
     print("FOUND", *found)
     print("BUILT", *tasks.get_task_dict(["ifguide_rtp", "ifguide_lambada"]))
 """
+ADAPTER = """
+def generate_samples_from_prompt(**_): ...
+
+class EvalHarnessAdapter: ...
+"""
 
 
 @pytest.mark.skipif(OLDER is None, reason="IFGUIDE_TEST_LM_EVAL names no Python with lm-eval 0.4.1")
 def test_the_checkout_finds_the_tasks(tmp_path: Path) -> None:
     (tmp_path / "eval_tasks").mkdir()
-    (tmp_path / "eval_tasks" / "eval_adapter.py").write_text("def generate_samples_from_prompt(**_): ...\n")
+    (tmp_path / "eval_tasks" / "eval_adapter.py").write_text(ADAPTER)
     (tmp_path / "eval.py").write_text(EVAL)
     environment = {
         **os.environ,

@@ -32,7 +32,8 @@ from tests.neox.harness import environment_of
 
 WORKER = Path(__file__).with_name("eval_worker.py")
 OLDER = os.environ.get("IFGUIDE_TEST_LM_EVAL")
-CERTAIN = 100.0
+# with weights so large, these prompts leave no token below 0.99; other prompts leave a choice here and there
+CERTAIN, NUMBERS = 60.0, (4, 32, 38)
 SETTINGS = {
     "eval_tasks": ["ifguide_rtp", "ifguide_lambada"],
     "eval_results_prefix": "found",
@@ -54,20 +55,21 @@ def folder(neox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode:
         pytest.skip(f"IFGUIDE_TEST_LM_EVAL cannot run GPT-NeoX: {done.stderr.strip().splitlines()[-1]}")
     folder = tmp_path_factory.mktemp("eval")
-    model, tokenizer = tiny_neox(), eval_sets.word_pieces()
+    model, tokenizer = tiny_neox(vocab_size=262), eval_sets.word_pieces()
     model.lm_head.weight.data *= CERTAIN
     model.save_pretrained(folder / "made")
     tokenizer.save_pretrained(folder / "made")
     # layers in files of their own: only with a pipeline does stock DeepSpeed's engine know what eval.py asks of it
     convert = ["convert", "--from", "hf", "--to", "neox", "--input", f"{folder}/made", "--output", f"{folder}/neox"]
-    assert main([*convert, "--pipeline-parallel", "1", "--make-vocab-size-divisible-by", "288"]) == 0
+    assert main([*convert, "--pipeline-parallel", "1", "--make-vocab-size-divisible-by", "262"]) == 0
     back = ["convert", "--from", "neox", "--to", "hf", "--input", f"{folder}/neox", "--output", f"{folder}/hf"]
     assert main(back) == 0
     for name in ("made", "hf"):
         settings = folder / name / "tokenizer_config.json"
         settings.write_text(settings.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     sets = eval_sets.write_sets(folder / "sets")
-    write_jsonl(sets / "rtp.jsonl", eval_sets.RTP[:3])
+    rows = [{"id": str(n), "prompt": f"prompt number {n} says", "toxicity": n / 40} for n in NUMBERS]
+    write_jsonl(sets / "rtp.jsonl", rows)
     # which of its continuations a random model is blamed for does not matter; that they differ does
     dice = random.Random(1)
     texts = ["".join(map(chr, dice.choices(range(33, 400), k=20))) for _ in range(200)]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ifguide.errors import InputError
-from ifguide.influence.cascade import (
+from ifguide.influence.cascade.choice import (
     AUDITED,
     CHOSEN,
     REJECTED,
@@ -22,7 +22,7 @@ from ifguide.influence.cascade import (
 from ifguide.influence.documents import cut
 from ifguide.selection import Corpus, SelectionSettings, Source
 
-from .conftest import random_documents, write_tokens
+from ..conftest import random_documents, write_tokens
 
 _PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _LENGTHS = st.lists(st.integers(0, 40), min_size=3, max_size=25).filter(lambda lengths: sum(n > 0 for n in lengths) > 2)

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from ifguide.influence.cascade import AUDITED, CHOSEN, REJECTED, CascadeSettings, calibrate, choose, combine
-from ifguide.influence.cascade_report import describe, report, wilson
+from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, CascadeSettings, calibrate, choose, combine
+from ifguide.influence.cascade.report import describe, report, wilson
 from ifguide.selection import SelectionSettings, paint_windows, select
 
-from .test_cascade import make_source
+from .test_choice import make_source
 
 _SELECTION = SelectionSettings(threshold_quantile=0.97, max_fraction=0.04)
 

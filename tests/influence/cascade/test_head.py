@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from ifguide.influence.cascade import CascadeSettings, choose
-from ifguide.influence.cascade_head import LinearHead, cheap_pass, fit_linear_head
+from ifguide.influence.cascade.choice import CascadeSettings, choose
+from ifguide.influence.cascade.head import LinearHead, cheap_pass, fit_linear_head
 from ifguide.influence.difference import DifferencePass
 from ifguide.influence.documents import cut
 from ifguide.selection import SelectionSettings
 
-from .conftest import EOD, WINDOW
-from .test_cascade import make_source
+from ..conftest import EOD, WINDOW
+from .test_choice import make_source
 
 
 @pytest.fixture

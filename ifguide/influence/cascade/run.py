@@ -19,8 +19,8 @@ from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence import passes
-from ifguide.influence.cascade import CascadeSettings, Choice, calibrate, choose, combine
-from ifguide.influence.cascade_report import report
+from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate, choose, combine
+from ifguide.influence.cascade.report import report
 from ifguide.influence.factors import load_factors
 from ifguide.influence.job import Inputs, Job, Options, prepare
 from ifguide.influence.model_folder import model_identity
@@ -66,7 +66,7 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
     """Score every token cheaply, and what can still make the mask exactly (M2); writes ``output.{bin,idx,json}``.
 
     Returns:
-        As `score`, of the exact pass, with ``cascade``: what the mask lost (`cascade_report.report`).
+        As `score`, of the exact pass, with ``cascade``: what the mask lost (`report.report`).
 
     Raises:
         InputError: arguments, files or queries that cannot be used (`MismatchError` where two do not belong together).

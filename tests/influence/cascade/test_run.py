@@ -12,16 +12,16 @@ import pytest
 from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import ConfigError
-from ifguide.influence import cascade_run
 from ifguide.influence.behaviours import QueryFiles
-from ifguide.influence.cascade import REJECTED, CascadeSettings, Choice, states_from_text
-from ifguide.influence.cascade_run import Cascade, score_cascade
+from ifguide.influence.cascade import run as cascade_run
+from ifguide.influence.cascade.choice import REJECTED, CascadeSettings, Choice, states_from_text
+from ifguide.influence.cascade.run import Cascade, score_cascade
 from ifguide.influence.factors import fit_factors
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes import Method
 from ifguide.influence.score import score
 
-from .conftest import WINDOW, random_documents, save_tiny_model, write_tokens
+from ..conftest import WINDOW, random_documents, save_tiny_model, write_tokens
 
 JVP = Options(Method(method="jvp"), shard_tokens=300)
 SETTINGS = CascadeSettings(keep=0.4, audit=0.2)

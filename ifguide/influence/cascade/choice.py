@@ -1,11 +1,11 @@
 """The cascade: cheap scores of everything, exact scores (M2) of what can still make the mask (M3).
 
-    cheap pass    a small proxy scores every token (`cascade_head`); any scores of the same tokens will do
+    cheap pass    a small proxy scores every token (`head`); any scores of the same tokens will do
     `choose`      ranking units by the R of their cheap scores: the first ones, up to a share of the tokens, are scored
                   exactly, and so is the audit, a random sample of the others
     `calibrate`   cheap scores -> the scale of the exact ones, by the audit: τ is a quantile of ALL scores
     `combine`     exact scores where there are any, calibrated cheap ones elsewhere
-    `cascade_report.report`    what the mask lost, estimated from the audit
+    `report.report`    what the mask lost, estimated from the audit
 
 The scores stay on disk and are read in chunks; memory grows with units, audit and toxic tokens.
 
@@ -47,7 +47,7 @@ class CascadeSettings:
     """
 
     keep: float = 0.15
-    audit: float = 0.02
+    audit: float = 0.03
     seed: int = 0
     selection: SelectionSettings = field(default_factory=SelectionSettings)
 
