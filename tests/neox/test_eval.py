@@ -32,8 +32,8 @@ from tests.neox.harness import environment_of
 
 WORKER = Path(__file__).with_name("eval_worker.py")
 OLDER = os.environ.get("IFGUIDE_TEST_LM_EVAL")
-# with weights so large, these prompts leave no token below 0.99; other prompts leave a choice here and there
-CERTAIN, NUMBERS = 60.0, (4, 32, 38)
+# with weights so large, these prompts leave no token below 0.95, and the nucleus is 0.9; other prompts leave a choice
+CERTAIN, NUMBERS = 30.0, (32, 38, 44)
 SETTINGS = {
     "eval_tasks": ["ifguide_rtp", "ifguide_lambada"],
     "eval_results_prefix": "found",
@@ -68,7 +68,7 @@ def folder(neox: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = folder / name / "tokenizer_config.json"
         settings.write_text(settings.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     sets = eval_sets.write_sets(folder / "sets")
-    rows = [{"id": str(n), "prompt": f"prompt number {n} says", "toxicity": n / 40} for n in NUMBERS]
+    rows = [{"id": str(n), "prompt": f"prompt number {n} says", "toxicity": n / 80} for n in NUMBERS]
     write_jsonl(sets / "rtp.jsonl", rows)
     # which of its continuations a random model is blamed for does not matter; that they differ does
     dice = random.Random(1)
