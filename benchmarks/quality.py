@@ -182,12 +182,8 @@ def table(runs: list[dict[str, dict[str, float]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished `ifguide quickstart`")
-    parser.add_argument(
-        "--tokens", type=int, default=150_000, help="how many are scored, about (default: 150000)"
-    )
-    parser.add_argument(
-        "--factor-tokens", type=int, default=40_000, help="of the fit (default: 40000)"
-    )
+    parser.add_argument("--tokens", type=int, default=150_000, help="how many are scored, about (default: 150000)")
+    parser.add_argument("--factor-tokens", type=int, default=40_000, help="of the fit (default: 40000)")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=0, help="of the samples")
     parser.add_argument("--output", type=Path, help="write the JSON here too")

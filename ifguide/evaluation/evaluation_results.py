@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ifguide.evaluation.metrics import distinct_n, empty_share
-from ifguide.evaluation.resampling import as_pairs, bootstrap, interval, proportion_interval, recognise
+from ifguide.evaluation.resampling import as_pairs, bootstrap, interval, recognise
 from ifguide.evaluation.stored_scorer import StoredScorer
 from ifguide.files import hash_value
+from ifguide.proportions import proportion_interval
 
 FORMAT = 1
 KIND = "ifguide-evaluation"

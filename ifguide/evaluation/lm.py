@@ -60,13 +60,13 @@ class _Part:
 
     Attributes:
         works: the prompts.
-        rows: samples worked on at once.
+        rows: samples worked on at once, None for what fits.
         missing: batches (indices of ``works``) with a prompt that is not in the journal.
         journal: where their continuations are kept.
     """
 
     works: list[_Work]
-    rows: int
+    rows: int | None
     missing: list[list[int]]
     journal: Journal
 
@@ -229,7 +229,8 @@ class EvaluationLM(BatchedLM):
     def _part(self, works: list[_Work], journal: Journal) -> _Part:
         """Batches of all prompts, known ones included: a batch is the same in a run that was killed."""
         contexts, sampling = [work.context for work in works], works[0].sampling
-        rows = self._rows_of_cache(max(map(len, contexts)) + sampling.max_new_tokens)
+        given = self.batch_size_per_gpu
+        rows = None if given == "auto" else int(given)
         batches = Drawing(self._lm, contexts, sampling, rows_per_batch=rows).batches
         missing = [batch for batch in batches if any(works[index].key not in journal for index in batch)]
         return _Part(works, rows, missing, journal)

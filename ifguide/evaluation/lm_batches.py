@@ -17,11 +17,6 @@ from ifguide.evaluation.rad import Rad
 _LOGITS_ON_CPU = 1 << 26
 _SHARE_FOR_LOGITS = 0.2
 _MOST_ROWS = 1024
-_ROWS_ON_CPU = 512
-_MOST_SAMPLES = 8192
-_SHARE_FOR_CACHE = 0.5
-# copies of float32 logits that sampling makes
-_SAMPLING_COPIES = 8
 
 
 class BatchedLM(HFLM):
@@ -64,13 +59,13 @@ class BatchedLM(HFLM):
         return answers
 
     def _draw(
-        self, contexts: Sequence[Sequence[int]], sampling: Sampling, rows: int
+        self, contexts: Sequence[Sequence[int]], sampling: Sampling, rows: int | None
     ) -> Callable[[Sequence[int]], list[list[str]]]:
         """Work on batches of ``contexts`` (their indices): ``[prompt of the batch][sample]`` -> continuation."""
         drawing = Drawing(self._lm, contexts, sampling, rows_per_batch=rows, rad=self._rad)
 
         def continuations(batch: Sequence[int]) -> list[list[str]]:
-            drawn = _drawn(drawing, batch)
+            drawn = drawing.draw(batch)
             return [continuation_texts(self._lm, contexts[index], ids) for index, ids in zip(batch, drawn, strict=True)]
 
         return continuations
@@ -103,29 +98,6 @@ class BatchedLM(HFLM):
         if self.device.type == "cuda":
             elements = int(_free_memory(self.device) * _SHARE_FOR_LOGITS) // self._lm.model.dtype.itemsize
         return max(1, min(_MOST_ROWS, elements // (length * self._lm.model.config.get_text_config().vocab_size)))
-
-    def _rows_of_cache(self, length: int) -> int:
-        """How many sequences of ``length`` tokens may have their keys and values in memory at once."""
-        if self.batch_size_per_gpu != "auto":
-            return int(self.batch_size_per_gpu)
-        if self.device.type != "cuda":
-            return _ROWS_ON_CPU
-        config = self._lm.model.config.get_text_config()
-        cached = 2 * config.num_hidden_layers * config.hidden_size * length * self._lm.model.dtype.itemsize
-        logits = _SAMPLING_COPIES * 4 * config.vocab_size
-        return max(1, min(_MOST_SAMPLES, int(_free_memory(self.device) * _SHARE_FOR_CACHE) // (cached + logits)))
-
-
-def _drawn(drawing: Drawing, batch: Sequence[int]) -> list[list[list[int]]]:
-    """The batch, or its halves one after the other where the memory does not suffice for it."""
-    try:
-        return drawing.draw(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    torch.cuda.empty_cache()  # outside of the handler, which keeps the failed batch alive
-    half = len(batch) // 2
-    return _drawn(drawing, batch[:half]) + _drawn(drawing, batch[half:])
 
 
 def _free_memory(device: torch.device) -> int:

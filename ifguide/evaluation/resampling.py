@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ifguide.errors import InputError, NumericsError
+from ifguide.proportions import CONFIDENCE
 
 # resample counts held at once: bounds memory, changes no draw
 _BLOCK_ELEMENTS = 1 << 22
 RESAMPLES = 10_000
-CONFIDENCE = 0.95
 
 Floats = NDArray[np.float64]
 TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {
@@ -80,20 +79,6 @@ def bootstrap(pairs: Floats, transform: str, resamples: int = RESAMPLES, seed: i
     ).reshape(resamples, *pairs.shape[1:])
     with np.errstate(over="ignore"):
         return TRANSFORMS[transform](sums[..., 0] / sums[..., 1])
-
-
-def proportion_interval(share: float, count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Wilson's score interval of a share of ``count`` prompts.
-
-    With p the share, n the count, z the normal quantile (1.96 at 95 %):
-      (p + z^2 / 2n  +-  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
-    The bootstrap gives [0, 0] for 0 of 3, as if three prompts could tell.
-    """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def interval(draws: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:

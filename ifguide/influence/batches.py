@@ -5,8 +5,10 @@ Shapes: B sequences, T positions (the longest of the batch).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor
 
 NO_LABEL = -100
 MAX_PADDING = 0.05
+# padded tokens that a pass works on at a time: on a CPU more are no faster and only take memory
+_PIECE_TOKENS = {"cpu": 4096}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,24 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         return Batch(self.inputs.to(device), self.labels.to(device), self.real.to(device))
+
+    def pieces(self) -> list[Batch]:
+        """Its sequences a few at a time, as suits the device."""
+        limit = _PIECE_TOKENS.get(self.inputs.device.type, self.inputs.numel())
+        rows = max(1, limit // max(1, self.inputs.shape[1]))
+        split = (tensor.split(rows) for tensor in (self.inputs, self.labels, self.real))
+        return [Batch(*tensors) for tensors in zip(*split, strict=True)]
+
+
+def in_pieces(scores: Callable[[Any, Batch], Tensor]) -> Callable[[Any, Batch], Tensor]:
+    """Make a method that gives ``s``[K, B, T] of a batch work on its pieces, one after the other."""
+
+    @functools.wraps(scores)
+    def pieced(self: Any, batch: Batch) -> Tensor:
+        pieces = batch.pieces()
+        return scores(self, batch) if len(pieces) == 1 else torch.cat([scores(self, piece) for piece in pieces], dim=1)
+
+    return pieced
 
 
 def collate(inputs: Sequence[np.ndarray], labels: Sequence[np.ndarray]) -> Batch:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ifguide.errors import InputError
 from ifguide.influence import dry_run
-from ifguide.influence.batches import Batch
+from ifguide.influence.batches import Batch, in_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.low_rank import LowRank
@@ -72,6 +72,7 @@ class DifferencePass:
         length = _norm(model.tracked_parameters())
         self._moves = [_Move(model, direction, step * length, one_sided) for direction in directions]
 
+    @in_pieces
     @torch.no_grad()
     def scores(self, batch: Batch) -> Tensor:
         """(M2) ``s``[K, B, T] of ``batch``, 0 where there is no label."""

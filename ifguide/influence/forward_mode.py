@@ -27,7 +27,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from ifguide.influence import attention, dry_run
-from ifguide.influence.batches import Batch
+from ifguide.influence.batches import Batch, in_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.low_rank import LowRank
@@ -54,6 +54,7 @@ class ForwardModePass:
         }
         self._count = len(directions)
 
+    @in_pieces
     @torch.no_grad()
     def scores(self, batch: Batch) -> Tensor:
         """(M2) ``s``[K, B, T] of ``batch``, 0 where there is no label."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ifguide.errors import ConfigError
 from ifguide.influence import dry_run
-from ifguide.influence.batches import Batch
+from ifguide.influence.batches import Batch, in_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.low_rank import LowRank
@@ -48,6 +48,7 @@ class PositionPass:
             if name in directions[0]
         }
 
+    @in_pieces
     def scores(self, batch: Batch) -> Tensor:
         """``s``[K, B, T] of ``batch``, 0 where there is no label."""
         model, labelled = self._model, batch.labelled

@@ -69,9 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cascade = parser.add_argument_group("cascade: cheap scores for everything, exact ones for what can make the mask")
     cascade.add_argument("--cascade-model", metavar="DIR", help="a small proxy with the same tokenizer")
     cascade.add_argument("--cascade-factors", metavar="DIR", help="made by fit-factors on the proxy")
-    cascade.add_argument(
-        "--cascade-scores", metavar="PREFIX", help="any scores of the same tokens, not a proxy"
-    )
+    cascade.add_argument("--cascade-scores", metavar="PREFIX", help="any scores of the same tokens, not a proxy")
     cascade.add_argument(
         "--cascade-keep",
         type=float,

@@ -111,14 +111,14 @@ def test_what_is_asked_beside_a_prompt_changes_nothing(make: Callable, expected:
 
 
 def test_too_little_memory_halves_the_batch(make: Callable, expected: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = Drawing.draw
+    draw = Drawing._draw
 
     def small(self: Drawing, batch: Any) -> Any:
         if len(batch) > 1:
             raise torch.OutOfMemoryError
         return draw(self, batch)
 
-    monkeypatch.setattr(Drawing, "draw", small)
+    monkeypatch.setattr(Drawing, "_draw", small)
     assert by_prompt(make().generate_until(repeated(PROMPTS, SAMPLED))) == expected
 
 

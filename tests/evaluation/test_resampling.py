@@ -13,7 +13,6 @@ from ifguide.evaluation.resampling import (
     as_pairs,
     bootstrap,
     interval,
-    proportion_interval,
     recognise,
     statistic,
 )
@@ -66,16 +65,6 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_interval_of_equal_values_is_the_value() -> None:
     assert interval(bootstrap(as_pairs([0.25] * 9), "mean", 100)) == (0.25, 0.25)
-
-
-def test_wilsons_interval() -> None:
-    """Table values: 0 of 10 and 5 of 10; and it covers what it should, where the bootstrap does not."""
-    assert proportion_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert proportion_interval(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert proportion_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-    seen = np.random.default_rng(0).binomial(20, 0.05, 4000)
-    inside = [low <= 0.05 <= high for low, high in (proportion_interval(k / 20, 20) for k in seen)]
-    assert np.mean(inside) > 0.9
 
 
 def test_a_metric_is_recognised_by_its_value() -> None:

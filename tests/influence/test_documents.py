@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ifguide.errors import InputError
-from ifguide.influence.batches import MAX_PADDING, NO_LABEL, group_by_length
+from ifguide.influence.batches import MAX_PADDING, NO_LABEL, collate, group_by_length, in_pieces
 from ifguide.influence.documents import check_tokens, cut, parts, resolve_lengths, sample
 
 from .conftest import random_documents, write_tokens
@@ -101,3 +102,20 @@ def test_tokens_beyond_the_model_are_refused(dataset):
     check_tokens(dataset, 256)
     with pytest.raises(InputError, match="another tokenizer"):
         check_tokens(dataset, 100)
+
+
+def test_a_batch_in_pieces_is_the_batch():
+    """Whatever the rows, a method sees each sequence once, in order, and no more tokens at a time than it should."""
+    draw = np.random.default_rng(0)
+    for rows, columns in ((1, 5000), (3, 3000), (9, 1000), (2, 8), (5, 4096)):
+        sequences = [draw.integers(1, 9, columns) for _ in range(rows)]
+        batch = collate(sequences, sequences)
+        pieces = batch.pieces()
+        assert torch.equal(torch.cat([piece.inputs for piece in pieces]), batch.inputs)
+        assert all(len(piece.inputs) == 1 or piece.inputs.numel() <= 4096 for piece in pieces)
+
+        @in_pieces
+        def scores(self, piece):
+            return piece.inputs[None] * torch.tensor([1, -1])[:, None, None]
+
+        assert torch.equal(scores(None, batch), batch.inputs[None] * torch.tensor([1, -1])[:, None, None])

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, Calibration, CascadeSettings, Choice
+from ifguide.proportions import proportion_interval
 from ifguide.selection import Selection, SelectionSettings, Source, paint_windows, select
 from ifguide.selection.algorithm import first_claims, ranks_by_r, unit_r
 from ifguide.selection.tail import toxic_tail
-
-_Z = 1.96  # a 95 % interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +71,12 @@ def report(final: Source, choice: Choice, calibration: Calibration, settings: Ca
     # without a hit, one would cost what the units of the mask give on average
     cost = exact[hits] / weight if hits.any() else exact[exact > 0] / np.maximum(weights[exact > 0], 1)
     per_unit = float(cost.mean()) if len(cost) else 0.0
+    hit_share = int(hits.sum()) / num_audited
+    lowest, highest = proportion_interval(hit_share, num_audited)
     low, estimate, high = (
         # the audited ones are in the mask themselves
         min(1.0, max(0.0, share * outside - int(hits.sum())) * per_unit / size) if size else 0.0
-        for share in wilson(int(hits.sum()), num_audited)
+        for share in (lowest, hit_share, highest)
     )
 
     found = _admitted(units.tokens, units.r, budget)
@@ -121,15 +122,6 @@ def describe(record: dict[str, Any]) -> list[str]:
             f"{record['unverified']:.1%} of the mask rests on cheap scores; a larger --cascade-keep lowers that"
         )
     return lines
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float, float]:
-    """(low, estimate, high) of a share: Wilson's 95 % interval, which holds without a hit as well."""
-    share = hits / trials
-    scale = 1 + _Z**2 / trials
-    middle = (share + _Z**2 / (2 * trials)) / scale
-    half = _Z * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2)) / scale
-    return middle - half if hits else 0.0, share, middle + half if hits < trials else 1.0
 
 
 def _measure(source: Source, choice: Choice, settings: SelectionSettings) -> _Units:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, CascadeSettings, calibrate, choose, combine
-from ifguide.influence.cascade.report import describe, report, wilson
+from ifguide.influence.cascade.report import describe, report
 from ifguide.selection import SelectionSettings, paint_windows, select
 
 from .test_choice import make_source
@@ -109,11 +109,3 @@ def test_the_whole_report_of_a_corpus_small_enough_to_count():
     assert record["missed"]["audited_units"] == 1
     assert record["missed"]["share"] == 0 and record["unverified"] == 0
     assert record["threshold"]["audited_above"] == 4 and record["threshold"]["value"] < 3.0
-
-
-def test_wilson_interval():
-    # the published values for 10 of 50 (e.g. Newcombe 1998: 81/263 gives 0.2553, 0.3662)
-    low, share, high = wilson(81, 263)
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662) and share == 81 / 263
-    assert wilson(0, 20)[0] == 0 and wilson(0, 20)[2] == pytest.approx(0.1611, abs=1e-4)
-    assert wilson(20, 20)[2] == 1
