@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--shape", choices=SHAPES, default="base")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, help="default: all (precision on a GPU)")
-    parser.add_argument("--windows", type=int, default=4, help="of a timed batch")
+    parser.add_argument("--windows", type=int, default=8, help="of a timed batch")
     parser.add_argument("--memory-windows", type=int, default=16, help="of a batch whose memory is measured")
     parser.add_argument("--memory-of", nargs="+", choices=METHODS, default=METHODS, metavar="WAY", help="default: all")
     parser.add_argument("--corpus-tokens", type=int, default=1 << 17, help="of the smaller corpus")

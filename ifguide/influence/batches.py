@@ -44,10 +44,15 @@ class Batch:
 
     def pieces(self) -> list[Batch]:
         """Its sequences a few at a time, as suits the device."""
-        limit = _PIECE_TOKENS.get(self.inputs.device.type, self.inputs.numel())
-        rows = max(1, limit // max(1, self.inputs.shape[1]))
+        rows = rows_of_a_piece(self.inputs.device.type, *self.inputs.shape)
         split = (tensor.split(rows) for tensor in (self.inputs, self.labels, self.real))
         return [Batch(*tensors) for tensors in zip(*split, strict=True)]
+
+
+def rows_of_a_piece(device: str, rows: int, columns: int) -> int:
+    """How many rows of a batch [rows, columns] a pass works on at a time."""
+    limit = _PIECE_TOKENS.get(device, rows * columns)
+    return max(1, min(rows, limit // max(1, columns)))
 
 
 def in_pieces(scores: Callable[[Any, Batch], Tensor]) -> Callable[[Any, Batch], Tensor]:

@@ -8,9 +8,10 @@ Shapes: K directions, R rank, B windows, T positions of a batch, N labelled posi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ifguide.influence import attention, factors, head
+from ifguide.influence.batches import rows_of_a_piece
 from ifguide.influence.passes import Method
 from ifguide.influence.planning.shape import BYTES, Shape
 
@@ -98,6 +99,7 @@ def fitting_peaks(shape: Shape, strategy: str, batch: BatchSize) -> list[Peak]:
 def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -> Peak:
     """Of score: the pass along K directions by a settled ``method``."""
     width = BYTES[method.dtype]
+    batch = replace(batch, rows=rows_of_a_piece(batch.device, batch.rows, batch.columns))
     items = {"weights": width * shape.parameters}
     matrices = width * (shape.matrices if method.rank is None else min(method.rank * shape.sides, shape.matrices))
     kept = matrices * directions
