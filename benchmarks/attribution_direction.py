@@ -3,7 +3,7 @@
 kronfluence is asked in three ways, each timed on a few batches and scaled by padded tokens to all queries:
 
     tight        one summed gradient; batches of 8 of similar length: the least work that it can be given
-    as published one summed gradient; batches of 8 padded to 256 tokens, as IF-Guide's own code feeds them
+    padded       one summed gradient; batches of 8 padded to 256 tokens, as IF-Guide's own code feeds them
     per query    a preconditioned gradient for each query, its default; batches of 4 of similar length
 """
 
@@ -46,7 +46,7 @@ def direction_times(
     train = random_batch(setting.shape, 1, setting.device)
     whole = {
         "tight": tight_batches(queries, _PUBLISHED_BATCH),
-        "as published": published_batches(queries, _PUBLISHED_BATCH, min(_PUBLISHED_LENGTH, setting.shape.window)),
+        "padded": published_batches(queries, _PUBLISHED_BATCH, min(_PUBLISHED_LENGTH, setting.shape.window)),
         "per query": tight_batches(queries, _PER_QUERY_BATCH),
     }
     found = {}
