@@ -325,7 +325,7 @@ def test_full_disk_keeps_the_old_mask(
     assert contents(tiny_disk) == before
 
 
-@pytest.mark.parametrize("room", [0, 7 * 4096], ids=["nothing fits", "no part fits"])
+@pytest.mark.parametrize("room", [0, 9 * 4096], ids=["nothing fits", "no part fits"])
 def test_full_disk_while_scoring(
     project: Project, tiny_disk: Path, capfd: pytest.CaptureFixture[str], room: int
 ) -> None:  # fmt: skip
