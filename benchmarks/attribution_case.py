@@ -33,7 +33,6 @@ STEP = 1e-3
 # tokens of a query: a prompt of a few words and a completion of a few more
 _PROMPT_TOKENS, _COMPLETION_TOKENS = (6, 18), (4, 14)
 # logits held at a time; a plain forward that held all of them would be slower, and easier to beat
-_HEAD_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 
 @dataclass(frozen=True)
@@ -163,10 +162,11 @@ def plain_forward(model: ScoredModel, batch: Batch) -> torch.Tensor:
     """The loss of every label [N], as an evaluation would compute it: the unit that scoring is counted in."""
     import torch
 
+    from ifguide.influence.head import rows_at_a_time
     from ifguide.influence.modules import label_losses
 
     with torch.no_grad(), model.attention("sdpa"):
         hidden, labels = model.hidden(batch.inputs)[batch.labelled], batch.labels[batch.labelled]
-        rows = max(1, _HEAD_ELEMENTS[hidden.device.type] // model.vocab_size)
+        rows = rows_at_a_time(hidden.device.type, model.vocab_size)
         pieces = zip(hidden.split(rows), labels.split(rows), strict=True)
         return torch.cat([label_losses(model.logits(h), y) for h, y in pieces])

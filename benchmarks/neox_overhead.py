@@ -11,13 +11,11 @@ Goals: loader >= 0.95 of the stock samples/s; penalised step <= 1.02 of the stoc
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import Timing, report, time_alternating
+from ifguide.quiet import stdout_to_stderr
 
 _MODEL: dict[str, Any] = {
     "num_layers": 8, "hidden_size": 512, "num_attention_heads": 8, "max_position_embeddings": 2048,
@@ -53,7 +52,7 @@ def main() -> None:
     _environment(arguments.neox, arguments.device)
     from ifguide_patch import apply, checkout
 
-    with tempfile.TemporaryDirectory() as folder, _stdout_to_stderr():
+    with tempfile.TemporaryDirectory() as folder, stdout_to_stderr():
         root = apply()
         prefix = _write_data(Path(folder), arguments.tokens)
         results = {"versions_of_the_run": checkout.versions(root), "loader": {}}
@@ -64,20 +63,6 @@ def main() -> None:
             results["loader"][f"{workers} workers"] = _loader(config, arguments.batches, arguments.repeats)
         results["step"] = _step(_config(folder, prefix, arguments.step_seq_length, num_workers=0), arguments.repeats)
     report("neox_overhead", results, arguments.output)
-
-
-@contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """NeoX and its compiled helpers talk on stdout, which is for the JSON."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _environment(neox: str, device: str | None) -> None:

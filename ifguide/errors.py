@@ -7,7 +7,7 @@ else: a traceback is a defect of ours, never the answer to bad input.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class IFGuideError(Exception):
@@ -28,6 +28,12 @@ class ConfigError(InputError):
     def __init__(self, faults: Iterable[str]):
         self.faults = list(faults)
         super().__init__("\n".join(self.faults))
+
+
+def first_faults(faults: Sequence[str], most: int = 20) -> list[str]:
+    """As many of ``faults`` as a reader takes in, and the number of the others."""
+    more = len(faults) - most
+    return [*faults[:most], *([f"... and {more} more faults"] if more > 0 else [])]
 
 
 class MismatchError(InputError):

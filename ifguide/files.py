@@ -174,6 +174,12 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def folder_faults(option: str, output: str | os.PathLike) -> list[str]:
+    """The fault of an ``output`` whose folder is missing, to be told before the work; empty if it is there."""
+    folder = Path(output).absolute().parent
+    return [] if folder.is_dir() else [f"{option} {os.fspath(output)}: folder {folder} does not exist"]
+
+
 def _explain(error: OSError, path: Path, what: str = "") -> Exception:
     """The same fault as one sentence that names the path."""
     subject = f"{what} {path}".strip()

@@ -33,6 +33,23 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
+def taken_if_possible(path: Path, wait: bool = True) -> Iterator[bool]:
+    """`locked`, but a file system without locks is trusted: every process is let in.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            mine = stack.enter_context(locked(path, wait))
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            mine = True
+        yield mine
+
+
+@contextlib.contextmanager
 def only_writer(output: Path) -> Iterator[None]:
     """Keep other processes from writing ``output`` until the block ends. A file system without locks is trusted.
 
@@ -41,11 +58,9 @@ def only_writer(output: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            mine = stack.enter_context(locked(output.with_name(f".{output.name}.lock"), wait=False))
+            mine = stack.enter_context(taken_if_possible(output.with_name(f".{output.name}.lock"), wait=False))
         except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise InputError(f"{output} cannot be written: {error.strerror}") from None
-            mine = True
+            raise InputError(f"{output} cannot be written: {error.strerror}") from None
         if not mine:
             raise InputError(f"another process is writing {output}; wait for it, end it, or give another output")
         yield

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
+
+_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def usable_cores() -> int:
     """Cores that this process may run on (a container or `taskset` may allow fewer than there are)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def host_memory() -> int | None:
+    """Bytes of the machine's memory, or what its container allows; None where the system does not say."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _GROUP_LIMITS:
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdecimal():
+            total = min(total, int(text))
+    return total
+
+
+def local_processes() -> int:
+    """How many processes of this run are on this machine: torchrun and DeepSpeed's launcher name it differently."""
+    told = (os.environ.get(name) for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "WORLD_SIZE"))
+    return int(next(filter(None, told), "1"))
 
 
 def share_cores(processes: int) -> None:

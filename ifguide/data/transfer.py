@@ -23,6 +23,7 @@ from ifguide.data.sidecar import SCORES
 from ifguide.data.spans import Speller, TextDiffers, align, move
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError, MismatchError
+from ifguide.files import folder_faults
 from ifguide.progress import Progress
 from ifguide.provenance import file_record, origin
 
@@ -143,9 +144,7 @@ def _open(
         attempt(find_tokenizer, prefix, choice.tokenizer_type, choice.vocab_file, choice.merge_file, options)
         for prefix, choice, options in zip((data, to_data), choices, ("--from-", "--to-"))
     ]
-    folder = Path(output).absolute().parent
-    if not folder.is_dir():
-        faults.append(f"--output {output}: folder {folder} does not exist")
+    faults += folder_faults("--output", output)
     if Path(output).absolute() in [Path(prefix).absolute() for prefix in (scores, data, to_data)]:
         faults.append(f"--output {output} is the name of an input; choose another")
     if source and target and source.num_documents != target.num_documents:

@@ -5,12 +5,12 @@ Shapes: P prompts of at most L tokens, K samples each, T new tokens, V vocabular
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from ifguide.evaluation.models import LanguageModel
+from ifguide.processes import host_memory
 
 # more rows make a processor no faster; a graphics card has long been full
 _MOST_ROWS = {"cpu": 512}
@@ -78,5 +78,5 @@ def _memory_beside_weights(lm: LanguageModel) -> int:
     if lm.device.type == "cuda":
         memory = torch.cuda.get_device_properties(lm.device).total_memory
     else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = host_memory() or 0
     return max(0, memory - sum(weight.numel() * weight.element_size() for weight in lm.model.parameters()))

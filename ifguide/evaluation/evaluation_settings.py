@@ -10,6 +10,7 @@ import torch
 
 from ifguide.errors import ConfigError, InputError
 from ifguide.evaluation.models import require_model_folder
+from ifguide.processes import local_processes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -79,7 +80,7 @@ class EvaluationSettings:
                 faults.append(f"--device {self.device} cannot be used: {str(error).splitlines()[0]}")
         if len(set(self.scorers)) != len(self.scorers):
             faults.append(f"--scorer names one scorer twice: {', '.join(self.scorers)}")
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
+        processes = local_processes()
         if processes > 1 and self.device.startswith("cuda:"):
             faults.append(f"--device {self.device} is one GPU and there are {processes} processes; give cuda or auto")
         elif processes > 1 and self.torch_device != "cpu" and processes > torch.cuda.device_count():

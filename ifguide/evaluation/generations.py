@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ifguide.errors import ConfigError, InputError
+from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.evaluation.generation import Drawing, Sampling, continuation_texts, prompt_contexts
 from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.models import LanguageModel, load_language_model
@@ -31,7 +31,6 @@ from ifguide.progress import Progress
 from ifguide.provenance import environment, origin, versions
 
 KIND, FORMAT = "ifguide-generations", 1
-_MAX_FAULTS = 20
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 DTYPES = tuple(_DTYPES)
 
@@ -118,8 +117,7 @@ def raise_faults(faults: Sequence[str]) -> None:
         ConfigError: there are faults; the first of them and the number of the others.
     """
     if faults:
-        more = len(faults) - _MAX_FAULTS
-        raise ConfigError([*faults[:_MAX_FAULTS], *([f"... and {more} more faults"] if more > 0 else [])])
+        raise ConfigError(first_faults(faults))
 
 
 def sidecar_path(output: Path) -> Path:

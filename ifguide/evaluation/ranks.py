@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -21,6 +20,7 @@ from typing import Any
 import torch.distributed
 
 from ifguide.errors import IFGuideError, InputError
+from ifguide.quiet import stdout_to_stderr
 
 # rank 0 may load data, or other ranks a model, for longer than the usual limit
 _PATIENCE = timedelta(days=365)
@@ -108,7 +108,7 @@ def joined_ranks() -> Iterator[Ranks]:
     if size == 1:
         yield Ranks()
         return
-    with _stdout_for_results():
+    with stdout_to_stderr():  # gloo announces its connections on stdout
         # objects alone travel between ranks, so GPUs need no connection of theirs
         torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
     ranks = Ranks(torch.distributed.get_rank(), size)
@@ -169,16 +169,3 @@ def _as_long_as_rank_0_lives() -> Iterator[None]:
         yield
     except RuntimeError:
         raise SystemExit(1) from None
-
-
-@contextlib.contextmanager
-def _stdout_for_results() -> Iterator[None]:
-    """Gloo announces its connections on stdout: send that to stderr."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -14,19 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from ifguide.errors import ConfigError, InputError, NumericsError
+from ifguide.errors import ConfigError, InputError, NumericsError, first_faults
 from ifguide.influence.batches import Batch
 from ifguide.influence.documents import Windows
+from ifguide.influence.head import rows_at_a_time
 from ifguide.influence.modules import ScoredModel, label_losses
 
 if TYPE_CHECKING:
     from ifguide.influence.factors import Factors
 
-_MAX_FAULTS = 20
 # rounding of an eigenvalue, as a share of the largest one of its layer
 _NEGATIVE = 1e-5
-# logits held at a time
-_HEAD_ELEMENTS = 1 << 24
 
 
 def largest_batch(windows: Windows, batch_tokens: int, max_rows: int | None = None) -> Batch:
@@ -65,9 +63,9 @@ def check_model_on(model: ScoredModel, batch: Batch, backward: bool = False) -> 
     # the source is what has to be mended: a broken weight explains every bad number behind it
     broken = broken or watch.sources or [f"{what} is not finite on this data" for what in numbers]
     if watch.flattened:
-        raise ConfigError(_bounded(watch.flattened + broken))
+        raise ConfigError(first_faults(watch.flattened + broken))
     if broken:
-        raise NumericsError("\n".join(_bounded(broken)))
+        raise NumericsError("\n".join(first_faults(broken)))
 
 
 def check_factors(factors: Factors, model: ScoredModel) -> None:
@@ -96,9 +94,9 @@ def check_factors(factors: Factors, model: ScoredModel) -> None:
             elif key == "Lambda" and float(tensor.min()) < -_NEGATIVE * float(tensor.abs().max()):
                 numbers.append(f"factor {key} of {name} is negative ({float(tensor.min()):.3g}); run fit-factors again")
     if shapes:
-        raise ConfigError(_bounded(shapes + numbers))
+        raise ConfigError(first_faults(shapes + numbers))
     if numbers:
-        raise NumericsError("\n".join(_bounded(numbers)))
+        raise NumericsError("\n".join(first_faults(numbers)))
 
 
 def first_bad_layer(model: ScoredModel, batch: Batch, run: Callable[[Batch], object]) -> str:
@@ -191,7 +189,7 @@ def _losses(model: ScoredModel, batch: Batch) -> list[str]:
     """Names of what is not finite among the losses."""
     labelled = batch.labelled
     hidden, labels = model.hidden(batch.inputs)[labelled], batch.labels[labelled]
-    rows = max(1, _HEAD_ELEMENTS // model.vocab_size)
+    rows = rows_at_a_time(hidden.device.type, model.vocab_size)
     pieces = zip(hidden.split(rows), labels.split(rows), strict=True)
     finite = all(_finite(label_losses(model.logits(h), y)) for h, y in pieces)
     return [] if finite else ["the loss"]
@@ -223,8 +221,3 @@ def _tensors(values: Any) -> list[Tensor]:
 
 def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
-
-
-def _bounded(faults: list[str]) -> list[str]:
-    hidden = len(faults) - _MAX_FAULTS
-    return faults[:_MAX_FAULTS] + ([f"... and {hidden} more faults"] if hidden > 0 else [])

@@ -20,6 +20,11 @@ from ifguide.influence.modules import ScoredModel
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 
+def rows_at_a_time(device: str, vocabulary: int) -> int:
+    """Rows of logits that the head's work is cut into, at least 1."""
+    return max(1, _ELEMENTS.get(device, _ELEMENTS["cpu"]) // vocabulary)
+
+
 @torch.no_grad()
 def loss_gradient(model: ScoredModel, hidden: Tensor, labels: Tensor) -> Tensor:
     """``∇_h l``[N, H] of the loss of ``labels``[N] at the last hidden states ``hidden``[N, H], at least in float32.
@@ -29,7 +34,7 @@ def loss_gradient(model: ScoredModel, hidden: Tensor, labels: Tensor) -> Tensor:
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     weight = model.head.weight.to(dtype)
     bias = None if model.head.bias is None else model.head.bias.to(dtype)
-    rows = max(1, _ELEMENTS.get(hidden.device.type, 1 << 22) // weight.shape[0])
+    rows = rows_at_a_time(hidden.device.type, weight.shape[0])
     result = torch.empty_like(hidden, dtype=dtype)
     for h, y, out in zip(hidden.split(rows), labels.split(rows), result.split(rows), strict=True):
         logits = functional.linear(h.to(dtype), weight, bias)

@@ -18,6 +18,7 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import read_sidecar
 from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
+from ifguide.files import folder_faults
 from ifguide.influence import dry_run, passes
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
@@ -143,10 +144,10 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
     batch_tokens = options.batch_size * seq_length
     windows = cut(dataset, model.eod, seq_length, context)
     dry_run.check_factors(factors, model)
-    if len(windows):
-        largest = dry_run.largest_batch(windows, batch_tokens)
+    largest = dry_run.largest_batch(windows, batch_tokens).to(model.device) if len(windows) else None
+    if largest:
         dry_run.check_model_on(model, largest)
-        model.check_architecture(largest.inputs[:1].to(model.device))
+        model.check_architecture(largest.inputs[:1])
     with turn(Path(f"{inputs.output}.lock")):
         data = fingerprint(dataset, progress=not quiet)
         about = [
@@ -184,7 +185,8 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
         [{**identity, **frame, "shard_tokens": options.shard_tokens, **asdict(method)} for identity in about],
         energy,
     )
-    _try_one_batch(job)
+    if largest:
+        _try_one_batch(job, largest)
     return job
 
 
@@ -194,9 +196,7 @@ def _check_arguments(inputs: Inputs, options: Options) -> None:
         faults.append(f"--batch-size {options.batch_size}: must be at least 1")
     if options.shard_tokens < 1:
         faults.append(f"--shard-tokens {options.shard_tokens}: must be at least 1")
-    folder = Path(inputs.output).absolute().parent
-    if not folder.is_dir():
-        faults.append(f"--output {inputs.output}: folder {folder} does not exist")
+    faults += folder_faults("--output", inputs.output)
     if not inputs.queries:
         faults.append("no queries: give --toxic-queries and --safe-queries, or --behaviour")
     if faults:
@@ -247,16 +247,13 @@ def _make_pass(
     return make_pass(model, directions, method)
 
 
-def _try_one_batch(job: Job) -> None:
+def _try_one_batch(job: Job, batch: Batch) -> None:
     """Fail before the long work: the largest batch fits, its scores are finite.
 
     Raises:
         InputError: the batch does not fit.
         NumericsError: a score is not finite.
     """
-    if not len(job.windows):
-        return
-    batch = dry_run.largest_batch(job.windows, job.batch_tokens).to(job.model.device)
     with dry_run.memory_advice(batch):
         scores = job.scorer.scores(batch)
     if not torch.isfinite(scores).all():

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.errors import ConfigError
+from ifguide.errors import ConfigError, first_faults
 from ifguide.files import hash_value, read_jsonl
 from ifguide.influence.batches import NO_LABEL
 
-_MAX_FAULTS = 20
 _KEYS = {"prompt", "completion", "category", "weight"}
 
 
@@ -56,8 +55,7 @@ def load_query_sets(
     faults: list[str] = []
     sets = [_load(path, role, encode, eod, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))]
     if faults:
-        hidden = len(faults) - _MAX_FAULTS
-        raise ConfigError(faults[:_MAX_FAULTS] + ([f"... and {hidden} more faults"] if hidden > 0 else []))
+        raise ConfigError(first_faults(faults))
     return sets[0], sets[1]
 
 

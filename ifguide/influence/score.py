@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.data.aligned import load_aligned, write_aligned
+from ifguide.data.aligned import Aligned, load_aligned, write_aligned
+from ifguide.data.indexed import TokenDataset
+from ifguide.data.sidecar import SCORES
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.job import Inputs, Job, Options, prepare
@@ -148,12 +150,17 @@ def _finished(job: Job, inputs: Inputs) -> list[dict[str, Any]] | None:
 
 
 def _summary_of(job: Job, inputs: Inputs, index: int) -> dict[str, Any] | None:
-    output = job.behaviours[index].output(inputs.output)
+    found = finished(job.behaviours[index].output(inputs.output), job.windows.dataset, job.identities[index])
+    return found.sidecar["scores"] if found else None
+
+
+def finished(output: str | Path, dataset: TokenDataset, identity: dict[str, Any]) -> Aligned | None:
+    """The complete scores of the very run that ``identity`` describes, or None."""
     try:
-        sidecar = load_aligned(output, job.windows.dataset, "scores").sidecar
+        scores = load_aligned(output, dataset, SCORES)
     except InputError:
         return None
-    return sidecar["scores"] if sidecar.get("run") == job.identities[index] else None
+    return scores if scores.sidecar.get("run") == identity else None
 
 
 def _values(store: PartStore, count: int, index: int) -> Iterator[np.ndarray]:

@@ -8,7 +8,6 @@ the only one that merges.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,8 @@ import numpy as np
 from ifguide.errors import InputError
 from ifguide.influence.documents import Windows, parts
 from ifguide.influence.parts import PartStore
-from ifguide.locks import locked
+from ifguide.locks import taken_if_possible
 from ifguide.progress import Progress
-
-# file systems that know no locks: processes may then do work twice, but never wrongly (all files are renamed whole)
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,8 @@ def _do(store: PartStore, shard: Shard, score_shard: Callable, on_tokens: Callab
 
 @contextlib.contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is in a block of this ``path``.
+    """Wait until no other process is in a block of this ``path``. Where the file system has no locks two processes may
+    do the same work, but never wrongly: all files are renamed whole.
 
     Raises:
         FileNotFoundError: its folder is gone.
@@ -167,10 +164,9 @@ def turn(path: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(path))
+            stack.enter_context(taken_if_possible(path))
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            if error.errno not in _NO_LOCKS:
-                raise InputError(f"{path}: {error.strerror}") from None
+            raise InputError(f"{path}: {error.strerror}") from None
         yield

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ifguide.data.aligned import ENCODINGS
 from ifguide.errors import ConfigError, InputError
+from ifguide.files import folder_faults
 from ifguide.masks.inputs import Category
 from ifguide.masks.words import WordList
 
@@ -73,8 +74,7 @@ def _output_faults(
     for option, prefixes in (("--output", outputs), ("--filtered-output", filtered_outputs)):
         for prefix in prefixes:
             path = Path(prefix).absolute()
-            if not path.parent.is_dir():
-                faults.append(f"{option} {prefix}: folder {path.parent} does not exist")
+            faults += folder_faults(option, prefix)
             if path in taken:
                 faults.append(f"{option} {prefix} is the name of an input or of another output; choose another")
             taken.add(path)

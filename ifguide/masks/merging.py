@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES
-from ifguide.errors import InputError, MismatchError
-from ifguide.files import hash_value
+from ifguide.errors import ConfigError, InputError, MismatchError
+from ifguide.files import folder_faults, hash_value
 from ifguide.progress import Progress
 from ifguide.provenance import origin
 from ifguide.selection.source import CHUNK_TOKENS, read_values
@@ -55,9 +55,8 @@ def merge_masks(
     started = time.monotonic()
     if len(prefixes) < 2:
         raise InputError("there is nothing to merge: name two or more")
-    folder = Path(output).absolute().parent
-    if not folder.is_dir():
-        raise InputError(f"--output {output}: folder {folder} does not exist")
+    if faults := folder_faults("--output", output):
+        raise ConfigError(faults)
     if Path(output).absolute() in [Path(prefix).absolute() for prefix in [*prefixes, data_prefix]]:
         raise InputError(f"--output {output} is the name of an input; choose another")
     tokens = TokenDataset.open(data_prefix)

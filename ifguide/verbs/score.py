@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 SUMMARY = "Score every training token: how much learning it raises the toxic-minus-safe log-likelihood."
@@ -90,9 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    from ifguide.processes import share_cores
+    from ifguide.processes import local_processes, share_cores
 
-    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1))
+    share_cores(local_processes())
 
     from ifguide.allocator import keep_freed_memory
     from ifguide.influence.cascade.run import score_cascade

@@ -105,3 +105,11 @@ def random_factors(model: ScoredModel, seed: int = 0) -> dict[str, dict[str, Ten
         eigenvalues = torch.rand(outputs, inputs, generator=generator, dtype=torch.float64) ** 4
         layers[name] = {"U_A": orthogonal(inputs), "U_G": orthogonal(outputs), "Lambda": eigenvalues}
     return layers
+
+
+def random_direction(model: ScoredModel, seed: int = 1) -> dict[str, Tensor]:
+    """One matrix [O, I] per tracked layer."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randn(model.matrix_shape(name), generator=generator, dtype=torch.float64) for name in model.tracked
+    }

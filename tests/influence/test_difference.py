@@ -15,15 +15,9 @@ from ifguide.influence.modules import label_losses, load_model
 
 from . import reference
 from .conftest import EOD, WINDOW, load_exact
+from .reference import random_direction
 
 SMALL = 1e-5
-
-
-def _direction(model, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(model.matrix_shape(name), generator=generator, dtype=torch.float64) for name in model.tracked
-    }
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def _error(scoring, exact, batch):
 def test_equals_one_backward_per_token(model_folders, batch):
     for folder in model_folders.values():
         model = load_exact(folder)
-        direction = _direction(model)
+        direction = random_direction(model)
         found = DifferencePass(model, [direction], SMALL).scores(batch)[0]
         reference.track(model)
         for row in (0, 2, len(found) - 1):
@@ -57,7 +51,7 @@ def test_equals_one_backward_per_token(model_folders, batch):
 def test_error_shrinks_with_the_step_until_rounding(model_folders, batch, one_sided, order):
     for folder in model_folders.values():
         model = load_exact(folder)
-        directions = [_direction(model)]
+        directions = [random_direction(model)]
         exact = ForwardModePass(model, directions).scores(batch)
         errors = [
             _error(DifferencePass(model, directions, step, one_sided), exact, batch) for step in (1e-4, 1e-5, 1e-13)
@@ -68,7 +62,7 @@ def test_error_shrinks_with_the_step_until_rounding(model_folders, batch, one_si
 
 def test_is_the_slope_of_the_loss(model, batch):
     """The same two passes, with the losses of the stock model differenced literally."""
-    direction, step = _direction(model), 1e-5
+    direction, step = random_direction(model), 1e-5
     found = DifferencePass(model, [direction], step).scores(batch)[0]
     length = sum(float(p.square().sum()) for p in model.tracked_parameters().values()) ** 0.5
     size = step * length / sum(float(matrix.square().sum()) for matrix in direction.values()) ** 0.5
@@ -84,7 +78,7 @@ def test_is_the_slope_of_the_loss(model, batch):
 
 
 def test_sum_over_tokens_is_the_sequence_gradient(model, dataset):
-    direction = _direction(model)
+    direction = random_direction(model)
     batch = cut(dataset, EOD, WINDOW, 4).batch(np.array([0]))
     found = float(DifferencePass(model, [direction], SMALL).scores(batch).sum())
     reference.track(model)
@@ -94,7 +88,7 @@ def test_sum_over_tokens_is_the_sequence_gradient(model, dataset):
 
 def test_batch_and_padding_do_not_matter(model, dataset, batch):
     windows = cut(dataset, EOD, WINDOW, 4)
-    scoring = DifferencePass(model, [_direction(model)], 1e-4)
+    scoring = DifferencePass(model, [random_direction(model)], 1e-4)
     together = scoring.scores(batch)[0]
     for window in range(len(windows)):
         alone = scoring.scores(windows.batch(np.array([window])))[0, 0]
@@ -103,7 +97,7 @@ def test_batch_and_padding_do_not_matter(model, dataset, batch):
 
 @pytest.mark.parametrize("one_sided", [False, True])
 def test_several_directions_equal_single_ones(model, batch, one_sided):
-    directions = [_direction(model, seed) for seed in (1, 2, 3)]
+    directions = [random_direction(model, seed) for seed in (1, 2, 3)]
     directions[1] = {name: 1e3 * matrix for name, matrix in directions[1].items()}
     together = DifferencePass(model, directions, 1e-3, one_sided).scores(batch)
     for direction, scores in zip(directions, together, strict=True):
@@ -115,33 +109,33 @@ def test_one_sided_directions_share_the_unmoved_pass(model, batch, monkeypatch):
     passes = []
     original = type(model).hidden
     monkeypatch.setattr(type(model), "hidden", lambda *a, **k: passes.append(1) or original(*a, **k))
-    directions = [_direction(model, seed) for seed in (1, 2, 3)]
+    directions = [random_direction(model, seed) for seed in (1, 2, 3)]
     DifferencePass(model, directions, 1e-3, one_sided=True).scores(batch)
     assert len(passes) == 4
 
 
 def test_low_rank_directions(model, batch):
-    low = truncate(_direction(model), 3)[0]
+    low = truncate(random_direction(model), 3)[0]
     dense = {name: matrix.dense() for name, matrix in low.items()}
-    found = DifferencePass(model, [low, _direction(model)], 1e-3).scores(batch)
+    found = DifferencePass(model, [low, random_direction(model)], 1e-3).scores(batch)
     torch.testing.assert_close(found[:1], DifferencePass(model, [dense], 1e-3).scores(batch), rtol=1e-9, atol=1e-9)
 
 
 def test_a_direction_of_zeros_scores_zero(model, batch):
-    zeros = {name: 0 * matrix for name, matrix in _direction(model).items()}
+    zeros = {name: 0 * matrix for name, matrix in random_direction(model).items()}
     assert (DifferencePass(model, [zeros], 1e-3).scores(batch) == 0).all()
 
 
 def test_the_model_is_left_as_it_was(model, batch):
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     attention = model.model.config._attn_implementation
-    DifferencePass(model, [_direction(model)], 1e-1).scores(batch)
+    DifferencePass(model, [random_direction(model)], 1e-1).scores(batch)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.model.state_dict().items())
     assert model.model.config._attn_implementation == attention
 
 
 def test_the_first_bad_layer_is_named(model, batch):
-    scoring = DifferencePass(model, [_direction(model)], 1e-3)
+    scoring = DifferencePass(model, [random_direction(model)], 1e-3)
     assert scoring.first_bad_layer(batch) == "the head"
     norm = next(m for name, m in model.model.named_modules() if name.endswith("1.post_attention_layernorm"))
     norm.weight[0] = float("nan")
@@ -151,31 +145,31 @@ def test_the_first_bad_layer_is_named(model, batch):
 def test_few_digits_are_refused(model_folders, model):
     half = load_model(model_folders["neox"], dtype=torch.bfloat16, device="cpu")
     with pytest.raises(InputError, match="bfloat16 rounds too much; use --method jvp") as error:
-        DifferencePass(half, [_direction(half)], 1e-3)
+        DifferencePass(half, [random_direction(half)], 1e-3)
     assert "\n" not in str(error.value)
     for step in (0, -1, float("nan"), float("inf")):
         with pytest.raises(InputError, match="positive"):
-            DifferencePass(model, [_direction(model)], step)
+            DifferencePass(model, [random_direction(model)], step)
 
 
 def test_the_precision_of_matmuls_is_known(model_folders, model):
     single = load_model(model_folders["neox"], device="cpu")
     before = torch.get_float32_matmul_precision()
     try:
-        assert DifferencePass(single, [_direction(single)], 1e-3).precision == "float32"
+        assert DifferencePass(single, [random_direction(single)], 1e-3).precision == "float32"
         torch.set_float32_matmul_precision("high")
-        assert DifferencePass(single, [_direction(single)], 1e-3).precision == "tf32"
-        assert DifferencePass(model, [_direction(model)], 1e-3).precision == "float32"
+        assert DifferencePass(single, [random_direction(single)], 1e-3).precision == "tf32"
+        assert DifferencePass(model, [random_direction(model)], 1e-3).precision == "float32"
         torch.set_float32_matmul_precision("medium")
         with pytest.raises(InputError, match="TF32 matmuls, torch is set to"):
-            DifferencePass(single, [_direction(single)], 1e-3)
+            DifferencePass(single, [random_direction(single)], 1e-3)
     finally:
         torch.set_float32_matmul_precision(before)
 
 
 def test_autocast_of_the_caller_does_not_reach_the_passes(model_folders, batch):
     single = load_model(model_folders["neox"], device="cpu")
-    scoring = DifferencePass(single, [_direction(single)], 1e-2)
+    scoring = DifferencePass(single, [random_direction(single)], 1e-2)
     expected = scoring.scores(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(scoring.scores(batch), expected)

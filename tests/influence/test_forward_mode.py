@@ -14,15 +14,9 @@ from ifguide.influence.modules import load_model
 
 from . import reference
 from .conftest import ARCHITECTURES, EOD, WINDOW, load_exact
+from .reference import random_direction
 
 EXACT = {"rtol": 1e-8, "atol": 1e-10}
-
-
-def _direction(model, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(model.matrix_shape(name), generator=generator, dtype=torch.float64) for name in model.tracked
-    }
 
 
 @pytest.fixture
@@ -56,7 +50,7 @@ def _one_backward_per_token(model, direction, windows, which):
 def test_equals_one_backward_per_token(model_folders, windows, architecture):
     """Documents of unequal length in one batch."""
     model = load_exact(model_folders[architecture])
-    direction, which = _direction(model), [0, 2, len(windows) - 1]
+    direction, which = random_direction(model), [0, 2, len(windows) - 1]
     found = _scores(model, direction, windows, which)
     torch.testing.assert_close(found, _one_backward_per_token(model, direction, windows, which), **EXACT)
 
@@ -64,7 +58,7 @@ def test_equals_one_backward_per_token(model_folders, windows, architecture):
 def test_the_sliding_window_is_shorter_than_the_documents(model_folders, windows):
     """Or the test above would prove nothing: without its window Mistral gives other scores."""
     model = load_exact(model_folders["mistral"])
-    direction = _direction(model)
+    direction = random_direction(model)
     narrow = _scores(model, direction, windows, [1])
     model.model.config.sliding_window = None
     model.model.config.layer_types = None
@@ -72,7 +66,7 @@ def test_the_sliding_window_is_shorter_than_the_documents(model_folders, windows
 
 
 def test_sum_over_tokens_is_the_sequence_gradient(model, windows):
-    direction = _direction(model)
+    direction = random_direction(model)
     reference.track(model)
     batch = _batch(windows, [0])
     total = reference.losses(model, batch.inputs[0], batch.labels[0]).sum()
@@ -81,14 +75,14 @@ def test_sum_over_tokens_is_the_sequence_gradient(model, windows):
 
 
 def test_batch_and_padding_do_not_matter(model, windows):
-    direction = _direction(model)
+    direction = random_direction(model)
     alone = torch.cat([_scores(model, direction, windows, [window]) for window in range(len(windows))])
     together = _scores(model, direction, windows, range(len(windows)))
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-11)
 
 
 def test_other_documents_do_not_matter(model, windows):
-    direction = _direction(model)
+    direction = random_direction(model)
     pair = _scores(model, direction, windows, [0, 5])
     torch.testing.assert_close(
         pair[: windows.scored[0]], _scores(model, direction, windows, [0]), rtol=1e-9, atol=1e-11
@@ -99,7 +93,7 @@ def test_other_documents_do_not_matter(model, windows):
 @pytest.mark.parametrize("rank", [None, 3])
 def test_several_directions_are_their_own_passes(model_folders, windows, architecture, rank):
     model = load_exact(model_folders[architecture])
-    directions = [_direction(model, seed) for seed in range(3)]
+    directions = [random_direction(model, seed) for seed in range(3)]
     if rank:
         directions = [truncate(direction, rank)[0] for direction in directions]
     batch = _batch(windows, range(4))
@@ -112,7 +106,7 @@ def test_several_directions_are_their_own_passes(model_folders, windows, archite
 
 def test_directions_share_the_unperturbed_pass(model, windows):
     """K directions cost P + K D, with P the products of the plain model, its head and the head's gradient."""
-    directions, batch = [_direction(model, seed) for seed in range(3)], _batch(windows, [0, 1])
+    directions, batch = [random_direction(model, seed) for seed in range(3)], _batch(windows, [0, 1])
 
     def cost(run):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -128,8 +122,8 @@ def test_directions_share_the_unperturbed_pass(model, windows):
 
 
 @pytest.mark.parametrize("rank", [1, 5])
-def test_low_rank_is_the_truncated_direction(model, windows, rank):
-    factors, _ = truncate(_direction(model), rank)
+def test_low_rank_is_the_truncatedrandom_direction(model, windows, rank):
+    factors, _ = truncate(random_direction(model), rank)
     dense = {name: matrix.dense() for name, matrix in factors.items()}
     torch.testing.assert_close(
         _scores(model, factors, windows, [0, 1]), _scores(model, dense, windows, [0, 1]), **EXACT
@@ -141,7 +135,7 @@ def test_a_subset_of_layers(model_folders, windows, pattern):
     """Attention must cope with queries, keys or values that have no tangent."""
     full = load_exact(model_folders["llama"])
     part = load_exact(model_folders["llama"], pattern=pattern)
-    direction = _direction(full)
+    direction = random_direction(full)
     zeroed = {name: matrix if name in part.tracked else 0 * matrix for name, matrix in direction.items()}
     kept = {name: direction[name] for name in part.tracked}
     expected = _scores(full, zeroed, windows, [1])
@@ -154,7 +148,7 @@ def test_a_subset_of_layers(model_folders, windows, pattern):
 @pytest.mark.parametrize("architecture", ["neox", "qwen2"])
 def test_bfloat16_is_close(model_folders, windows, architecture):
     half, exact = load_model(model_folders[architecture], dtype=torch.bfloat16), load_exact(model_folders[architecture])
-    direction, batch = _direction(exact), _batch(windows, range(len(windows)))
+    direction, batch = random_direction(exact), _batch(windows, range(len(windows)))
     for factors in (direction, truncate(direction, 4)[0]):
         rough, expected = (ForwardModePass(m, [factors]).scores(batch) for m in (half, exact))
         assert rough.dtype == torch.float32
@@ -163,7 +157,7 @@ def test_bfloat16_is_close(model_folders, windows, architecture):
 
 
 def test_the_model_is_left_as_it_was(model, windows, monkeypatch):
-    run, batch = ForwardModePass(model, [_direction(model)]), _batch(windows, [0])
+    run, batch = ForwardModePass(model, [random_direction(model)]), _batch(windows, [0])
     plain = model.hidden(batch.inputs)
     before = model.model.config._attn_implementation
     layer = list(model.tracked.values())[3]
@@ -179,7 +173,7 @@ def test_the_model_is_left_as_it_was(model, windows, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_first_bad_layer_is_named(model, windows, count):
-    directions = [_direction(model, seed) for seed in range(count)]
+    directions = [random_direction(model, seed) for seed in range(count)]
     name = list(model.tracked)[5]
     directions[-1][name][0, 0] = float("nan")
     assert ForwardModePass(model, directions).first_bad_layer(_batch(windows, [0])) == name

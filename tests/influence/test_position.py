@@ -22,13 +22,7 @@ from ifguide.influence.position import PositionPass
 
 from . import reference
 from .conftest import EOD, WINDOW, load_exact
-
-
-def _direction(model, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        name: torch.randn(model.matrix_shape(name), generator=generator, dtype=torch.float64) for name in model.tracked
-    }
+from .reference import random_direction
 
 
 def _all_windows(dataset):
@@ -62,7 +56,7 @@ def test_equals_a_loop_over_positions(model_folders, dataset):
     batch = _all_windows(dataset)
     for folder in model_folders.values():
         model = load_exact(folder)
-        direction = _direction(model)
+        direction = random_direction(model)
         found = PositionPass(model, [direction]).scores(batch)[0]
         reference.track(model)
         for row in (0, 2, len(found) - 1):
@@ -80,7 +74,7 @@ def test_sums_to_the_same_sequence_score_as_loss_term(model, dataset):
     windows = cut(dataset, EOD, WINDOW, 4)
     whole = np.flatnonzero(windows.begin + windows.lengths == windows.scored)  # no context
     batch = windows.batch(whole)
-    directions = [_direction(model), _direction(model, 2)]
+    directions = [random_direction(model), random_direction(model, 2)]
     found, expected = (scoring(model, directions).scores(batch) for scoring in (PositionPass, ForwardModePass))
     torch.testing.assert_close(found.sum(dim=2), expected.sum(dim=2), rtol=1e-9, atol=1e-9)
     assert not torch.allclose(found, expected, rtol=0.1)
@@ -89,7 +83,7 @@ def test_sums_to_the_same_sequence_score_as_loss_term(model, dataset):
 def test_several_directions_equal_single_ones(model, dataset):
     """Enough of them that both ways to keep a layer's part are taken."""
     batch = _all_windows(dataset)
-    directions = [_direction(model, seed) for seed in range(3)]
+    directions = [random_direction(model, seed) for seed in range(3)]
     together = PositionPass(model, directions).scores(batch)
     for direction, scores in zip(directions, together, strict=True):
         alone = PositionPass(model, [direction]).scores(batch)[0]
@@ -98,7 +92,7 @@ def test_several_directions_equal_single_ones(model, dataset):
 
 def test_low_rank_directions(model, dataset):
     batch = _all_windows(dataset)
-    low = [truncate(_direction(model, seed), 3)[0] for seed in (1, 2)]
+    low = [truncate(random_direction(model, seed), 3)[0] for seed in (1, 2)]
     dense = [{name: matrix.dense() for name, matrix in direction.items()} for direction in low]
     found, expected = (PositionPass(model, directions).scores(batch) for directions in (low, dense))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
@@ -106,7 +100,7 @@ def test_low_rank_directions(model, dataset):
 
 def test_batch_and_padding_do_not_matter(model, dataset):
     windows = cut(dataset, EOD, WINDOW, 4)
-    scoring = PositionPass(model, [_direction(model)])
+    scoring = PositionPass(model, [random_direction(model)])
     together = scoring.scores(_all_windows(dataset))[0]
     for window in range(len(windows)):
         alone = scoring.scores(windows.batch(np.array([window])))[0, 0]
@@ -115,7 +109,7 @@ def test_batch_and_padding_do_not_matter(model, dataset):
 
 def test_a_subset_of_layers(model_folders, dataset):
     full, part = load_exact(model_folders["llama"]), load_exact(model_folders["llama"], pattern=r"1\.mlp|v_proj")
-    batch, direction = _all_windows(dataset), _direction(full)
+    batch, direction = _all_windows(dataset), random_direction(full)
     zeroed = {name: matrix if name in part.tracked else 0 * matrix for name, matrix in direction.items()}
     expected = PositionPass(full, [zeroed]).scores(batch)
     found = PositionPass(part, [{name: direction[name] for name in part.tracked}]).scores(batch)
@@ -123,7 +117,7 @@ def test_a_subset_of_layers(model_folders, dataset):
 
 
 def test_weights_get_no_gradient_and_hooks_go(model, dataset):
-    PositionPass(model, [_direction(model)]).scores(_all_windows(dataset))
+    PositionPass(model, [random_direction(model)]).scores(_all_windows(dataset))
     for parameter in model.model.parameters():
         assert parameter.grad is None and not parameter.requires_grad
     assert not any(layer._forward_hooks for layer in model.tracked.values())
@@ -132,7 +126,7 @@ def test_weights_get_no_gradient_and_hooks_go(model, dataset):
 def test_bfloat16_is_close(model_folders, dataset):
     batch = _all_windows(dataset)
     half, exact = load_model(model_folders["neox"], dtype=torch.bfloat16), load_exact(model_folders["neox"])
-    direction = _direction(exact)
+    direction = random_direction(exact)
     found, expected = (PositionPass(m, [direction]).scores(batch)[0] for m in (half, exact))
     assert found.dtype == torch.float32
     pair = torch.stack([found[batch.labelled].double(), expected[batch.labelled]])
@@ -153,14 +147,14 @@ def test_layers_without_a_token_dimension_are_all_named(model, dataset):
 
         model.model.set_submodule(name, Flat(model.tracked[name]))
     with pytest.raises(ConfigError) as error:
-        PositionPass(model, [_direction(model)]).scores(_all_windows(dataset))
+        PositionPass(model, [random_direction(model)]).scores(_all_windows(dataset))
     assert len(error.value.faults) == 2
     for name, fault in zip(names, error.value.faults, strict=True):
         assert name in fault and "[batch, tokens, features]" in fault
 
 
 def test_the_first_bad_layer_is_named(model, dataset):
-    batch, scoring = _all_windows(dataset), PositionPass(model, [_direction(model)])
+    batch, scoring = _all_windows(dataset), PositionPass(model, [random_direction(model)])
     assert scoring.first_bad_layer(batch) == "the head"
     name = list(model.tracked)[5]
     model.tracked[name].weight[0, 0] = float("inf")

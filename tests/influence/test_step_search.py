@@ -17,6 +17,7 @@ from ifguide.influence.modules import load_model
 from ifguide.influence.step_search import GATE, STEPS, correlation, sample_batches, search_step, top_overlap
 
 from .conftest import EOD, WINDOW, random_documents, save_tiny_model, write_tokens
+from .reference import random_direction
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +31,10 @@ def windows(tmp_path):
     return cut(write_tokens(tmp_path / "s_text_document", random_documents([30] * 40)), EOD, WINDOW, 4)
 
 
-def _direction(model, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(model.matrix_shape(name), generator=generator) for name in model.tracked}
-
-
 @pytest.mark.parametrize("one_sided", [False, True])
 def test_the_step_passes_and_the_table_tells_the_truth(single, windows, one_sided):
-    directions, batches = [_direction(single), _direction(single, 2)], sample_batches(windows, 256)
+    directions = [random_direction(single), random_direction(single, 2)]
+    batches = sample_batches(windows, 256)
     found = search_step(single, directions, batches, one_sided)
     assert found.step is not None and len(found.table) > len(STEPS)
     assert [row["step"] for row in found.table] == sorted((row["step"] for row in found.table), reverse=True)
@@ -58,14 +55,14 @@ def test_the_step_passes_and_the_table_tells_the_truth(single, windows, one_side
 
 
 def test_the_search_is_deterministic(single, windows):
-    directions = [_direction(single)]
+    directions = [random_direction(single)]
     first, second = (search_step(single, directions, sample_batches(windows, 256)) for _ in range(2))
     assert first == second
 
 
 def test_no_step_is_good_enough(single, windows, monkeypatch):
     """What fails in one direction fails: a direction without scores has no correlation."""
-    batches, directions = sample_batches(windows, 256), [_direction(single)]
+    batches, directions = sample_batches(windows, 256), [random_direction(single)]
     zeros = {name: 0 * matrix for name, matrix in directions[0].items()}
     assert search_step(single, directions, batches).step is not None
     assert search_step(single, [*directions, zeros], batches).step is None

@@ -6,9 +6,7 @@ them.
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,9 @@ import numpy as np
 
 from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.errors import ConfigError, InputError
+from ifguide.data.sidecar import SCORES
+from ifguide.errors import ConfigError
+from ifguide.files import atomic_path
 from ifguide.influence import passes
 from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate, choose, combine
 from ifguide.influence.cascade.report import report
@@ -25,7 +25,7 @@ from ifguide.influence.factors import load_factors
 from ifguide.influence.job import Inputs, Job, Options, prepare
 from ifguide.influence.model_folder import model_identity
 from ifguide.influence.passes import Method
-from ifguide.influence.score import run, summarise
+from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
 from ifguide.provenance import origin
 from ifguide.selection import Corpus, Source
@@ -81,17 +81,17 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
     dataset = job.windows.dataset
     about = {**job.identities[0], "cascade": {**asdict(cascade.settings), **_origin_of_cheap(cascade, dataset)}}
     result: dict[str, Any] = {}
-    if _finished(inputs.output, dataset, about) is None:
+    done = finished(inputs.output, dataset, about)
+    if done is None:
         cheap = _cheap_scores(inputs, options, cascade, dataset, started, quiet)
         choice = choose(_source(cheap.values, job), cascade.settings)
         job = replace(job, windows=job.windows.select(choice.windows(job.windows)), identities=[about])
         result = run(job, exact_inputs, options, started, quiet)
         if share.rank > 0:
             return result
-        exact = load_aligned(exact_inputs.output, dataset, "scores")
+        exact = load_aligned(exact_inputs.output, dataset, SCORES)
         _write(inputs.output, job, about, cheap, exact, choice, cascade.settings)
-    done = _finished(inputs.output, dataset, about)
-    assert done is not None
+        done = load_aligned(inputs.output, dataset, SCORES)
     if share.rank == 0:
         _remove_passes(inputs.output)
     seconds = time.monotonic() - started
@@ -105,15 +105,15 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
         "seconds": round(seconds, 3),
         "tokens_per_second": round(dataset.num_tokens / seconds, 1),
         "method": asdict(job.method),
-        "outputs": [{"output": str(inputs.output), "name": "", "scores": done["scores"]}],
-        "cascade": done["cascade"]["report"],
+        "outputs": [{"output": str(inputs.output), "name": "", "scores": done.sidecar["scores"]}],
+        "cascade": done.sidecar["cascade"]["report"],
     }
 
 
 def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:
     """Identity of whatever gives the cheap scores."""
     if cascade.scores is not None:
-        return {"scores": load_aligned(cascade.scores, dataset, "scores").sidecar["fingerprint"]}
+        return {"scores": load_aligned(cascade.scores, dataset, SCORES).sidecar["fingerprint"]}
     assert cascade.model is not None and cascade.factors is not None
     return {"model": model_identity(Path(cascade.model)), "factors": load_factors(cascade.factors).identity}
 
@@ -123,7 +123,7 @@ def _cheap_scores(
 ) -> Aligned:
     """The scores that were given, or those of a cheap pass; every rank waits until rank 0 has merged them."""
     if cascade.scores is not None:
-        return load_aligned(cascade.scores, dataset, "scores")
+        return load_aligned(cascade.scores, dataset, SCORES)
     assert cascade.model is not None and cascade.factors is not None
     output = f"{inputs.output}.cheap"
     cheap_inputs = replace(inputs, model=cascade.model, factors=cascade.factors, output=output)
@@ -131,9 +131,9 @@ def _cheap_scores(
     cheap_options = replace(options, method=Method(method=passes.CHEAP), seq_length=None, context=None)
     job = prepare(cheap_inputs, cheap_options, quiet or Share.from_environment().rank > 0)
     run(job, cheap_inputs, cheap_options, started, quiet)
-    while _finished(output, dataset, job.identities[0]) is None:
+    while (cheap := finished(output, dataset, job.identities[0])) is None:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    return load_aligned(output, dataset, "scores")
+    return cheap
 
 
 def _write(
@@ -149,25 +149,30 @@ def _write(
     dataset = job.windows.dataset
     calibration = calibrate(cheap.values, exact.values, choice)
 
-    def final() -> Iterator[np.ndarray]:
-        return combine(cheap.values, exact.values, choice, calibration)
-
-    with tempfile.TemporaryDirectory(dir=Path(output).absolute().parent, prefix=".cascade-") as folder:
-        path = Path(folder) / "scores"
-        with open(path, "wb") as stream:
-            for piece in final():
-                stream.write(piece.data)
-        values = np.memmap(path, np.float32, "r")
-        record = report(_source(values, job), choice, calibration, settings)
+    # where a killed call's successor writes again
+    path = _combined(output)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        for piece in combine(cheap.values, exact.values, choice, calibration):
+            stream.write(piece.data)
+    final = _source(np.memmap(path, np.float32, "r"), job)
     kept: dict[str, Any] = {key: exact.sidecar[key] for key in ("eod", "behaviour", "sources", "batch_size")}
     sidecar = {
         **kept,
         "run": about,
-        "cascade": {"exact_units": choice.to_text(), "unit_tokens": settings.selection.unit_tokens, "report": record},
-        "scores": summarise(final()),
+        "cascade": {
+            "exact_units": choice.to_text(),
+            "unit_tokens": settings.selection.unit_tokens,
+            "report": report(final, choice, calibration, settings),
+        },
+        "scores": summarise(map(final.scores, final.spans())),
         **origin(),
     }
-    write_aligned(output, dataset, final(), np.float32, sidecar)
+    write_aligned(output, dataset, map(final.scores, final.spans()), np.float32, sidecar)
+
+
+def _combined(output: str | Path) -> Path:
+    """Where the combined scores lie until their report is made."""
+    return Path(f"{output}.combined")
 
 
 def _source(values: np.ndarray, job: Job) -> Source:
@@ -175,17 +180,9 @@ def _source(values: np.ndarray, job: Job) -> Source:
     return Source([Corpus("scores", values, dataset.starts, dataset.tokens, job.model.eod)])
 
 
-def _finished(output: str | Path, dataset: TokenDataset, about: dict[str, Any]) -> dict[str, Any] | None:
-    """The sidecar of complete scores of this very run, or None."""
-    try:
-        sidecar = load_aligned(output, dataset, "scores").sidecar
-    except InputError:
-        return None
-    return sidecar if sidecar.get("run") == about else None
-
-
 def _remove_passes(output: str | Path) -> None:
-    """Both passes' scores are in the output by now; their directions stay."""
+    """All scores are in the output by now; the directions stay."""
+    _combined(output).unlink(missing_ok=True)
     for name in ("cheap", "exact"):
         for suffix in ("json", "idx", "bin"):
             Path(f"{output}.{name}.{suffix}").unlink(missing_ok=True)

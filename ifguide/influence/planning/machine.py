@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ifguide.errors import InputError
-
-_GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+from ifguide.processes import host_memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def limits(device: str, device_memory: float | None, disk: str | Path) -> Limits
         InputError: no part of ``disk`` exists.
     """
     given = None if device_memory is None else int(device_memory * 1e9)
-    host = _host_memory()
+    host = host_memory()
     if device == "cpu":
         host = host if given is None else given
         found = host
@@ -57,21 +55,6 @@ def default_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _host_memory() -> int | None:
-    """Memory of the machine, or what its container allows."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return None
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in _GROUP_LIMITS:
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        if text.isdecimal():
-            total = min(total, int(text))
-    return total
 
 
 def _gpu_memory() -> int | None:

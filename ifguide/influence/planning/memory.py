@@ -114,7 +114,7 @@ def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -
         items["activations"] = round(_WASTE_JVP * width * batch.positions * _live(shape) * (1 + directions))
         items["attention chunk"] = width * _attention_elements(shape, batch, directions)
     items["last hidden states"] = width * batch.positions * shape.hidden * (2 + directions)
-    items["head chunk"] = width * max(head._ELEMENTS[batch.device], shape.vocab)
+    items["head chunk"] = width * head.rows_at_a_time(batch.device, shape.vocab) * shape.vocab
     # what the directions were made from, or what the moved weights were made of
     host = {"directions, whole": _FP32 * directions * shape.matrices}
     name = "position" if method.attribution == "position" else method.method

@@ -62,7 +62,7 @@ def test_chosen_documents_have_their_exact_scores(job, proxy):
     assert result["cascade"]["tokens"]["total"] == len(exact) and result["finished"]
     assert result["outputs"][0]["scores"]["max"] == found.values.max()
     left = {path.name for path in Path(job.output).parent.glob("s.*")}
-    assert not {name for name in left if name.endswith((".lock", ".parts", ".cheap.bin", ".exact.bin"))}
+    assert not {name for name in left if name.endswith((".lock", ".parts", ".combined", ".cheap.bin", ".exact.bin"))}
 
 
 def test_scores_that_exist_choose_as_well(job, proxy):
