@@ -79,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cascade.add_argument(
         "--cascade-audit",
         type=float,
-        default=0.02,
+        default=0.03,
         metavar="SHARE",
-        help="of the tokens, for the report (default 0.02)",
+        help="of the tokens, for the report (default 0.03)",
     )
     cascade.add_argument("--cascade-seed", type=int, default=0, metavar="N", help="of the audit (default: 0)")
     # DeepSpeed's launcher adds it

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifguide.cli import main
+from ifguide.cli import main, make_parser
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import ConfigError
 from ifguide.influence.behaviours import QueryFiles
@@ -96,6 +96,12 @@ def test_what_does_not_go_together(job, proxy):
     assert len(caught.value.faults) == 3
     with pytest.raises(ConfigError, match="needs --cascade-model"):
         score_cascade(job, JVP, Cascade(), quiet=True)
+
+
+def test_the_command_has_the_librarys_defaults():
+    parser = make_parser("score")
+    found = {name: parser.get_default(f"cascade_{name}") for name in ("keep", "audit", "seed")}
+    assert CascadeSettings(**found) == CascadeSettings()
 
 
 def test_the_command(job, proxy, capsys):
