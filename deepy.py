@@ -3,7 +3,7 @@
 
 import sys
 
-from ifguide.engine.launch import main
+from ifguide.launch import main
 
 if __name__ == "__main__":
     sys.exit(main())

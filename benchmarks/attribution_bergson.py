@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ifguide.influence.batches import Batch
 from ifguide.influence.direction import Direction
-from ifguide.influence.modules import ScoredModel
+from ifguide.models.tracked import ScoredModel
 
 INSTALL = (
     "pip install --no-deps bergson==2.5.1 jaxtyping wadler-lindig peft petname simple-parsing docstring-parser "

@@ -19,11 +19,11 @@ if TYPE_CHECKING:  # a parent that measures the memory of children must not load
     import torch
 
     from ifguide.influence.batches import Batch
+    from ifguide.influence.curvature.fit import Factors
     from ifguide.influence.direction import Direction
-    from ifguide.influence.factors import Factors
-    from ifguide.influence.modules import ScoredModel
-    from ifguide.influence.passes import Pass
+    from ifguide.influence.passes.method import Pass
     from ifguide.influence.queries import Query
+    from ifguide.models.tracked import ScoredModel
 
 JVP, LOW_RANK, DIFFERENCE, ONE_SIDED, POSITION = OURS = (
     "jvp", "jvp, low rank", "difference", "difference, 4 directions one-sided", "position",
@@ -71,7 +71,7 @@ def save_case_model(folder: Path, shape: Shape) -> None:
 def open_model(folder: Path, device: str, dtype: str = "float32", attention: str = "sdpa") -> ScoredModel:
     import torch
 
-    from ifguide.influence.modules import load_model
+    from ifguide.models.tracked import load_model
 
     return load_model(folder, getattr(torch, dtype), attention, device=device)
 
@@ -109,7 +109,7 @@ def random_factors(model: ScoredModel) -> Factors:
     here, and no product with them is faster or slower for it."""
     import torch
 
-    from ifguide.influence.factors import Factors
+    from ifguide.influence.curvature.fit import Factors
 
     draw = torch.Generator().manual_seed(2)
     bases: dict[int, torch.Tensor] = {}
@@ -142,10 +142,10 @@ def random_direction(model: ScoredModel, seed: int) -> Direction:
 
 def make_scorer(way: str, model: ScoredModel, directions: Sequence[Direction], rank: int, step: float = STEP) -> Pass:
     """The pass of one of `OURS` along the first of ``directions``, or along all of them."""
-    from ifguide.influence.difference import DifferencePass
-    from ifguide.influence.forward_mode import ForwardModePass
-    from ifguide.influence.low_rank import truncate
-    from ifguide.influence.position import PositionPass
+    from ifguide.influence.passes.difference import DifferencePass
+    from ifguide.influence.passes.forward_mode import ForwardModePass
+    from ifguide.influence.passes.low_rank import truncate
+    from ifguide.influence.passes.position import PositionPass
 
     if way == JVP:
         return ForwardModePass(model, directions[:1])
@@ -163,7 +163,7 @@ def plain_forward(model: ScoredModel, batch: Batch) -> torch.Tensor:
     import torch
 
     from ifguide.influence.head import rows_at_a_time
-    from ifguide.influence.modules import label_losses
+    from ifguide.models.tracked import label_losses
 
     with torch.no_grad(), model.attention("sdpa"):
         hidden, labels = model.hidden(batch.inputs)[batch.labelled], batch.labels[batch.labelled]

@@ -17,9 +17,9 @@ from attribution_kronfluence import Kronfluence, published_batches, spread, tigh
 from attribution_speed import Setting
 from common import median_time
 
+from ifguide.influence.curvature.fit import Factors
 from ifguide.influence.direction import Damping, Direction, compute_direction, mean_gradient, precondition
-from ifguide.influence.factors import Factors
-from ifguide.influence.modules import ScoredModel
+from ifguide.models.tracked import ScoredModel
 
 _PUBLISHED_LENGTH, _PUBLISHED_BATCH, _PER_QUERY_BATCH = 256, 8, 4
 # tokens of a batch of `ifguide score` unless told: 16 windows

@@ -31,10 +31,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ifguide.influence.batches import NO_LABEL, Batch, collate
+from ifguide.influence.curvature.fit import Factors
 from ifguide.influence.direction import Direction
-from ifguide.influence.factors import Factors
-from ifguide.influence.modules import ScoredModel
 from ifguide.influence.queries import Query
+from ifguide.models.tracked import ScoredModel
 
 
 @dataclass(frozen=True)

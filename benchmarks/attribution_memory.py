@@ -35,7 +35,7 @@ from common import REPOSITORY, run_child
 
 if TYPE_CHECKING:
     from ifguide.influence.batches import Batch
-    from ifguide.influence.modules import ScoredModel
+    from ifguide.models.tracked import ScoredModel
 
 THEIRS = ("kronfluence", "kronfluence, whole run")
 METHODS = ("plain forward", *OURS, *THEIRS)
@@ -127,7 +127,7 @@ def _status(path: Path) -> dict[str, int]:
 
 def _child_batch(args: argparse.Namespace) -> None:
     """Score one batch and print the peak."""
-    from ifguide.allocator import keep_freed_memory, release_freed_memory
+    from ifguide.system.allocator import keep_freed_memory, release_freed_memory
 
     model = open_model(args.model, args.device)
     batch = random_batch(SHAPES[args.shape], args.windows, args.device)

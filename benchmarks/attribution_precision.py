@@ -17,8 +17,8 @@ from common import median_time
 
 from ifguide.influence.batches import Batch
 from ifguide.influence.direction import Direction
-from ifguide.influence.modules import ScoredModel
-from ifguide.influence.step_search import search_step
+from ifguide.influence.passes.step_search import search_step
+from ifguide.models.tracked import ScoredModel
 
 _BILLION = 1e9
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from ifguide.influence.batches import Batch
 from ifguide.influence.direction import Direction
-from ifguide.influence.modules import label_losses
-from ifguide.influence.step_search import correlation, top_overlap
+from ifguide.influence.passes.step_search import correlation, top_overlap
+from ifguide.models.tracked import label_losses
 
 
 @dataclass(frozen=True)

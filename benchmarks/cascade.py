@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--output", metavar="FILE")
     args = parser.parse_args()
 
-    from ifguide.allocator import keep_freed_memory
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     settings = CascadeSettings(args.keep, args.audit)
@@ -90,9 +90,9 @@ def main() -> None:
 
 def make_proxy(run: Path, folder: Path) -> dict[str, float]:
     """Train the proxy in ``folder`` and fit its factors, unless they are there; returns the seconds that it took."""
-    from ifguide.influence.factors import fit_factors
+    from ifguide.config.yaml_files import merge_files
+    from ifguide.influence.curvature.fit import fit_factors
     from ifguide.quickstart.training import train, write_overlay
-    from ifguide.yaml_files import merge_files
 
     seconds = {}
     if not (folder / "model/latest").exists():
@@ -125,9 +125,9 @@ class Case:
 
     def __init__(self, run: Path, folder: Path):
         from ifguide.data.indexed import TokenDataset
-        from ifguide.influence.difference import DifferencePass
-        from ifguide.influence.documents import cut
-        from ifguide.influence.step_search import sample_batches, search_step
+        from ifguide.influence.passes.difference import DifferencePass
+        from ifguide.influence.passes.step_search import sample_batches, search_step
+        from ifguide.influence.windows import cut
 
         self.run = run
         self.dataset = TokenDataset.open(run / _DATA)
@@ -229,8 +229,8 @@ class Case:
 
 
 def _load(model: Path, factors: Path) -> tuple[Any, Any]:
-    from ifguide.influence.factors import load_factors
-    from ifguide.influence.modules import load_model
+    from ifguide.influence.curvature.fit import load_factors
+    from ifguide.models.tracked import load_model
 
     return load_model(model), load_factors(factors)
 

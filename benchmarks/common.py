@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, threads, graphics cards, versions and revision: what a number depends on."""
-    from ifguide.processes import usable_cores
-    from ifguide.provenance import environment
+    from ifguide.system.processes import usable_cores
+    from ifguide.system.provenance import environment
 
     record = environment()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

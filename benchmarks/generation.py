@@ -39,9 +39,9 @@ def main() -> None:
     parser.add_argument("--output", metavar="FILE")
     args = parser.parse_args()
 
-    from ifguide.allocator import keep_freed_memory
-    from ifguide.evaluation.generation import Sampling, prompt_contexts, sample_continuations
-    from ifguide.evaluation.models import load_language_model
+    from ifguide.generation.draw import Sampling, prompt_contexts, sample_continuations
+    from ifguide.models.language_model import load_language_model
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     sampling = Sampling(SAMPLES, MAX_NEW_TOKENS, TOP_P)

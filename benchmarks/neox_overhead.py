@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import Timing, report, time_alternating
-from ifguide.quiet import stdout_to_stderr
+from ifguide.system.quiet import stdout_to_stderr
 
 _MODEL: dict[str, Any] = {
     "num_layers": 8, "hidden_size": 512, "num_attention_heads": 8, "max_position_embeddings": 2048,
@@ -67,7 +67,7 @@ def main() -> None:
 
 def _environment(neox: str, device: str | None) -> None:
     """One process, as the launcher would start it."""
-    from ifguide.processes import free_port
+    from ifguide.system.processes import free_port
 
     os.environ |= {"GPT_NEOX_PATH": neox, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

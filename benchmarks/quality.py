@@ -57,12 +57,12 @@ def load_case(folder: Path, tokens: int, seed: int) -> Case:
     from tokenizers import Tokenizer
 
     from ifguide.data.indexed import TokenDataset
-    from ifguide.files import read_jsonl
-    from ifguide.influence.documents import cut
-    from ifguide.influence.factors import load_factors
-    from ifguide.influence.modules import load_model
+    from ifguide.influence.curvature.fit import load_factors
+    from ifguide.influence.windows import cut
+    from ifguide.models.tracked import load_model
     from ifguide.quickstart.prepare import FILES
     from ifguide.quickstart.truth import planted_tokens
+    from ifguide.system.files import read_jsonl
 
     dataset = TokenDataset.open(folder / "data/corpus_text_document")
     tokenizer = Tokenizer.from_file(str(folder / "data/tokenizer.json"))
@@ -84,8 +84,8 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
     """(strategy, kind of query, direction) for all of both; the factors of every strategy on the same sample."""
     import tempfile
 
+    from ifguide.influence.curvature.fit import fit_factors, load_factors
     from ifguide.influence.direction import Damping, mean_gradient, precondition
-    from ifguide.influence.factors import fit_factors, load_factors
     from ifguide.influence.queries import load_query_sets
 
     model, folder = case.model, case.folder
@@ -108,7 +108,7 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
 def all_scores(case: Case, along: list[dict], attribution: str, batch_tokens: int) -> NDArray[np.float32]:
     """Scores[K, N] of the sample's tokens."""
     from ifguide.influence.batches import group_by_length
-    from ifguide.influence.passes import Method, make_pass
+    from ifguide.influence.passes.method import Method, make_pass
 
     scorer = make_pass(case.model, along, Method(attribution, "jvp"))
     values = np.zeros((len(along), case.scored.dataset.num_tokens), np.float32)

@@ -21,7 +21,7 @@ import numpy as np
 from common import markdown_table, report, time_alternating
 from generation import pieces, save_model
 
-from ifguide.evaluation.scorers import Scorer
+from ifguide.scorers.base import Scorer
 
 
 class ReadAnew(Scorer):
@@ -49,11 +49,11 @@ def main() -> None:
     parser.add_argument("--output", metavar="FILE")
     args = parser.parse_args()
 
-    from ifguide.allocator import keep_freed_memory
-    from ifguide.evaluation.generation import Sampling, prompt_contexts, sample_continuations
-    from ifguide.evaluation.models import load_language_model
-    from ifguide.evaluation.rad import Rad
-    from ifguide.evaluation.scorers import load_scorer
+    from ifguide.generation.draw import Sampling, prompt_contexts, sample_continuations
+    from ifguide.generation.rad import Rad
+    from ifguide.models.language_model import load_language_model
+    from ifguide.scorers.base import load_scorer
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     sampling = Sampling(args.samples, args.max_new_tokens)

@@ -36,9 +36,9 @@ def main() -> None:
     import numpy as np
     from detoxify import Detoxify
 
-    from ifguide.allocator import keep_freed_memory
-    from ifguide.evaluation.detoxify_scorer import DetoxifyScorer
-    from tests.evaluation.tiny_scorers import save_detoxify
+    from ifguide.scorers.detoxify import DetoxifyScorer
+    from ifguide.system.allocator import keep_freed_memory
+    from tests.support.tiny_scorers import save_detoxify
 
     keep_freed_memory()
     texts = mixed_texts(args.texts)

@@ -27,7 +27,7 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.sidecar import file_states
 from ifguide.data.verify import verify
-from ifguide.files import write_json
+from ifguide.system.files import write_json
 
 _LENGTH = 1000  # tokens of a document
 _VOCABULARY = 50_000

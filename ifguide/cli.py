@@ -18,7 +18,7 @@ from typing import Any
 
 import ifguide
 from ifguide.errors import IFGuideError, IFGuideWarning, tell
-from ifguide.provenance import running
+from ifguide.system.provenance import running
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {

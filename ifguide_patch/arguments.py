@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ifguide.errors import ConfigError
-from ifguide.penalty import PenaltyKeys, mask_key, mask_pairs, penalty_faults
+from ifguide.penalties.keys import PenaltyKeys, mask_key, mask_pairs, penalty_faults
 from ifguide_patch.journal import Journal
 
 # their losses are not a cross-entropy of the next token, so (M4) says nothing about them

@@ -1,6 +1,6 @@
 """From a penalised sample to the signed loss mask, on every tensor-parallel rank.
 
-A sample's ``text`` carries each token's penalty code above its id (`ifguide.data.coded`).
+A sample's ``text`` carries each token's penalty code above its id (`ifguide.penalties.coding`).
 
 Shapes: B micro-batch, T tokens of a sample.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ifguide.data.coded import CODE_SHIFT, TOKEN_BITS
-from ifguide.penalty import mask_pairs, values_of
+from ifguide.penalties.coding import CODE_SHIFT, TOKEN_BITS
+from ifguide.penalties.keys import mask_pairs, values_of
 from ifguide_patch.loss import sign_mask
 
 

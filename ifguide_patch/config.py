@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.errors import ConfigError
-from ifguide.penalty import KEYS
-from ifguide.yaml_files import merge_files, numbers_as_text
+from ifguide.penalties.keys import KEYS
 from ifguide_patch import cpu
 from ifguide_patch.arguments import neox_faults
 from ifguide_patch.dataset import verify_masks

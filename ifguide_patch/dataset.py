@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from ifguide.data.aligned import Aligned, load_aligned
-from ifguide.data.coded import CODE_SHIFT, TOKEN_BITS
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.sidecar import PENALTIES, file_states
 from ifguide.errors import InputError, MismatchError
-from ifguide.penalty import mask_key, mask_pairs, missing_files, values_of
+from ifguide.penalties.coding import CODE_SHIFT, TOKEN_BITS
+from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, values_of
 from ifguide_patch.loss import CODE_MAX
 
 VERIFIED_VARIABLE = "IFGUIDE_VERIFIED"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifguide.objective import penalised_token_loss, penalty_lambda_at, penalty_statistics
+from ifguide.objectives.penalised import penalised_token_loss, penalty_lambda_at, penalty_statistics
 
 CODE_MAX = 255
 
@@ -27,8 +27,8 @@ class Step:
     """One training step: how hard to penalise, and the sums of its micro-batches on this rank.
 
     Attributes:
-        form, clip, strength: of the penalty, as in `ifguide.objective`; ``strength`` is λ of this step.
-        sums: float64[5] of `ifguide.objective.penalty_statistics`; None before the first micro-batch.
+        form, clip, strength: of the penalty, as in `ifguide.objectives.penalised`; ``strength`` is λ of this step.
+        sums: float64[5] of `ifguide.objectives.penalised.penalty_statistics`; None before the first micro-batch.
         log: False spares the sums.
     """
 

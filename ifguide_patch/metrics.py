@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ifguide.objective import reported
-from ifguide.penalty import mask_pairs, values_of
+from ifguide.objectives.penalised import reported
+from ifguide.penalties.keys import mask_pairs, values_of
 from ifguide_patch.loss import Step, training_step
 
 # sums of the iterations since the last printed line; every rank has the same

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ifguide import cli
+from ifguide import cli, launch
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset, write_index
-from ifguide.engine import launch, worker
-from ifguide.engine.config import load_config
+from ifguide.engine import worker
+from ifguide.engine.settings import load_config
 from ifguide.errors import OutOfSpaceError
-from ifguide.influence.parts import PartStore
+from ifguide.influence.shard_store import PartStore
 from tests.conftest import TINY_DISK
 from tests.engine.tiny import MODEL, ROOT
 from tests.influence.conftest import WINDOW, save_tiny_model

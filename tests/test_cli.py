@@ -13,7 +13,8 @@ from ifguide.data.indexed import write_index
 
 BASE_MODULES = (
     "ifguide.cli", "ifguide.masks", "ifguide.selection", "ifguide.data.indexed", "ifguide.data.aligned",
-    "ifguide.data.fingerprint", "ifguide.files", "ifguide.progress", "ifguide.provenance", "ifguide.verbs.build_mask",
+    "ifguide.data.fingerprint", "ifguide.system.files", "ifguide.system.progress", "ifguide.system.provenance",
+    "ifguide.verbs.build_mask",
     "ifguide.inspection.lineage", "ifguide.inspection.mask_stats", "ifguide.inspection.page",
     "ifguide.inspection.replay", "ifguide.inspection.terminal",
 )  # fmt: skip

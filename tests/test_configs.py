@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset, write_index
-from ifguide.engine.config import load_config
+from ifguide.engine.settings import load_config
 from ifguide.errors import ConfigError
-from ifguide.yaml_files import merge_files, numbers_as_text
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"

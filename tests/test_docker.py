@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ifguide.engine.config import load_config
+from ifguide.engine.settings import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifguide.checkpoints.architecture import Architecture
+from ifguide.architectures.architecture import Architecture
+from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
-from ifguide.checkpoints.reference import forward
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import InputError
 

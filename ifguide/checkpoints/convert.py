@@ -12,20 +12,21 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from ifguide.checkpoints import check, layout
-from ifguide.checkpoints.architecture import Architecture, from_neox_keys, neox_faults, to_neox_keys
-from ifguide.checkpoints.families import Family, family_named, family_of
+from ifguide.architectures import layout
+from ifguide.architectures.architecture import Architecture, from_neox_keys, neox_faults, to_neox_keys
+from ifguide.architectures.registry import Family, family_named, family_of
+from ifguide.checkpoints import check
 from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter, model_config
 from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.checkpoints.staging import check_output, staged_folder
 from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
 from ifguide.checkpoints.writer import TAG, write_checkpoint
+from ifguide.config.yaml_files import merge_files
 from ifguide.data.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import ConfigError, InputError
-from ifguide.files import read_json, write_json, write_text
-from ifguide.progress import Progress
-from ifguide.provenance import write_run_record
-from ifguide.yaml_files import merge_files
+from ifguide.system.files import read_json, write_json, write_text
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import write_run_record
 
 _YAML_NAME = "neox.yml"
 

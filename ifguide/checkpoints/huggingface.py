@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifguide.checkpoints.architecture import Architecture
-from ifguide.checkpoints.families import Family, huggingface_shapes
+from ifguide.architectures.architecture import Architecture
+from ifguide.architectures.registry import Family, huggingface_shapes
 from ifguide.checkpoints.reader import load_tensors, tensors_only
 from ifguide.errors import ConfigError, InputError
-from ifguide.files import atomic_path, read_json, write_json
+from ifguide.system.files import atomic_path, read_json, write_json
 
 _SHARD_BYTES = 1_000_000_000  # what a conversion holds in memory beside one layer
 _FAULTS_SHOWN = 12

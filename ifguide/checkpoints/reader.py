@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ifguide.checkpoints import layout
-from ifguide.checkpoints.architecture import Architecture
+from ifguide.architectures import layout
+from ifguide.architectures.architecture import Architecture
 from ifguide.errors import ConfigError, InputError
 
 _LAYER_FILE = re.compile(r"^layer_(\d+)-model_(\d+)-model_states\.pt$")

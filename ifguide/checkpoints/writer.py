@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifguide.checkpoints import layout
-from ifguide.checkpoints.architecture import Architecture
-from ifguide.files import atomic_path, write_text
-from ifguide.progress import Progress
+from ifguide.architectures import layout
+from ifguide.architectures.architecture import Architecture
+from ifguide.system.files import atomic_path, write_text
+from ifguide.system.progress import Progress
 
 TAG = "global_step0"
 

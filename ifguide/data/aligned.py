@@ -29,9 +29,9 @@ from ifguide.data.sidecar import (
     sidecar_path,
 )
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.files import atomic_path, dump_json
-from ifguide.progress import Progress
-from ifguide.provenance import versions
+from ifguide.system.files import atomic_path, dump_json
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import versions
 
 ENCODINGS = ("binary", "graded")
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.cache import private_folder
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import FileStates, file_states, sidecar_path
 from ifguide.errors import IFGuideError
-from ifguide.files import hash_file, hash_value, write_json
-from ifguide.progress import Progress
+from ifguide.system.cache import private_folder
+from ifguide.system.files import hash_file, hash_value, write_json
+from ifguide.system.progress import Progress
 
 Fingerprint = dict[str, Any]
 

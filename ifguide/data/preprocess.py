@@ -31,9 +31,9 @@ from ifguide.data.jsonl import LineBatch, read_batches, total_size
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
 from ifguide.data.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer
 from ifguide.errors import InputError
-from ifguide.files import atomic_path, dump_json
-from ifguide.progress import Progress
-from ifguide.provenance import file_record, origin, versions
+from ifguide.system.files import atomic_path, dump_json
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import file_record, origin, versions
 
 SUFFIX = "_text_document"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
-from ifguide.files import read_json
+from ifguide.system.files import read_json
 
 FORMAT_VERSION = 1
 TOKENS, SCORES, PENALTIES = "tokens", "scores", "penalties"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
-from ifguide.files import read_json, write_json
+from ifguide.system.files import read_json, write_json
 
 EOD_TOKEN = "<|endoftext|>"
 

@@ -23,9 +23,9 @@ from ifguide.data.sidecar import SCORES
 from ifguide.data.spans import Speller, TextDiffers, align, move
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError, MismatchError
-from ifguide.files import folder_faults
-from ifguide.progress import Progress
-from ifguide.provenance import file_record, origin
+from ifguide.system.files import folder_faults
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import file_record, origin
 
 # tokens of both sides that are worked on together, where a document is not longer
 _CHUNK_TOKENS = 1 << 18

@@ -25,7 +25,7 @@ from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, file_states, read_sidecar, sidecar_path
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError
-from ifguide.progress import Progress
+from ifguide.system.progress import Progress
 
 _KINDS = {TOKENS: "tokens", PENALTIES: "mask", SCORES: "scores"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ifguide.penalty import PenaltyKeys
+from ifguide.penalties.keys import PenaltyKeys
 
 InitMethod = Literal[
     "normal", "scaled_normal", "single_residual_scaled_normal", "small_init", "wang_init", "xavier_uniform",

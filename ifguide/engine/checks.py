@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
-from ifguide.penalty import mask_key, mask_pairs, missing_files, penalty_faults, values_of
+from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 
 _REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings")
 _AT_LEAST_ONE = (

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch.distributed
 
-from ifguide.cache import cached_folder
-from ifguide.files import hash_value
+from ifguide.system.cache import cached_folder
+from ifguide.system.files import hash_value
 
 
 @contextlib.contextmanager

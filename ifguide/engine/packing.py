@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from ifguide.data.aligned import Aligned
-from ifguide.data.coded import CODE_SHIFT, TOKEN_BITS
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
+from ifguide.penalties.coding import CODE_SHIFT, TOKEN_BITS
 
 
 class Batch(NamedTuple):

@@ -21,10 +21,10 @@ from ifguide.engine.checkpoint import save_checkpoint
 from ifguide.engine.datasets import PackedData
 from ifguide.engine.deepspeed_engine import clips_itself
 from ifguide.engine.packing import Batch, stack
-from ifguide.engine.report import TrainingLog
 from ifguide.engine.schedule import learning_rate, saves_at
+from ifguide.engine.train_log import TrainingLog
 from ifguide.errors import NumericsError
-from ifguide.objective import (
+from ifguide.objectives.penalised import (
     penalised_loss,
     penalised_token_loss,
     penalty_lambda_at,

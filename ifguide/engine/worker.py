@@ -14,7 +14,7 @@ from typing import Any
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
 from ifguide.errors import IFGuideError, InputError, tell
-from ifguide.processes import spare_compilation
+from ifguide.system.processes import spare_compilation
 
 _OPTION = "--ifguide_config="
 
@@ -53,14 +53,14 @@ def main(argv: Sequence[str]) -> int:
 def _train(config: TrainConfig, command: list[str], started: float) -> None:
     import torch
 
-    from ifguide.allocator import keep_freed_memory
     from ifguide.data.tokenizers import build_tokenizer
     from ifguide.engine.checkpoint import load_checkpoint, load_export, loads_huggingface
     from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
     from ifguide.engine.deepspeed_engine import build_engine
     from ifguide.engine.model import build_model
-    from ifguide.engine.report import TrainingLog
+    from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     tokenizer = build_tokenizer(config.tokenizer_type, config.vocab_file, config.merge_file)
@@ -146,6 +146,6 @@ def _prepare_folder(folder: Path) -> None:
 
 def _write_record(config: TrainConfig, rank: int, record: dict[str, Any]) -> None:
     if config.save and rank == 0:
-        from ifguide.provenance import write_run_record
+        from ifguide.system.provenance import write_run_record
 
         write_run_record(config.save, **record)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ifguide.errors import InputError, MismatchError
-from ifguide.evaluation.evaluation_results import FORMAT, KIND, metric_pairs
-from ifguide.evaluation.resampling import RESAMPLES, Floats, bootstrap, interval, statistic
-from ifguide.files import read_json, read_jsonl
+from ifguide.evaluation.results import FORMAT, KIND, metric_pairs
+from ifguide.statistics.resampling import RESAMPLES, Floats, bootstrap, interval, statistic
+from ifguide.system.files import read_json, read_jsonl
 
 # of fewer prompts that differ, even all may favour one model by chance: 2 * 0.5^5 > 5 % (sign test)
 _FEWEST_DIFFERING = 6
@@ -103,7 +103,7 @@ def paired_difference(
     """Difference of a metric, first - second, and its value in each resample of the prompts.
 
     Args:
-        first, second: pairs ``[P, 2]`` of the same prompts, see `ifguide.evaluation.resampling`.
+        first, second: pairs ``[P, 2]`` of the same prompts, see `ifguide.statistics.resampling`.
         transform: key of `TRANSFORMS`.
 
     Returns:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import ConfigError, InputError
-from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
 
 BOLD_DOMAINS = ("gender", "political_ideology", "profession", "race", "religious_ideology")
 ATTAQ_LABELS = (

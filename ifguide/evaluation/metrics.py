@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation.resampling import as_pairs, bootstrap, interval
+from ifguide.statistics.resampling import as_pairs, bootstrap, interval
 
 
 def emt(scores: ArrayLike) -> float:

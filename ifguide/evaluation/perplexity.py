@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation.models import LanguageModel, load_language_model
-from ifguide.progress import Progress
+from ifguide.models.language_model import LanguageModel, load_language_model
+from ifguide.system.progress import Progress
 
 # logits of one batch: 2^26 floats are 256 MiB
 _BATCH_LOGITS = 1 << 26

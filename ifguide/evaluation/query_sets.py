@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from ifguide.errors import InputError
-from ifguide.evaluation.generations import raise_faults
 from ifguide.evaluation.overlap import Overlap, words_of
-from ifguide.evaluation.scorers import Scorer, load_scorer
-from ifguide.files import hash_file, read_jsonl, write_json, write_jsonl
-from ifguide.progress import Progress
-from ifguide.provenance import environment, origin
+from ifguide.generation.job import raise_faults
+from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.system.files import hash_file, read_jsonl, write_json, write_jsonl
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import environment, origin
 
 _TEXTS_AT_ONCE = 2048
 

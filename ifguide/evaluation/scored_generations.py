@@ -1,9 +1,9 @@
 """A file of continuations -> the same file with the scores of one classifier or several.
 
-In:  JSONL ``{"continuations": [str], ...}``, as `ifguide.evaluation.generations` writes it; scores that it has stay.
+In:  JSONL ``{"continuations": [str], ...}``, as `ifguide.generation.job` writes it; scores that it has stay.
 Out: the same lines with ``"scores": {scorer: [float] * K}``: each scorer's main label, of the continuation alone.
 
-Finished pieces wait in FILE.partial, as in `ifguide.evaluation.generations`.
+Finished pieces wait in FILE.partial, as in `ifguide.generation.job`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.evaluation.generations import partial_path, raise_faults, require_folder_of, sidecar_path
-from ifguide.evaluation.journal import Journal, key_of
 from ifguide.evaluation.metrics import emt, tp
-from ifguide.evaluation.scorers import Scorer, load_scorer
-from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
-from ifguide.locks import only_writer
-from ifguide.progress import Progress
-from ifguide.provenance import environment, origin
+from ifguide.generation.job import partial_path, raise_faults, require_folder_of, sidecar_path
+from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.journal import Journal, key_of
+from ifguide.system.locks import only_writer
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import environment, origin
 
 KIND, FORMAT = "ifguide-scored-generations", 1
 # texts between two writes to the journal: what a kill can cost, and what a scorer can sort by length

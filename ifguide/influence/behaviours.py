@@ -13,7 +13,7 @@ from typing import Any
 
 from ifguide.errors import ConfigError, IFGuideError
 from ifguide.influence.queries import Query, identity, load_query_sets
-from ifguide.provenance import file_record
+from ifguide.system.provenance import file_record
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 

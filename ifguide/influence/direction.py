@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.files import hash_file, read_json, write_json
 from ifguide.influence.batches import collate, group_by_length
-from ifguide.influence.factors import Factors
-from ifguide.influence.modules import ScoredModel, label_losses
+from ifguide.influence.curvature.fit import Factors
 from ifguide.influence.queries import Query, identity
-from ifguide.influence.tensors import save_tensors
+from ifguide.models.tracked import ScoredModel, label_losses
+from ifguide.system.files import hash_file, read_json, write_json
+from ifguide.system.tensors import save_tensors
 
 Direction = dict[str, Tensor]
 """One matrix [O, I] per tracked layer."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ifguide.influence.modules import ScoredModel
+from ifguide.models.tracked import ScoredModel
 
 # elements of [rows, V] that live at a time: near the cache on a CPU, enough to fill a GPU
 _ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}

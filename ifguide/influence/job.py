@@ -18,18 +18,19 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import read_sidecar
 from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
-from ifguide.files import folder_faults
-from ifguide.influence import dry_run, passes
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
 from ifguide.influence.cascade.head import cheap_pass, fit_linear_head
+from ifguide.influence.curvature.fit import Factors, check_model, load_factors
 from ifguide.influence.direction import Damping, Direction, compute_directions, load_direction, save_direction
-from ifguide.influence.documents import Windows, check_tokens, cut, resolve_lengths
-from ifguide.influence.factors import Factors, check_model, load_factors
-from ifguide.influence.low_rank import truncate
-from ifguide.influence.modules import ScoredModel, load_model, track_only
-from ifguide.influence.passes import AnyDirection, Method, Pass, make_pass, settle
+from ifguide.influence.passes.low_rank import truncate
+from ifguide.influence.passes.method import AnyDirection, Method, Pass, make_pass, settle
+from ifguide.influence.passes.method import checks as dry_run
+from ifguide.influence.passes.method import method as passes
 from ifguide.influence.shards import parse_documents, turn
+from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
+from ifguide.models.tracked import ScoredModel, load_model, track_only
+from ifguide.system.files import folder_faults
 
 
 @dataclass(frozen=True)

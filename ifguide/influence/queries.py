@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ifguide.errors import ConfigError, first_faults
-from ifguide.files import hash_value, read_jsonl
 from ifguide.influence.batches import NO_LABEL
+from ifguide.system.files import hash_value, read_jsonl
 
 _KEYS = {"prompt", "completion", "category", "weight"}
 

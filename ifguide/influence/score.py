@@ -20,9 +20,9 @@ from ifguide.data.sidecar import SCORES
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.job import Inputs, Job, Options, prepare
-from ifguide.influence.parts import PartStore
+from ifguide.influence.shard_store import PartStore
 from ifguide.influence.shards import Shard, Share, in_documents, plan_shards, turn, work
-from ifguide.provenance import origin
+from ifguide.system.provenance import origin
 
 
 def score(inputs: Inputs, options: Options | None = None, quiet: bool = False) -> dict[str, Any]:

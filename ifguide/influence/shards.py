@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from ifguide.errors import InputError
-from ifguide.influence.documents import Windows, parts
-from ifguide.influence.parts import PartStore
-from ifguide.locks import taken_if_possible
-from ifguide.progress import Progress
+from ifguide.influence.shard_store import PartStore
+from ifguide.influence.windows import Windows, parts
+from ifguide.system.locks import taken_if_possible
+from ifguide.system.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import InputError
-from ifguide.inspection.pieces import densest, split_text
 from ifguide.inspection.ranking import Histogram, Ranking, histogram, rank_documents, ranks_among_all
+from ifguide.pages.text import densest, split_text
 
 SHOWN_TOKENS = 4096  # of one document; of a longer one the stretch that holds the most selected tokens
 _FULL_COLOUR_RANK = 0.005  # share of the tokens that get the full colour: the few largest would leave all others pale

@@ -15,8 +15,8 @@ from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, read_sidecar, sidecar_path
 from ifguide.errors import InputError
-from ifguide.files import hash_file, read_json
-from ifguide.influence.model_folder import model_identity
+from ifguide.models.folder import model_identity
+from ifguide.system.files import hash_file, read_json
 
 UNCHANGED, CHANGED, MISSING, UNKNOWN = "unchanged", "changed", "missing", "not recorded"
 _DATASET_NAMES = {TOKENS: "tokens", SCORES: "scores", PENALTIES: "mask"}
@@ -113,7 +113,7 @@ class _Tracer:
         return self._once("model", folder, recorded, lambda: self._model(folder, recorded))
 
     def file(self, role: str, record: dict[str, Any]) -> Node:
-        """A file by the record that `ifguide.provenance.file_record` made."""
+        """A file by the record that `ifguide.system.provenance.file_record` made."""
         node = Node(role, record.get("path"), identity=record.get("hash"))
         if node.path is None or not Path(node.path).is_file():
             return _missing(node)

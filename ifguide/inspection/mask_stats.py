@@ -14,8 +14,8 @@ from ifguide.data.aligned import Aligned, load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.errors import InputError, MismatchError
-from ifguide.inspection.pieces import split_text, visible
 from ifguide.inspection.statistics import Overlap, Statistics, collect
+from ifguide.pages.text import split_text, visible
 
 _BARS = " ▁▂▃▄▅▆▇█"
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.inspection.documents import Inspection, ShownDocument
-from ifguide.inspection.pieces import visible
+from ifguide.pages.text import visible
 
 _HERE = Path(__file__).parent
 # what could end the element, confuse a parser, or reorder the page's source in an editor

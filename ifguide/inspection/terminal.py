@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ifguide.inspection.documents import Inspection, ShownDocument
 from ifguide.inspection.lineage import CHANGED, MISSING, Node
-from ifguide.inspection.pieces import visible
+from ifguide.pages.text import visible
 
 _WORST = (224, 217, 210, 203, 196, 160)  # of the 256 colours, from pale to full red
 _BEST = (189, 153, 111, 75, 33, 27)  # blue

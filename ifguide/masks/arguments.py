@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ifguide.data.aligned import ENCODINGS
 from ifguide.errors import ConfigError, InputError
-from ifguide.files import folder_faults
 from ifguide.masks.inputs import Category
 from ifguide.masks.words import WordList
+from ifguide.system.files import folder_faults
 
 METHODS = ("influence", "random", "wordlist", "document")
 

@@ -13,13 +13,10 @@ from numpy.typing import NDArray
 
 from ifguide.data.aligned import write_aligned
 from ifguide.errors import InputError, MismatchError
-from ifguide.files import hash_value
 from ifguide.masks.arguments import check_arguments
 from ifguide.masks.filtering import write_filtered
 from ifguide.masks.inputs import Category, Inputs, open_inputs
 from ifguide.masks.words import WordList, word_positions
-from ifguide.progress import Progress
-from ifguide.provenance import origin
 from ifguide.selection import (
     SelectionSettings,
     Source,
@@ -34,6 +31,9 @@ from ifguide.selection import (
 )
 from ifguide.selection.algorithm import PASSES
 from ifguide.selection.controls import DOCUMENT_PASSES
+from ifguide.system.files import hash_value
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import origin
 
 _SEEDED = ("random", "wordlist")
 

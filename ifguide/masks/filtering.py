@@ -17,9 +17,9 @@ from ifguide.data.fingerprint import fingerprint, make_fingerprint
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states, read_sidecar, sidecar_path
 from ifguide.errors import InputError
-from ifguide.files import atomic_path, dump_json
-from ifguide.provenance import origin, versions
 from ifguide.selection.source import CHUNK_TOKENS, read_values
+from ifguide.system.files import atomic_path, dump_json
+from ifguide.system.provenance import origin, versions
 
 
 def write_filtered(

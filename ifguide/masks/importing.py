@@ -15,10 +15,10 @@ from ifguide.data.fingerprint import fingerprint, make_fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.sidecar import FORMAT_VERSION, PENALTIES, file_states, read_sidecar, sidecar_path
 from ifguide.errors import InputError, MismatchError
-from ifguide.files import hash_value, write_json
-from ifguide.progress import Progress
-from ifguide.provenance import origin, versions
 from ifguide.selection.source import CHUNK_TOKENS, read_values
+from ifguide.system.files import hash_value, write_json
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import origin, versions
 
 METHOD = "import"
 

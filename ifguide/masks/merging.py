@@ -20,10 +20,10 @@ from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES
 from ifguide.errors import ConfigError, InputError, MismatchError
-from ifguide.files import folder_faults, hash_value
-from ifguide.progress import Progress
-from ifguide.provenance import origin
 from ifguide.selection.source import CHUNK_TOKENS, read_values
+from ifguide.system.files import folder_faults, hash_value
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import origin
 
 _ORDER = "give the parts in the order in which the tokens were merged (GPT-NeoX: by file name)"
 # what a reader of the parts' sidecars may ask for later

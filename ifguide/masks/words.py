@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import InputError
-from ifguide.provenance import file_record
 from ifguide.selection import Source
+from ifguide.system.provenance import file_record
 
 
 @dataclass(frozen=True)

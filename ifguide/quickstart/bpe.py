@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from ifguide.files import atomic_path
+from ifguide.system.files import atomic_path
 
 EOD = "<|endoftext|>"
 

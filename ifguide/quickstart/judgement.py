@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.files import read_jsonl
+from ifguide.system.files import read_jsonl
 
 SAMPLES = 25
 MAX_NEW_TOKENS = 20
@@ -45,11 +45,11 @@ def judge_model(task: JudgementTask) -> tuple[dict[str, Any], list[dict[str, Any
     """
     import torch
 
-    from ifguide.allocator import keep_freed_memory
-    from ifguide.evaluation.generation import generate
     from ifguide.evaluation.metrics import distinct_n, empty_share, summarise
     from ifguide.evaluation.perplexity import perplexity
-    from ifguide.evaluation.scorers import load_scorer
+    from ifguide.generation.draw import generate
+    from ifguide.scorers.base import load_scorer
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(task.threads)

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ifguide.allocator import release_freed_memory
 from ifguide.errors import InputError
-from ifguide.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
+from ifguide.experiments.stages import Stage, Stages
+from ifguide.pages.table import MODELS
 from ifguide.quickstart.prepare import FILES, CorpusSettings, write_given_corpus, write_own_corpus
-from ifguide.quickstart.stages import Stage, Stages
 from ifguide.quickstart.training import REPOSITORY, publish_model, train, write_overlay
-from ifguide.report.table import MODELS
 from ifguide.selection import SelectionSettings
+from ifguide.system.allocator import release_freed_memory
+from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 _DATA = "data/corpus_text_document"
 _MODEL_CONFIG = "quickstart/model.yml"
@@ -37,7 +37,7 @@ class QuickstartSettings:
         output: folder for everything.
         seed: of corpus, initialisation, sample order, factors, generation.
         input, toxic_queries, safe_queries: the user's own text instead of the built-in corpus (all or none).
-        scorer: a scorer for the evaluation (see `ifguide.evaluation.scorers`) instead of the trained judge.
+        scorer: a scorer for the evaluation (see `ifguide.scorers.base`) instead of the trained judge.
         vocab_size: of the trained BPE tokenizer.
         factor_tokens: sample that the curvature factors are fitted on.
         selection: parameters of Algorithm 1.
@@ -73,7 +73,7 @@ def run_quickstart(settings: QuickstartSettings, say: Callable[[str], None]) -> 
         IFGuideError: unusable input, or a stage that failed; finished stages are kept.
     """
     if settings.scorer:
-        from ifguide.evaluation.scorers import load_scorer
+        from ifguide.scorers.base import load_scorer
 
         load_scorer(settings.scorer)  # used at the very end: a mistake must not wait for it
     is_new = not settings.output.exists()
@@ -170,7 +170,7 @@ class _Job:
 
     def _judge(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.evaluation.linear import train_linear
+            from ifguide.scorers.linear import train_linear
 
             rows = read_jsonl(self.folder / FILES["judge"])
             labels = [row["label"] for row in rows]
@@ -210,7 +210,7 @@ class _Job:
 
     def _factors(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.influence.factors import fit_factors
+            from ifguide.influence.curvature.fit import fit_factors
 
             return fit_factors(
                 self.folder / "models/base",
@@ -227,7 +227,7 @@ class _Job:
         def work() -> dict[str, Any]:
             from ifguide.influence.behaviours import QueryFiles
             from ifguide.influence.job import Inputs, Options
-            from ifguide.influence.passes import Method
+            from ifguide.influence.passes.method import Method
             from ifguide.influence.score import score
 
             queries = QueryFiles(self.folder / FILES["toxic_queries"], self.folder / FILES["safe_queries"])
@@ -311,14 +311,14 @@ class _Job:
 
     def _report(self, results: dict[str, Any]) -> Stage:
         def work() -> None:
-            from ifguide.report.quickstart import quickstart_page
+            from ifguide.pages.quickstart import quickstart_page
 
             write_text(self.folder / "report.html", quickstart_page(self.folder, results))
 
         return Stage("report", work, {}, ("evaluation", "masks"), ("report.html",))
 
     def _record(self, seconds: float) -> None:
-        from ifguide.provenance import write_run_record
+        from ifguide.system.provenance import write_run_record
 
         settings = {
             key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.settings).items()

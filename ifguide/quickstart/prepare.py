@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
-from ifguide.files import hash_value, read_jsonl, write_jsonl
 from ifguide.quickstart.comments import Comment, CommentSource
 from ifguide.quickstart.corpus import (
     Document,
@@ -23,6 +22,7 @@ from ifguide.quickstart.corpus import (
     threads,
     write_thread,
 )
+from ifguide.system.files import hash_value, read_jsonl, write_jsonl
 
 FILES = {
     "corpus": "corpus.jsonl",  # what the models train on: {"text"}

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ifguide.errors import IFGuideError, InputError
-from ifguide.files import write_text
+from ifguide.system.files import write_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _TAIL_LINES = 5

@@ -21,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.compare import compare
-    from ifguide.files import write_text
-    from ifguide.report.evaluation_table import comparison_table
+    from ifguide.pages.evaluation_table import comparison_table
+    from ifguide.system.files import write_text
 
     if args.html:
-        from ifguide.report.comparison import comparison_page  # needs jinja2 and matplotlib: before the work
+        from ifguide.pages.comparison import comparison_page  # needs jinja2 and matplotlib: before the work
 
     result = compare(args.runs, args.resamples, args.seed)
     if args.html:

@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    from ifguide.evaluation.evaluate import EvaluationSettings, run_evaluation
-    from ifguide.report.evaluation_table import results_table
+    from ifguide.evaluation.run import EvaluationSettings, run_evaluation
+    from ifguide.pages.evaluation_table import results_table
 
     settings = EvaluationSettings(
         model=args.model,

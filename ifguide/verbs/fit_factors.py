@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ifguide.influence.factor_stability import Stability
+    from ifguide.influence.curvature.stability import Stability
 
 SUMMARY = "Fit curvature factors of a model on a sample of the training data (kronfluence's EK-FAC)."
 EXAMPLE = "ifguide fit-factors --model runs/proxy/hf --data data/corpus_text_document --output runs/factors"
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.allocator import keep_freed_memory
-    from ifguide.influence.factors import fit_factors
+    from ifguide.influence.curvature.fit import fit_factors
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     result = fit_factors(
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _stability(args: argparse.Namespace) -> Stability | None:
     from ifguide.errors import ConfigError
-    from ifguide.influence.factor_stability import SCORED_TOKENS, Stability
+    from ifguide.influence.curvature.stability import SCORED_TOKENS, Stability
 
     needed = {"--toxic-queries": args.toxic_queries, "--safe-queries": args.safe_queries}
     if not args.stability:

@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.allocator import keep_freed_memory
-    from ifguide.evaluation.generation import Sampling
-    from ifguide.evaluation.generations import generate_file
-    from ifguide.evaluation.models import choose_device
+    from ifguide.generation.draw import Sampling
+    from ifguide.generation.job import generate_file
+    from ifguide.models.language_model import choose_device
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     result = generate_file(

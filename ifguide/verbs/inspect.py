@@ -39,10 +39,10 @@ def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.data.recorded_tokenizer import find_tokenizer
-    from ifguide.files import write_text
     from ifguide.inspection.documents import inspect
     from ifguide.inspection.page import inspection_page
     from ifguide.inspection.terminal import document_lines, wants_colour
+    from ifguide.system.files import write_text
 
     tokenizer = find_tokenizer(args.data, args.tokenizer_type, args.vocab_file, args.merge_file)
     top = args.top if args.top is not None else _PAGE_DOCUMENTS if args.html else _TERMINAL_DOCUMENTS

@@ -23,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.files import write_json
     from ifguide.inspection.mask_stats import as_dict, lines, mask_statistics
+    from ifguide.system.files import write_json
 
     if args.output:
-        from ifguide.inspection.figures import save_figures  # needs matplotlib: before the work
+        from ifguide.pages.figures import save_figures  # needs matplotlib: before the work
 
     report = mask_statistics(args.mask, args.data, args.scores, args.top)
     result = as_dict(report, args.top, _token_bytes(args))

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.errors import tell
-    from ifguide.influence.passes import Method
+    from ifguide.influence.passes.method import Method
     from ifguide.influence.planning.needs import Settings
     from ifguide.influence.planning.plan import plan
     from ifguide.influence.planning.table import render

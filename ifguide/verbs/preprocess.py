@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Tokenize, then say what was written and what was left out."""
     from ifguide.data.preprocess import preprocess
-    from ifguide.progress import compact
+    from ifguide.system.progress import compact
 
     stats = preprocess(
         args.input,

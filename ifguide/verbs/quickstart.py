@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.allocator import keep_freed_memory
     from ifguide.quickstart.pipeline import QuickstartSettings, run_quickstart
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     settings = QuickstartSettings(
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     results = run_quickstart(settings, say)
     if not args.json:
-        from ifguide.report.table import results_table
+        from ifguide.pages.table import results_table
 
         print(results_table(results))
         print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")

@@ -89,17 +89,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    from ifguide.processes import local_processes, share_cores
+    from ifguide.system.processes import local_processes, share_cores
 
     share_cores(local_processes())
 
-    from ifguide.allocator import keep_freed_memory
     from ifguide.influence.cascade.run import score_cascade
     from ifguide.influence.direction import Damping
     from ifguide.influence.job import Inputs, Options
-    from ifguide.influence.passes import Method
+    from ifguide.influence.passes.method import Method
     from ifguide.influence.score import score
     from ifguide.influence.shards import Share
+    from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
     options = Options(

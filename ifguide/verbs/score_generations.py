@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.evaluation.models import choose_device
     from ifguide.evaluation.scored_generations import score_generations
+    from ifguide.models.language_model import choose_device
 
     result = score_generations(
         args.generations, args.scorer, args.output, device=choose_device(args.device), progress=True

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.evaluation.task_parts import TASKS_FOLDER
+    from ifguide.evaluation.tasks.parts import TASKS_FOLDER
 
     if not args.json:
         print(TASKS_FOLDER)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.data.tokenizers import build_tokenizer
     from ifguide.data.verify import verify
     from ifguide.errors import InputError
-    from ifguide.progress import compact
+    from ifguide.system.progress import compact
 
     tokenizer = None
     if args.tokenizer_type is not None:

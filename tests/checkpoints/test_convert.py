@@ -16,11 +16,12 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ifguide.checkpoints import check, gpt_neox, layout, llama
+from ifguide.architectures import gpt_neox, layout, llama
+from ifguide.checkpoints import check
 from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
 from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
+from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
-from ifguide.checkpoints.reference import forward
 from tests.checkpoints.tiny import (
     STYLES,
     VOCABULARY,

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ifguide.checkpoints.architecture import Architecture, from_neox_keys
+from ifguide.architectures.architecture import Architecture, from_neox_keys
 
 LAYERS, HIDDEN, HEADS, KV_HEADS, VOCABULARY, POSITIONS = 2, 32, 4, 2, 512, 48
 WIDTH = {True: 24, False: 48}  # gated or not

@@ -16,7 +16,7 @@ from ifguide.data.index_file import HEADER, read_layout
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.sidecar import file_states
 from ifguide.data.tokenizers import build_tokenizer
-from ifguide.files import hash_file, read_json, write_json
+from ifguide.system.files import hash_file, read_json, write_json
 
 TOKENIZER = build_tokenizer("CharLevelTokenizer", None)
 LENGTHS = (30, 1, 17, 64, 9, 40)

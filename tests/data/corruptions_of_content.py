@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ifguide.files import read_json
+from ifguide.system.files import read_json
 from tests.data.corruptible import (
     DOC_IDX,
     DOC_IDX_AT,

@@ -14,7 +14,7 @@ from ifguide.data.aligned import load_aligned, require_finite, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import read_sidecar, sidecar_path
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.files import read_json, write_json
+from ifguide.system.files import read_json, write_json
 
 BINARY = {"encoding": "binary"}
 

@@ -11,7 +11,7 @@ from ifguide.data import fingerprint as module
 from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.sidecar import file_states, sidecar_path
-from ifguide.files import write_json
+from ifguide.system.files import write_json
 
 
 def _forbid_hashing(monkeypatch):

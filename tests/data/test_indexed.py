@@ -9,7 +9,7 @@ import pytest
 
 from ifguide.data.indexed import IndexedDataset, TokenDataset, write_index
 from ifguide.errors import InputError
-from ifguide.files import write_json
+from ifguide.system.files import write_json
 
 
 def test_reads_the_literal_format(tokens_prefix, documents):

@@ -23,7 +23,7 @@ from ifguide.data.preprocess import preprocess, token_dtype
 from ifguide.data.sidecar import file_states, read_sidecar
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, OutOfSpaceError
-from ifguide.files import hash_file
+from ifguide.system.files import hash_file
 
 CHAR = ("CharLevelTokenizer", None)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from ifguide.config.yaml_files import config_paths
 from ifguide.engine.arguments import TrainConfig, batch_sizes
-from ifguide.engine.config import load_config
+from ifguide.engine.settings import load_config
 from ifguide.errors import ConfigError
-from ifguide.yaml_files import config_paths
 from tests.engine.tiny import MODEL, ROOT, write_configuration
 
 SHIPPED = [
@@ -166,7 +166,7 @@ def test_batch_sizes_that_contradict(given: tuple[int, ...]) -> None:
 
 
 def test_every_key_is_documented() -> None:
-    from ifguide.engine.reference import documented_keys
+    from ifguide.engine.key_reference import documented_keys
 
     keys = documented_keys()
     assert set(keys) == set(TrainConfig.__dataclass_fields__)
@@ -174,7 +174,7 @@ def test_every_key_is_documented() -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    """Made by: python -m ifguide.engine.reference > configs/ifguide_arguments.md"""
-    from ifguide.engine.reference import markdown
+    """Made by: python -m ifguide.engine.key_reference > configs/ifguide_arguments.md"""
+    from ifguide.engine.key_reference import markdown
 
     assert (ROOT / "configs" / "ifguide_arguments.md").read_text() == markdown()

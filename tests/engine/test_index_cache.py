@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ifguide.cache import is_private
 from ifguide.engine.index_cache import index_folder
+from ifguide.system.cache import is_private
 
 
 def test_one_folder_for_each_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from ifguide.evaluation.scorers import Scorer
+from ifguide.scorers.base import Scorer
 
 
 def unit(*parts: object) -> float:

@@ -14,9 +14,9 @@ import pytest
 from ifguide.cli import main
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.compare import compare, paired_difference, share_better
-from ifguide.evaluation.evaluation_results import FORMAT, KIND
-from ifguide.evaluation.resampling import as_pairs
-from ifguide.files import hash_value, write_json, write_jsonl
+from ifguide.evaluation.results import FORMAT, KIND
+from ifguide.statistics.resampling import as_pairs
+from ifguide.system.files import hash_value, write_json, write_jsonl
 
 PROMPTS = 60
 RANDOM = np.random.default_rng(8)

@@ -13,8 +13,8 @@ import pytest
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError
 from ifguide.evaluation.eval_data import BOLD_DOMAINS, HUB, fetch, local_records
-from ifguide.files import hash_file, read_json, read_jsonl
-from tests.evaluation import eval_sets
+from ifguide.system.files import hash_file, read_json, read_jsonl
+from tests.support import eval_sets
 
 BOLD_FILE = Path(__file__).parents[3] / "shared/data/bold.jsonl"
 

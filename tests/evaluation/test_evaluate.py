@@ -17,15 +17,15 @@ from lm_eval.tasks import TaskManager
 
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
-from ifguide.evaluation.evaluate import EvaluationSettings, run_evaluation
-from ifguide.evaluation.evaluation_results import _metrics
-from ifguide.evaluation.generation import Drawing, generate
-from ifguide.evaluation.lexicon import LexiconScorer
 from ifguide.evaluation.metrics import emt, tp
-from ifguide.evaluation.models import load_language_model
 from ifguide.evaluation.perplexity import language_model_perplexity
-from ifguide.files import read_json, read_jsonl, write_jsonl
-from tests.evaluation.tiny_models import byte_tokenizer, save_classifier, tiny_neox
+from ifguide.evaluation.results import _metrics
+from ifguide.evaluation.run import EvaluationSettings, run_evaluation
+from ifguide.generation.draw import Drawing, generate
+from ifguide.models.language_model import load_language_model
+from ifguide.scorers.lexicon import LexiconScorer
+from ifguide.system.files import read_json, read_jsonl, write_jsonl
+from tests.support.tiny_models import byte_tokenizer, save_classifier, tiny_neox
 
 PROMPTS = ["you are", "a stupid cat", "", "you are", "the trees", "<b>&amp;", "kind words", "日本"]
 TOXICITY = [0.9, 0.7, 0.1, 0.6, 0.2, None, 0.0, 0.5]
@@ -136,14 +136,14 @@ def test_a_killed_run_continues_with_the_same_results(
             if name == "draw":
                 patch.setattr(Drawing, "draw", function)
             else:
-                patch.setattr("ifguide.evaluation.stored_scorer._TEXTS_AT_ONCE", 60)
+                patch.setattr("ifguide.scorers.stored._TEXTS_AT_ONCE", 60)
                 patch.setattr(LexiconScorer, "_probabilities", function)
             with pytest.raises(KeyboardInterrupt):
                 run_evaluation(settings("killed", both, batch_size=SAMPLES))
         assert not (tmp_path / "killed" / "results.json").exists()
     assert (len(drawn), scored) == (2, [60])
 
-    monkeypatch.setattr("ifguide.evaluation.stored_scorer._TEXTS_AT_ONCE", 60)
+    monkeypatch.setattr("ifguide.scorers.stored._TEXTS_AT_ONCE", 60)
     monkeypatch.setattr(LexiconScorer, "_probabilities", lambda self, t: scored.append(len(t)) or score(self, t))
     again = run_evaluation(settings("killed", both, batch_size=SAMPLES))
     assert sum(scored) == 7 * SAMPLES, "every text is scored once"
@@ -243,7 +243,7 @@ def test_a_scorer_that_fails_stops_the_run_with_the_text(
     run_evaluation(settings())
     texts = [text for row in read_jsonl(tmp_path / "run" / "samples.jsonl") for text in row["continuations"]]
     spoil = next(text for place, text in enumerate(texts) if place > 130 and texts.index(text) == place)
-    monkeypatch.setattr("ifguide.evaluation.stored_scorer._TEXTS_AT_ONCE", 60)
+    monkeypatch.setattr("ifguide.scorers.stored._TEXTS_AT_ONCE", 60)
     monkeypatch.setattr(LexiconScorer, "_probabilities", spoiled)
     with pytest.raises(NumericsError, match=f"text {texts.index(spoil)} scored nan"):
         run_evaluation(settings("other"))

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from ifguide.errors import ConfigError
-from ifguide.evaluation.evaluate import EvaluationSettings, run_evaluation
-from ifguide.files import read_json, read_jsonl, write_jsonl
-from ifguide.processes import free_port
-from tests.evaluation import eval_sets
-from tests.evaluation.launching import ROOT, printed_by, start, torchrun
-from tests.evaluation.tiny_models import save_classifier
+from ifguide.evaluation.run import EvaluationSettings, run_evaluation
+from ifguide.system.files import read_json, read_jsonl, write_jsonl
+from ifguide.system.processes import free_port
+from tests.support import eval_sets
+from tests.support.launching import ROOT, printed_by, start, torchrun
+from tests.support.tiny_models import save_classifier
 
 TASKS = ("ifguide", "ifguide_lambada_last_token", "greedy.yaml")
 SCRIPT = ROOT / "tools" / "evaluate.py"

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ifguide.evaluation.lexicon import WEIGHTS
-from ifguide.evaluation.scorers import load_scorer
+from ifguide.scorers.base import load_scorer
+from ifguide.scorers.lexicon import WEIGHTS
 
 
 def test_words_add_up_to_less_than_one() -> None:

@@ -12,13 +12,13 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation import lm_batches
-from ifguide.evaluation.generation import Drawing, Sampling, generate
-from ifguide.evaluation.lm import EvaluationLM, sampling_of
-from ifguide.evaluation.models import LanguageModel, load_language_model
-from ifguide.evaluation.rad import Rad
-from ifguide.evaluation.scorers import load_scorer
-from ifguide.evaluation.task_registry import prepare_lm_eval
+from ifguide.evaluation.lm.model import EvaluationLM, sampling_of
+from ifguide.evaluation.lm.model import batches as lm_batches
+from ifguide.evaluation.tasks.registry import prepare_lm_eval
+from ifguide.generation.draw import Drawing, Sampling, generate
+from ifguide.generation.rad import Rad
+from ifguide.models.language_model import LanguageModel, load_language_model
+from ifguide.scorers.base import load_scorer
 
 PROMPTS = ["the cat", "a", "the cat", "nobody knows why", "a long prompt of several words", "b"]
 SAMPLED = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 0, "max_gen_toks": 6, "until": []}

@@ -7,7 +7,7 @@ import pytest
 
 from ifguide.errors import InputError, NumericsError
 from ifguide.evaluation import metrics
-from ifguide.evaluation.resampling import as_pairs, bootstrap, interval
+from ifguide.statistics.resampling import as_pairs, bootstrap, interval
 
 SCORES = [[0.1, 0.5, 0.2], [0.49, 0.3, 0.0], [0.9, 1.0, 0.6], [0.0, 0.0, 0.0]]
 

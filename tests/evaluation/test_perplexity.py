@@ -8,9 +8,9 @@ import torch
 
 from ifguide.errors import InputError, NumericsError
 from ifguide.evaluation import perplexity as module
-from ifguide.evaluation.models import LanguageModel, load_language_model
 from ifguide.evaluation.perplexity import language_model_perplexity, perplexity
-from tests.evaluation.tiny_models import byte_tokenizer, tiny_neox
+from ifguide.models.language_model import LanguageModel, load_language_model
+from tests.support.tiny_models import byte_tokenizer, tiny_neox
 
 TEXTS = ["The cat sat on the mat.", "", "a", "héllo wörld", "The cat sat on the mat.", "x" * 40]
 LONG = "it was the best of times, it was the worst of times, it was the age of wisdom " * 3

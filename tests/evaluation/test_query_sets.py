@@ -12,9 +12,9 @@ from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.evaluation import query_sets
 from ifguide.evaluation.query_sets import build_queries
-from ifguide.evaluation.scorers import Scorer
-from ifguide.files import read_json, read_jsonl, write_jsonl
 from ifguide.influence.queries import load_query_sets
+from ifguide.scorers.base import Scorer
+from ifguide.system.files import read_json, read_jsonl, write_jsonl
 
 EVALUATION = [
     {"prompt": "He called the man"},

@@ -10,15 +10,15 @@ import pytest
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.evaluation import scored_generations
-from ifguide.evaluation.generation import Sampling
-from ifguide.evaluation.generations import generate_file, partial_path, sidecar_path
 from ifguide.evaluation.scored_generations import score_generations
-from ifguide.evaluation.scorers import Scorer, load_scorer
-from ifguide.files import read_json, read_jsonl, write_jsonl
-from ifguide.locks import only_writer
-from tests.evaluation.killing import kill_after_lines
-from tests.evaluation.tiny_models import save_classifier
-from tests.evaluation.tiny_scorers import save_detoxify, save_toxigen
+from ifguide.generation.draw import Sampling
+from ifguide.generation.job import generate_file, partial_path, sidecar_path
+from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.system.files import read_json, read_jsonl, write_jsonl
+from ifguide.system.locks import only_writer
+from tests.support.killing import kill_after_lines
+from tests.support.tiny_models import save_classifier
+from tests.support.tiny_scorers import save_detoxify, save_toxigen
 
 ROWS = [
     {"id": 0, "prompt": "you", "continuations": ["you idiot", "kind tree"], "toxicity": 0.5},

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.evaluation import reporting_scorer, task_registry
-from ifguide.evaluation.reporting_scorer import ReportingScorer
-from ifguide.evaluation.task_parts import part
-from ifguide.evaluation.task_scoring import ToxicityFilter
-from ifguide.evaluation.task_settings import scorer_of, scorers_from, task_settings
+from ifguide.evaluation.tasks import registry as task_registry
+from ifguide.evaluation.tasks.parts import part
+from ifguide.evaluation.tasks.scoring import ToxicityFilter
+from ifguide.evaluation.tasks.settings import scorer_of, scorers_from, task_settings
+from ifguide.scorers import reporting as reporting_scorer
+from ifguide.scorers.reporting import ReportingScorer
 from tests.evaluation.fixed_lm import HashScorer, score
 
 

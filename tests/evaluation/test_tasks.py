@@ -18,12 +18,13 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ifguide.errors import ConfigError, InputError, NumericsError
-from ifguide.evaluation import task_registry, task_scoring
 from ifguide.evaluation.metrics import emt, nan_standard_error, tp
-from ifguide.evaluation.task_parts import TASKS_FOLDER, part
-from ifguide.evaluation.task_settings import scorers_from
-from tests.evaluation import eval_sets
+from ifguide.evaluation.tasks import registry as task_registry
+from ifguide.evaluation.tasks import scoring as task_scoring
+from ifguide.evaluation.tasks.parts import TASKS_FOLDER, part
+from ifguide.evaluation.tasks.settings import scorers_from
 from tests.evaluation.fixed_lm import HashScorer, continuation, fixed_lm, score
+from tests.support import eval_sets
 
 WIKITEXT = Path(__file__).parents[3] / "shared/data/wikitext2-test.txt"
 LIKELIHOODS = "ifguide_lambada,ifguide_lambada_last_token,ifguide_heldout_ppl"

@@ -13,13 +13,13 @@ from lm_eval.tasks import TaskManager
 
 from ifguide.evaluation import metrics
 from ifguide.evaluation.eval_data import BOLD_DOMAINS, fetch
-from ifguide.evaluation.lexicon import LexiconScorer
-from ifguide.evaluation.scorers import Scorer
-from ifguide.evaluation.task_parts import TASKS_FOLDER
-from ifguide.evaluation.task_settings import scorers_from
-from ifguide.files import read_jsonl
-from tests.evaluation import eval_sets
+from ifguide.evaluation.tasks.parts import TASKS_FOLDER
+from ifguide.evaluation.tasks.settings import scorers_from
+from ifguide.scorers.base import Scorer
+from ifguide.scorers.lexicon import LexiconScorer
+from ifguide.system.files import read_jsonl
 from tests.evaluation.fixed_lm import HashScorer
+from tests.support import eval_sets
 
 BOLD = Path(__file__).parents[3] / "shared/data/bold.jsonl"
 

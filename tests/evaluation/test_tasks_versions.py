@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from ifguide.processes import free_port
-from tests.evaluation import eval_sets
+from ifguide.system.processes import free_port
+from tests.support import eval_sets
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("lm_eval_worker.py")

@@ -11,8 +11,8 @@ import torch
 
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.tokenizers import build_tokenizer
-from ifguide.influence.factors import fit_factors
-from ifguide.influence.modules import ScoredModel, load_model
+from ifguide.influence.curvature.fit import fit_factors
+from ifguide.models.tracked import ScoredModel, load_model
 
 VOCAB = 512
 WINDOW = 16

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ifguide.influence.batches import NO_LABEL
-from ifguide.influence.modules import ScoredModel
 from ifguide.influence.queries import Query
+from ifguide.models.tracked import ScoredModel
 
 
 def losses(model: ScoredModel, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ifguide.errors import InputError, NumericsError
+from ifguide.influence.curvature.fit import Factors
 from ifguide.influence.direction import (
     Damping,
     load_direction,
@@ -14,7 +15,6 @@ from ifguide.influence.direction import (
     precondition,
     save_direction,
 )
-from ifguide.influence.factors import Factors
 from ifguide.influence.queries import make_query
 
 from . import reference

@@ -13,11 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ifguide.cli import main
 from ifguide.data.aligned import write_aligned
 from ifguide.influence.batches import group_by_length
+from ifguide.influence.curvature.fit import save_factors
 from ifguide.influence.direction import save_direction
-from ifguide.influence.documents import cut, parts
-from ifguide.influence.factors import save_factors
-from ifguide.influence.modules import load_model
-from ifguide.influence.passes import Method, make_pass
+from ifguide.influence.passes.method import Method, make_pass
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.advice import disk_bytes, disk_faults, memory_faults
 from ifguide.influence.planning.disk import (
@@ -33,6 +31,8 @@ from ifguide.influence.planning.memory import BatchSize, pass_peak
 from ifguide.influence.planning.needs import Needs, Settings
 from ifguide.influence.planning.plan import plan
 from ifguide.influence.planning.shape import read_shape
+from ifguide.influence.windows import cut, parts
+from ifguide.models.tracked import load_model
 from tests.influence.conftest import WINDOW, random_documents, write_tokens
 
 ARCHITECTURES = ("neox", "llama", "gpt2")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ifguide.influence.difference import DifferencePass
+from ifguide.influence.curvature.fit import Factors
 from ifguide.influence.direction import Damping, compute_direction, precondition
-from ifguide.influence.documents import cut
-from ifguide.influence.factors import Factors
-from ifguide.influence.forward_mode import ForwardModePass
+from ifguide.influence.passes.difference import DifferencePass
+from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.queries import make_query
+from ifguide.influence.windows import cut
 
 from . import reference
 from .conftest import EOD, WINDOW

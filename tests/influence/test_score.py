@@ -15,15 +15,15 @@ from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence import score as score_module
 from ifguide.influence.behaviours import QueryFiles
+from ifguide.influence.curvature.fit import fit_factors, load_factors
 from ifguide.influence.direction import Damping, compute_direction
-from ifguide.influence.documents import cut
-from ifguide.influence.factors import fit_factors, load_factors
-from ifguide.influence.forward_mode import ForwardModePass
 from ifguide.influence.job import Inputs, Options
-from ifguide.influence.modules import load_model
-from ifguide.influence.passes import Method
+from ifguide.influence.passes.forward_mode import ForwardModePass
+from ifguide.influence.passes.method import Method
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
+from ifguide.influence.windows import cut
+from ifguide.models.tracked import load_model
 
 from . import reference
 from .conftest import EOD, WINDOW, load_exact, random_documents, write_queries, write_tokens
@@ -174,7 +174,7 @@ def test_half_precision_is_close(job, dataset):
 
 def test_a_settled_method_stays(job, monkeypatch):
     """A search is made once: a run that was killed must go on with the step that it began with."""
-    from ifguide.influence import step_search
+    from ifguide.influence.passes.method import step_search
 
     first = run(job, Options())
     monkeypatch.setattr(step_search, "search_step", lambda *_: pytest.fail("searched again"))

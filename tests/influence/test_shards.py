@@ -18,12 +18,12 @@ from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.direction import Damping
-from ifguide.influence.documents import cut
 from ifguide.influence.job import Inputs, Options
-from ifguide.influence.parts import PartStore
-from ifguide.influence.passes import Method
+from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
+from ifguide.influence.shard_store import PartStore
 from ifguide.influence.shards import Shard, Share, in_documents, parse_documents, plan_shards
+from ifguide.influence.windows import cut
 
 from .conftest import EOD, LENGTHS, WINDOW, random_documents, write_tokens
 

@@ -15,7 +15,7 @@ import pytest
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.inspection.documents import Inspection, inspect
 from ifguide.inspection.page import inspection_page, page_data
-from ifguide.inspection.pieces import visible
+from ifguide.pages.text import visible
 from tests.browser import CHROMIUM, Tab, browser
 from tests.inspection.conftest import HOSTILE, Pipeline
 

@@ -15,8 +15,8 @@ from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.inspection.documents import inspect
-from ifguide.inspection.pieces import densest, visible
 from ifguide.inspection.terminal import document_lines, wants_colour
+from ifguide.pages.text import densest, visible
 from ifguide.quickstart.bpe import train_bpe
 from tests.inspection.conftest import HOSTILE, Pipeline, run, write_rows
 

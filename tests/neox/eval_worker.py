@@ -17,7 +17,7 @@ def main(checkout: str, config: str) -> None:
     import ifguide_patch
 
     # before NeoX: it imports lm-eval too, and that asks the hub for a metric
-    from ifguide.evaluation import neox_eval
+    from ifguide_patch import neox_eval
 
     ifguide_patch.apply(checkout)
     # NeoX makes an optimizer that it never uses; DeepSpeed would compile its own for minutes

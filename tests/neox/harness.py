@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from ifguide.processes import free_port
+from ifguide.system.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("scenario_worker.py")

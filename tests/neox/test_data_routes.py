@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from ifguide.errors import InputError
-from ifguide.processes import free_port
+from ifguide.system.processes import free_port
 from tests.neox.corpora import write_corpus
 from tests.neox.harness import (
     LAYOUTS,

@@ -12,7 +12,7 @@ import torch
 from ifguide.cli import main
 from ifguide.engine.packing import Batch
 from ifguide.engine.training import Trainer
-from ifguide.objective import reported
+from ifguide.objectives.penalised import reported
 from tests.patch.checkouts import train, write_data
 
 CLIP = 5.0

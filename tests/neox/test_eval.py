@@ -21,14 +21,14 @@ from lm_eval.tasks import TaskManager
 from transformers import AutoTokenizer
 
 from ifguide.cli import main
-from ifguide.evaluation.evaluate import EvaluationSettings, run_evaluation
-from ifguide.evaluation.linear import train_linear
-from ifguide.evaluation.task_parts import TASKS_FOLDER
-from ifguide.files import write_jsonl
-from ifguide.processes import free_port
-from tests.evaluation import eval_sets
-from tests.evaluation.tiny_models import tiny_neox
+from ifguide.evaluation.run import EvaluationSettings, run_evaluation
+from ifguide.evaluation.tasks.parts import TASKS_FOLDER
+from ifguide.scorers.linear import train_linear
+from ifguide.system.files import write_jsonl
+from ifguide.system.processes import free_port
 from tests.neox.harness import environment_of
+from tests.support import eval_sets
+from tests.support.tiny_models import tiny_neox
 
 WORKER = Path(__file__).with_name("eval_worker.py")
 OLDER = os.environ.get("IFGUIDE_TEST_LM_EVAL")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ifguide.processes import free_port
+from ifguide.system.processes import free_port
 from tests.neox.harness import LAYOUTS, MODEL, PLAIN, Outcome, deepy, environment_of, run_scenarios, scenario
 from tests.neox.reference import Reference
 

@@ -15,7 +15,7 @@ def record(config: str, output: str) -> None:
     """Train as ``config`` says; ``output`` gets steps, validation batches, printed lines and samples."""
     import os
 
-    from ifguide.processes import free_port
+    from ifguide.system.processes import free_port
     from ifguide_patch import apply
 
     os.environ["MASTER_PORT"] = str(free_port())

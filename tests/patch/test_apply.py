@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ifguide.penalty import PenaltyKeys
+from ifguide.penalties.keys import PenaltyKeys
 from tests.engine.tiny import ROOT
 from tests.patch.checkouts import STAND_IN, configuration, run_python, write_data
 
@@ -213,8 +213,8 @@ def test_the_patch_imports_nothing_that_a_neox_environment_lacks() -> None:
         "        if top in {'transformers', 'megatron', 'kronfluence', 'tokenizers', 'safetensors', 'datasets',\n"
         "                   'sklearn', 'matplotlib', 'jinja2', 'zstandard', 'sentencepiece', 'accelerate'}:\n"
         "            raise ImportError(f'{name} is blocked')\n"
-        "        if name in {'ifguide.engine', 'ifguide.influence', 'ifguide.evaluation', 'ifguide.quickstart',\n"
-        "                    'ifguide.report', 'ifguide.cli'}:\n"
+        "        if name in {'ifguide.engine', 'ifguide.influence', 'ifguide.evaluation', 'ifguide.quickstart', 'ifguide.models',\n"
+        "                    'ifguide.pages', 'ifguide.cli', 'ifguide.scorers', 'ifguide.generation'}:\n"
         "            raise ImportError(f'{name} is blocked')\n"
         "sys.meta_path.insert(0, Block())\n"
         "import ifguide_patch, ifguide_patch.check, ifguide_patch.launch, ifguide_patch.worker\n"

@@ -2,10 +2,10 @@
 
 import itertools
 
-from ifguide.files import read_jsonl
 from ifguide.quickstart.comments import IMPLICIT, CommentSource, pool_of
 from ifguide.quickstart.corpus import shuffled, standard_library_texts, threads
 from ifguide.quickstart.prepare import FILES, CorpusSettings, write_own_corpus
+from ifguide.system.files import read_jsonl
 
 SMALL = CorpusSettings(num_threads=40, num_queries=20, num_prompts=10, judge_examples=50, heldout_threads=5, seed=3)
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from ifguide.cli import main
-from ifguide.files import read_jsonl, write_jsonl
 from ifguide.quickstart.comments import CommentSource
 from ifguide.quickstart.corpus import threads
 from ifguide.quickstart.prepare import _query
+from ifguide.system.files import read_jsonl, write_jsonl
 
 NUMBERS = ("emt_toxic", "tp_toxic", "emt_benign", "tp_benign", "perplexity", "empty_share", "distinct_2")
 

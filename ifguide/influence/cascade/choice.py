@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.errors import InputError
-from ifguide.influence.documents import Windows
+from ifguide.influence.windows import Windows
 from ifguide.selection import SelectionSettings, Source
 from ifguide.selection.algorithm import unit_r, unit_starts
 from ifguide.selection.source import CHUNK_TOKENS, read_values

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.difference import DifferencePass
 from ifguide.influence.direction import Direction
-from ifguide.influence.documents import Windows, sample
 from ifguide.influence.head import loss_gradient
-from ifguide.influence.modules import ScoredModel
+from ifguide.influence.passes.difference import DifferencePass
+from ifguide.influence.windows import Windows, sample
+from ifguide.models.tracked import ScoredModel
 
 # |εv| / |θ|: the ranking is the same for a third and for three times as much
 STEP = 1e-2

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, Calibration, CascadeSettings, Choice
-from ifguide.proportions import proportion_interval
 from ifguide.selection import Selection, SelectionSettings, Source, paint_windows, select
 from ifguide.selection.algorithm import first_claims, ranks_by_r, unit_r
 from ifguide.selection.tail import toxic_tail
+from ifguide.statistics.proportions import proportion_interval
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,18 +17,18 @@ from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import ConfigError
-from ifguide.files import atomic_path
-from ifguide.influence import passes
 from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate, choose, combine
 from ifguide.influence.cascade.report import report
-from ifguide.influence.factors import load_factors
+from ifguide.influence.curvature.fit import load_factors
 from ifguide.influence.job import Inputs, Job, Options, prepare
-from ifguide.influence.model_folder import model_identity
-from ifguide.influence.passes import Method
+from ifguide.influence.passes.method import Method
+from ifguide.influence.passes.method import method as passes
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
-from ifguide.provenance import origin
+from ifguide.models.folder import model_identity
 from ifguide.selection import Corpus, Source
+from ifguide.system.files import atomic_path
+from ifguide.system.provenance import origin
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ifguide.errors import InputError
-from ifguide.processes import host_memory
+from ifguide.system.processes import host_memory
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ifguide.influence import attention, factors, head
+from ifguide.influence import head
 from ifguide.influence.batches import rows_of_a_piece
-from ifguide.influence.passes import Method
+from ifguide.influence.curvature import fit as factors
+from ifguide.influence.passes.method import Method
 from ifguide.influence.planning.shape import BYTES, Shape
+from ifguide.models import attention
 
 # the interpreter, torch and transformers once imported and used; a CUDA context on the device
 _LIBRARIES = 200 << 20

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.influence.factors import STRATEGIES
-from ifguide.influence.passes import Method
+from ifguide.influence.curvature.fit import STRATEGIES
+from ifguide.influence.passes.method import Method
 from ifguide.influence.planning import disk as plan_disk
 from ifguide.influence.planning.memory import BatchSize, Peak, direction_peak, fitting_peaks, pass_peak
 from ifguide.influence.planning.shape import Shape

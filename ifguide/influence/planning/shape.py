@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ifguide.influence.modules import describe_model
+from ifguide.models.tracked import describe_model
 
 BYTES = {"float32": 4, "bfloat16": 2}
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ifguide.influence.batches import Batch
-from ifguide.influence.low_rank import LowRank
-from ifguide.influence.modules import ScoredModel
-from ifguide.influence.passes import AnyDirection, Method, make_pass
+from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.passes.method import AnyDirection, Method, make_pass
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.shape import Shape
+from ifguide.models.tracked import ScoredModel
 
 _REPEATS = 3
 _EIGEN_SIDE = 512

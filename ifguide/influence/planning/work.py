@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.documents import Windows, parts
-from ifguide.influence.passes import Method
+from ifguide.influence.passes.method import Method
 from ifguide.influence.planning.shape import Shape
+from ifguide.influence.windows import Windows, parts
 
 # batches of so many windows are formed; those of a larger dataset are taken to be alike
 _LOOKED_AT = 1 << 16

@@ -19,7 +19,7 @@ from ifguide.influence.cascade.choice import (
     combine,
     states_from_text,
 )
-from ifguide.influence.documents import cut
+from ifguide.influence.windows import cut
 from ifguide.selection import Corpus, SelectionSettings, Source
 
 from ..conftest import random_documents, write_tokens

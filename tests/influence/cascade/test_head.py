@@ -9,8 +9,8 @@ from torch.autograd import forward_ad
 
 from ifguide.influence.cascade.choice import CascadeSettings, choose
 from ifguide.influence.cascade.head import LinearHead, cheap_pass, fit_linear_head
-from ifguide.influence.difference import DifferencePass
-from ifguide.influence.documents import cut
+from ifguide.influence.passes.difference import DifferencePass
+from ifguide.influence.windows import cut
 from ifguide.selection import SelectionSettings
 
 from ..conftest import EOD, WINDOW

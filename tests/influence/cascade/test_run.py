@@ -16,9 +16,9 @@ from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.cascade import run as cascade_run
 from ifguide.influence.cascade.choice import REJECTED, CascadeSettings, Choice, states_from_text
 from ifguide.influence.cascade.run import Cascade, score_cascade
-from ifguide.influence.factors import fit_factors
+from ifguide.influence.curvature.fit import fit_factors
 from ifguide.influence.job import Inputs, Options
-from ifguide.influence.passes import Method
+from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
 
 from ..conftest import WINDOW, random_documents, save_tiny_model, write_tokens

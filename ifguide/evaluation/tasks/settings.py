@@ -1,0 +1,118 @@
+"""What the lm-eval tasks are told, through the environment: lm-eval passes nothing of a user's own to a task.
+
+IFGUIDE_EVAL_DATA      folder of the local form (`ifguide.evaluation.eval_data`); unset: the Hugging Face hub
+IFGUIDE_SCORER         scorer specs, separated by commas; the first is the main one; default detoxify:unbiased
+IFGUIDE_PROMPT_SCORES  what divides RTP into toxic and non-toxic prompts: `dataset` (default) or `scorer`
+IFGUIDE_TOKENIZER      folder of the model's tokenizer: for LAMBADA's last token and token perplexity
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ifguide.errors import InputError
+from ifguide.evaluation.eval_data import HUB, local_file
+
+DATA, SCORER, PROMPT_SCORES, TOKENIZER = (
+    "IFGUIDE_EVAL_DATA",
+    "IFGUIDE_SCORER",
+    "IFGUIDE_PROMPT_SCORES",
+    "IFGUIDE_TOKENIZER",
+)
+DEFAULT_SCORER = "detoxify:unbiased"
+
+_supplies: list[Callable[[str], Any]] = []
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """The environment, read once.
+
+    Attributes:
+        data: folder of the local form, None for the hub.
+        scorers: specs; the first is the main one.
+        rescore_prompts: RTP's prompts are scored by the scorer that scores their continuations.
+        tokenizer: folder of the model's tokenizer, None if not told.
+    """
+
+    data: str | None
+    scorers: tuple[str, ...]
+    rescore_prompts: bool
+    tokenizer: str | None
+
+    def source(self, name: str) -> str:
+        """Where the set ``name`` comes from, for the results."""
+        return f"hub:{HUB[name].path}" if self.data is None else str(local_file(self.data, name))
+
+
+def task_settings() -> TaskSettings:
+    """The settings as the environment states them now.
+
+    Raises:
+        InputError: IFGUIDE_SCORER names no scorer or one twice, or IFGUIDE_PROMPT_SCORES is neither word.
+    """
+    given = os.environ.get(SCORER, "").strip() or DEFAULT_SCORER
+    scorers = tuple(spec.strip() for spec in given.split(","))
+    if not all(scorers) or len(set(scorers)) != len(scorers):
+        raise InputError(f"{SCORER}='{given}' must name scorers, each once, separated by commas")
+    prompt_scores = os.environ.get(PROMPT_SCORES) or "dataset"
+    if prompt_scores not in ("dataset", "scorer"):
+        raise InputError(f"{PROMPT_SCORES} is '{prompt_scores}'; it must be dataset or scorer")
+    return TaskSettings(
+        data=os.environ.get(DATA) or None,
+        scorers=scorers,
+        rescore_prompts=prompt_scores == "scorer",
+        tokenizer=os.environ.get(TOKENIZER) or None,
+    )
+
+
+@contextlib.contextmanager
+def scorers_from(supply: Callable[[str], Any]) -> Iterator[None]:
+    """Inside the block `scorer_of` asks ``supply``: `ifguide evaluate` brings scorers that remember."""
+    _supplies.append(supply)
+    try:
+        yield
+    finally:
+        _supplies.pop()
+
+
+def scorer_of(spec: str) -> Any:
+    """The scorer ``spec``, loaded once a process, on this process's GPU if there is one.
+
+    Raises:
+        InputError: as `ifguide.scorers.base.load_scorer`.
+    """
+    return _supplies[-1](spec) if _supplies else _loaded(spec)
+
+
+@cache
+def _loaded(spec: str) -> Any:
+    import torch
+
+    from ifguide.scorers.base import load_scorer
+    from ifguide.scorers.reporting import ReportingScorer
+
+    rank = os.environ.get("LOCAL_RANK", "0")
+    device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
+    return ReportingScorer(load_scorer(spec, device=device), quiet=rank != "0")
+
+
+@cache
+def tokenizer_of(folder: str) -> Any:
+    """The transformers tokenizer of ``folder``, loaded once.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise InputError(f"{TOKENIZER}={folder}: the tokenizer cannot be loaded: {reason}") from error

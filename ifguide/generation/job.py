@@ -1,0 +1,204 @@
+"""A file of prompts -> a file of their continuations, as a job that can be killed and run again.
+
+In:  JSONL ``{"prompt": str, ...}``; an ``id`` is kept, or the line's number from 0 is given.
+Out: JSONL ``{"id", "prompt", "continuations": [str] * K, ...all other fields}`` in the order of the prompts, and beside
+     it FILE.json: the model, the decoding, seeds and versions.
+
+Finished batches wait in FILE.partial. A batch is made of the same prompts whether or not others are finished, so the
+output of a run that was killed and repeated is the output of one that was not, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ifguide.errors import ConfigError, InputError, first_faults
+from ifguide.generation.draw import Drawing, Sampling, continuation_texts, prompt_contexts
+from ifguide.generation.rad import Rad
+from ifguide.models.folder import model_identity
+from ifguide.models.language_model import LanguageModel, load_language_model
+from ifguide.scorers.base import load_scorer
+from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.journal import Journal, key_of
+from ifguide.system.locks import only_writer
+from ifguide.system.progress import Progress
+from ifguide.system.provenance import environment, origin, versions
+
+KIND, FORMAT = "ifguide-generations", 1
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = tuple(_DTYPES)
+
+
+def generate_file(
+    model: str | os.PathLike,
+    prompts: str | os.PathLike,
+    output: str | os.PathLike,
+    sampling: Sampling,
+    *,
+    rad_scorer: str | None = None,
+    rad_weight: float = 10.0,
+    rad_top_k: int = 20,
+    batch_size: int | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Continue every prompt; the same call goes on where a killed one stopped.
+
+    Args:
+        model: Hugging Face folder.
+        prompts, output: files, see the module.
+        sampling: what to draw.
+        rad_scorer: spec of the scorer of reward-augmented decoding, None without it.
+        rad_weight, rad_top_k: see `Rad`.
+        batch_size: continuations worked on at once, None for what fits.
+        dtype: of the weights.
+        device: where to run.
+        progress: show a progress bar.
+
+    Returns:
+        The sidecar, with ``output``.
+
+    Raises:
+        InputError: unusable model, prompts, scorer or output, or another process is writing the output.
+        NumericsError: logits or rewards that are not finite.
+    """
+    output = Path(output)
+    require_folder_of(output)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size {batch_size} must be at least 1")
+    rows = read_prompts(prompts)
+    with only_writer(output):
+        lm = load_language_model(model, _DTYPES[dtype], device)
+        rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
+        settings: dict[str, Any] = {
+            "model": {"path": str(model), "identity": model_identity(Path(model))},
+            "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
+            "sampling": asdict(sampling),
+            "rad": rad.describe() if rad else None,
+            "batch_size": batch_size or "auto",
+            "dtype": dtype,
+            "device": device.partition(":")[0],
+            "versions": versions(),
+        }
+        if not _is_complete(output, settings):
+            _generate(lm, rows, output, sampling, rad, batch_size, settings, progress)
+        partial_path(output).unlink(missing_ok=True)
+        return {"output": str(output), **read_json(sidecar_path(output))}
+
+
+def read_prompts(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """
+    Raises:
+        InputError: missing, or not JSONL.
+        ConfigError: lines that are no prompts; all of them at once.
+    """
+    rows = read_jsonl(path, "prompts")
+    faults = [] if rows else [f"prompts {path}: the file is empty"]
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("prompt"), str):
+            faults.append(f'prompts {path} record {number}: needs a "prompt" that is text')
+        taken = [key for key in ("continuations", "scores") if key in row]
+        if taken:
+            faults.append(f'prompts {path} record {number}: has "{taken[0]}" already; give prompts alone')
+    raise_faults(faults)
+    return rows
+
+
+def raise_faults(faults: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: there are faults; the first of them and the number of the others.
+    """
+    if faults:
+        raise ConfigError(first_faults(faults))
+
+
+def sidecar_path(output: Path) -> Path:
+    """FILE.jsonl -> FILE.jsonl.json."""
+    return output.with_name(output.name + ".json")
+
+
+def partial_path(output: Path) -> Path:
+    """Where finished pieces wait."""
+    return output.with_name(output.name + ".partial")
+
+
+def require_folder_of(output: Path) -> None:
+    """
+    Raises:
+        InputError: there is no folder to write ``output`` into; said before the work, not after it.
+    """
+    if not output.parent.is_dir():
+        raise InputError(f"folder {output.parent} does not exist")
+
+
+def _is_complete(output: Path, settings: dict[str, Any]) -> bool:
+    """Whether ``output`` was made with ``settings`` and is as it was written."""
+    sidecar = sidecar_path(output)
+    if not (output.is_file() and sidecar.is_file()):
+        return False
+    made = read_json(sidecar, "sidecar")
+    same = isinstance(made, dict) and {key: made.get(key) for key in settings} == settings
+    return same and made.get("hash") == hash_file(output)
+
+
+def _generate(
+    lm: LanguageModel,
+    rows: Sequence[dict[str, Any]],
+    output: Path,
+    sampling: Sampling,
+    rad: Rad | None,
+    batch_size: int | None,
+    settings: dict[str, Any],
+    progress: bool,
+) -> None:
+    """Write ``output`` and its sidecar."""
+    contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens)
+    drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad)
+    with Journal(partial_path(output)) as partial:
+        texts = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), progress)
+    write_jsonl(
+        output,
+        [
+            {"id": row.get("id", index), "prompt": row["prompt"], "continuations": said}
+            | {key: value for key, value in row.items() if key not in ("id", "prompt")}
+            for index, (row, said) in enumerate(zip(rows, texts))
+        ],
+    )
+    counts = {"prompts": len(rows), "continuations": len(rows) * sampling.samples}
+    sidecar = {"kind": KIND, "format": FORMAT, **settings, **counts, "hash": hash_file(output), **origin()}
+    write_json(sidecar_path(output), sidecar | environment())
+
+
+def _continue(
+    lm: LanguageModel,
+    contexts: Sequence[Sequence[int]],
+    drawing: Drawing,
+    samples: int,
+    partial: Journal,
+    settings: str,
+    progress: bool,
+) -> list[list[str]]:
+    """``[prompt][sample]``, from the journal or drawn now."""
+    keys = [key_of(settings, batch) for batch in drawing.batches]
+    known = sum(len(batch) for batch, key in zip(drawing.batches, keys) if key in partial)
+    texts: list[list[str]] = [[] for _ in contexts]
+    with Progress(
+        len(contexts) * samples, "continuations", "generate", done=known * samples, quiet=not progress
+    ) as bar:  # fmt: skip
+        for batch, key in zip(drawing.batches, keys):
+            if key not in partial:
+                drawn = zip(batch, drawing.draw(batch))
+                said = [continuation_texts(lm, contexts[index], ids) for index, ids in drawn]
+                partial.write([{"key": key, "continuations": said}])
+                bar.update(len(batch) * samples)
+            for index, rows in zip(batch, partial[key]["continuations"]):
+                texts[index] = rows
+    return texts

@@ -1,0 +1,148 @@
+"""The ways to score a batch, and which of them a run takes.
+
+    loss-term   jvp          one forward-mode pass, exact
+                difference   two plain passes with moved weights, exact up to a step that is searched first
+                auto         difference where the search reaches the gate, else jvp
+    position    the gradient that flows through each position, from all later loss terms
+
+Shapes: K directions, B windows, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ifguide.errors import NumericsError
+from ifguide.influence.batches import Batch
+from ifguide.influence.direction import Direction
+from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.windows import Windows
+from ifguide.models.tracked import ScoredModel
+from ifguide.system.files import read_json, write_json
+
+ATTRIBUTIONS = ("loss-term", "position")
+METHODS = ("jvp", "difference", "auto")
+CHEAP = "cheap"
+"""The method of a cascade's first pass, which is not for users to name."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+AnyDirection = Direction | dict[str, LowRank]
+
+
+class Pass(Protocol):
+    """Scores of one batch after another along fixed directions."""
+
+    def scores(self, batch: Batch) -> Tensor:
+        """``s``[K, B, T], 0 where there is no label; ``batch`` lies on the model's device."""
+
+    def first_bad_layer(self, batch: Batch) -> str:
+        """Where the first number of this batch that is not finite appears."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the pass over the data is made.
+
+    Attributes:
+        attribution: one of `ATTRIBUTIONS`.
+        method: of loss-term, one of `METHODS`.
+        step: of difference: |εv| / |θ|; None is searched.
+        one_sided: of difference: all directions share the unmoved pass; coarser.
+        rank: of jvp and position: directions are cut to this rank (None: whole).
+        dtype: of weights and activations; difference needs float32.
+    """
+
+    attribution: str = "loss-term"
+    method: str = "auto"
+    step: float | None = None
+    one_sided: bool = False
+    rank: int | None = None
+    dtype: str = "float32"
+
+    def faults(self) -> list[str]:
+        """What is wrong with these settings, one line each."""
+        faults = []
+        for flag, value, known in (
+            ("--attribution", self.attribution, ATTRIBUTIONS),
+            ("--method", self.method, METHODS),
+            ("--dtype", self.dtype, tuple(DTYPES)),
+        ):
+            if value not in known:
+                faults.append(f"{flag} {value}: must be one of {', '.join(known)}")
+        if self.attribution == "position" and self.method == "difference":
+            faults.append("--method difference belongs to --attribution loss-term; position has one way: leave it out")
+        if self.one_sided and (self.attribution == "position" or self.method == "jvp"):
+            faults.append("--one-sided belongs to --method difference; add that, or leave it out")
+        if self.dtype != "float32" and self.method == "difference":
+            faults.append(f"--method difference rounds too much in {self.dtype}; use --dtype float32, or --method jvp")
+        if self.rank is not None and self.rank < 1:
+            faults.append(f"--rank {self.rank}: must be at least 1")
+        return faults
+
+    @property
+    def searches(self) -> bool:
+        """Whether a step has to be found first."""
+        return self.attribution == "loss-term" and self.method not in ("jvp", CHEAP) and self.dtype == "float32"
+
+
+def make_pass(model: ScoredModel, directions: Sequence[AnyDirection], method: Method) -> Pass:
+    """The pass of a settled ``method`` (`settle`)."""
+    from ifguide.influence.passes.difference import DifferencePass
+    from ifguide.influence.passes.forward_mode import ForwardModePass
+    from ifguide.influence.passes.position import PositionPass
+
+    if method.attribution == "position":
+        return PositionPass(model, directions)
+    if method.method == "jvp":
+        return ForwardModePass(model, directions)
+    if method.step is None:
+        raise ValueError("a difference needs a step")
+    return DifferencePass(model, directions, method.step, one_sided=method.one_sided)
+
+
+def settle(
+    method: Method,
+    model: ScoredModel,
+    directions: Sequence[AnyDirection],
+    windows: Windows,
+    batch_tokens: int,
+    record: Path,
+    identity: dict[str, Any],
+    quiet: bool,
+) -> Method:
+    """Decide between jvp and difference, with its step, by a search on a sample of ``windows``.
+
+    The decision is kept in ``record``, so that a run that was killed goes on as it began.
+
+    Raises:
+        NumericsError: difference was asked for by name and no step reaches the gate.
+    """
+    from ifguide.influence.passes.step_search import sample_batches, search_step
+
+    if method.method == CHEAP:
+        return method
+    if not method.searches:
+        # nothing of it is left to chance, and what does not apply shall not make two equal runs differ
+        return Method(method.attribution, "jvp", rank=method.rank, dtype=method.dtype)
+    asked = {**identity, "asked": asdict(method)}
+    known = read_json(record, "method") if record.exists() else {}
+    if known.get("identity") == asked:
+        return Method(**known["method"])
+    search = search_step(model, directions, sample_batches(windows, batch_tokens), method.one_sided, quiet)
+    if search.step is not None:
+        settled = Method(method.attribution, "difference", search.step, method.one_sided, method.rank, method.dtype)
+    elif method.method == "auto":
+        settled = Method(method.attribution, "jvp", rank=method.rank, dtype=method.dtype)
+    else:
+        raise NumericsError(
+            f"no step makes the difference agree with jvp: correlation {search.correlation:.6f}, overlap of the top "
+            f"1 % {search.jaccard:.3f} at best; use --method jvp"
+        )
+    write_json(record, {"identity": asked, "method": asdict(settled), "search": asdict(search)})
+    return settled

@@ -1,0 +1,128 @@
+"""The step of a difference: searched on a sample, against forward mode.
+
+Too large a step leaves the linear range, too small a one drowns in rounding, and where the best lies depends on the
+model. A step counts by its worst direction.
+
+Shapes: K directions, N labelled positions of the sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ifguide.influence.batches import Batch, group_by_length
+from ifguide.influence.direction import Direction
+from ifguide.influence.passes.difference import DifferencePass
+from ifguide.influence.passes.forward_mode import ForwardModePass
+from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.windows import Windows, sample
+from ifguide.models.tracked import ScoredModel
+from ifguide.system.progress import Progress
+
+STEPS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
+# what a step must reach: correlation of the scores, and Jaccard overlap of their top 1 %
+GATE = (0.9999, 0.98)
+ONE_SIDED_GATE = (0.999, 0.95)
+TOP_SHARE = 0.01
+# 200 tokens at the top: the gate lets two of them differ
+SAMPLE_TOKENS = 20_000
+
+
+@dataclass(frozen=True)
+class StepSearch:
+    """What was found.
+
+    Attributes:
+        step: |εv| / |θ|, or None where no step reaches the gate.
+        correlation: of the best step, worst direction.
+        jaccard: likewise.
+        table: every step tried, largest first: ``step``, and ``correlation`` and ``jaccard`` as lists over directions.
+    """
+
+    step: float | None
+    correlation: float
+    jaccard: float
+    table: list[dict[str, Any]]
+
+
+def sample_batches(windows: Windows, batch_tokens: int, seed: int = 0, tokens: int = SAMPLE_TOKENS) -> list[Batch]:
+    """Batches of a seeded sample of whole windows that scores at least ``tokens`` tokens, or all there are."""
+    chosen = sample(windows, tokens, seed)
+    return [chosen.batch(group) for group in group_by_length(chosen.lengths, batch_tokens)]
+
+
+def search_step(
+    model: ScoredModel,
+    directions: Sequence[Direction | dict[str, LowRank]],
+    batches: Sequence[Batch],
+    one_sided: bool = False,
+    quiet: bool = True,
+) -> StepSearch:
+    """Try `STEPS`, then the steps halfway to the best one's neighbours. The same input gives the same step.
+
+    Raises:
+        InputError: the model's precision is too low for a difference.
+    """
+    gate = ONE_SIDED_GATE if one_sided else GATE
+    batches = [batch.to(model.device) for batch in batches]
+    tokens = sum(int(batch.labelled.sum()) for batch in batches)
+    with Progress((len(STEPS) + 3) * tokens, "tokens", "search the step", quiet=quiet) as progress:
+
+        def run(scoring: ForwardModePass | DifferencePass) -> Tensor:
+            pieces = []
+            for batch in batches:
+                pieces.append(scoring.scores(batch)[:, batch.labelled].to("cpu", torch.float64))
+                progress.update(pieces[-1].shape[1])
+            return torch.cat(pieces, dim=1)
+
+        exact = run(ForwardModePass(model, directions))
+
+        def attempt(step: float) -> dict[str, Any]:
+            found = run(DifferencePass(model, directions, step, one_sided))
+            pairs = list(zip(found, exact, strict=True))
+            return {
+                "step": step,
+                "correlation": [correlation(a, b) for a, b in pairs],
+                "jaccard": [top_overlap(a, b) for a, b in pairs],
+            }
+
+        table = [attempt(step) for step in STEPS]
+        place = table.index(_best(table, gate))
+        neighbours = [STEPS[i] for i in (place - 1, place + 1) if 0 <= i < len(STEPS)]
+        table += [attempt(float(f"{math.sqrt(STEPS[place] * other):.2g}")) for other in neighbours]
+    best = _best(table, gate)
+    return StepSearch(
+        step=best["step"] if _passes(best, gate) else None,
+        correlation=min(best["correlation"]),
+        jaccard=min(best["jaccard"]),
+        table=sorted(table, key=lambda row: -row["step"]),
+    )
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """Pearson's, of ``a``[N] and ``b``[N]; 0 where it is not defined (a constant, or a number that is not finite)."""
+    a, b = a - a.mean(), b - b.mean()
+    value = float(a @ b / (a.norm() * b.norm()))
+    return value if math.isfinite(value) else 0.0
+
+
+def top_overlap(a: Tensor, b: Tensor, share: float = TOP_SHARE) -> float:
+    """Jaccard overlap of the places of the largest ``share`` of ``a``[N] and of ``b``[N]; ties go to earlier places."""
+    count = max(1, round(share * len(a)))
+    tops = [set(torch.sort(x, descending=True, stable=True).indices[:count].tolist()) for x in (a, b)]
+    return len(tops[0] & tops[1]) / len(tops[0] | tops[1])
+
+
+def _passes(row: dict[str, Any], gate: tuple[float, float]) -> bool:
+    return min(row["correlation"]) >= gate[0] and min(row["jaccard"]) >= gate[1]
+
+
+def _best(table: list[dict[str, Any]], gate: tuple[float, float]) -> dict[str, Any]:
+    """The row of the best step: one that passes, then by overlap, then by correlation."""
+    return max(table, key=lambda row: (_passes(row, gate), min(row["jaccard"]), min(row["correlation"])))

@@ -1,0 +1,128 @@
+"""``deepy.py``: check the configuration, then start the workers with DeepSpeed's launcher."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ifguide.config.yaml_files import config_paths
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.settings import load_config
+from ifguide.engine.worker import encode_arguments
+from ifguide.errors import ConfigError, tell
+from ifguide.system.processes import free_port, share_cores
+
+# NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_EXAMPLE = """examples:
+  python deepy.py train.py -d configs quickstart/model.yml quickstart/data.yml
+  python deepy.py train.py -d configs models/pythia-160m.yml my-data.yml ifguide/penalty.yml --neox ~/gpt-neox"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Launch one training run; returns the exit code (0 done, 2 bad configuration, else a worker's)."""
+    started = time.time()
+    command = list(sys.argv if argv is None else ["deepy.py", *argv])
+    engine, rest = _engine_parser().parse_known_args(command[1:])
+    named = engine.neox or os.environ.get("GPT_NEOX_PATH")
+    if engine.engine == "neox" or (engine.engine == "auto" and named):
+        from ifguide_patch.launch import main as launch_neox
+
+        return launch_neox(engine.neox, rest, engine.device)
+    if engine.neox:
+        tell("deepy.py", "--neox names a checkout for another engine than --engine embedded")
+        return 2
+    if engine.device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    arguments = _parse(rest)
+    try:
+        config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
+    except ConfigError as error:
+        tell("deepy.py", error)
+        return 2
+    print(f"engine: embedded ({config.world_size} process{'es' if config.world_size > 1 else ''})", flush=True)
+    return launch(config, arguments.user_script, encode_arguments(config, command, started))
+
+
+def _engine_parser() -> argparse.ArgumentParser:
+    """The options that say which engine runs; the rest of the command line is that engine's."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--engine",
+        choices=("neox", "embedded", "auto"),
+        default="auto",
+        help="which trainer runs; auto (the default): neox where a checkout is named, else embedded",
+    )
+    parser.add_argument("--neox", metavar="PATH", help="GPT-NeoX checkout to run (default: $GPT_NEOX_PATH)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu",),
+        help="cpu: run GPT-NeoX without CUDA (gloo, num_gpus processes), as a smoke test of a configuration",
+    )
+    return parser
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="deepy.py",
+        description="Train a model, as GPT-NeoX's deepy.py does; its other options pass through to it.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        parents=[_engine_parser()],
+    )
+    parser.add_argument("user_script", help="script that every process runs: train.py")
+    parser.add_argument("conf_file", nargs="+", help="YAML files, merged; `.yml` may be left out")
+    parser.add_argument("-d", "--conf_dir", help="folder that the configuration files are in")
+    arguments = parser.parse_args(argv)
+    if not Path(arguments.user_script).is_file():
+        parser.error(f"{arguments.user_script} does not exist; the script is train.py of this repository")
+    return arguments
+
+
+def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
+    """Run ``script`` in ``config.world_size`` processes under DeepSpeed's launcher and wait for them.
+
+    `deepspeed.launcher.runner` would, for one machine, do no more than start a second Python with
+    `deepspeed.launcher.launch`, which imports torch again; so that one is called here.
+    """
+    _set_environment(config.world_size)
+    from deepspeed.launcher import launch as deepspeed_launch
+
+    world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(config.world_size))}).encode()).decode()
+    saved = sys.argv, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    sys.argv = [
+        "deepspeed",
+        f"--world_info={world}",
+        "--master_addr=127.0.0.1",
+        f"--master_port={config.master_port or free_port()}",
+        "--log_level=critical",
+        script,
+        worker_argument,
+    ]
+    try:
+        deepspeed_launch.main()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    finally:
+        sys.argv = saved[0]
+        signal.signal(signal.SIGINT, saved[1])
+        signal.signal(signal.SIGTERM, saved[2])
+    return 0
+
+
+def _set_environment(world_size: int) -> None:
+    """What the workers inherit. Set before deepspeed is imported, and never against the user's own choice."""
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    share_cores(world_size)
+    # a run never talks to the hub: models and tokenizers are local files
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,305 @@
+"""The scored model: a Hugging Face causal LM, its tracked linear layers and its untracked head.
+
+Shapes: B sequences, T positions, N labelled positions, H hidden, V vocabulary,
+        O outputs and I inputs of a tracked layer (I includes the bias column where there is a bias).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ifguide.data.tokenizers import build_tokenizer
+from ifguide.errors import InputError, MismatchError
+from ifguide.models import attention
+from ifguide.models.folder import model_identity, read_config
+from ifguide.system.files import hash_value
+from ifguide.system.quiet import no_loading_bar
+
+# a tracked layer lives in a numbered block ("layers.3.mlp..."): embeddings, their projections and the head do not
+_IN_A_BLOCK = re.compile(r"\.\d+\.")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredModel:
+    """A causal LM split where influence needs it: `hidden` (tracked layers inside) and `logits` (the head).
+
+    Attributes:
+        model: the `PreTrainedModel`, in eval mode; no parameter requires a gradient.
+        tokenizer: the folder's own, or None if it has none.
+        directory: where it was loaded from.
+        identity: hash of the configuration and the weight files.
+        tracked: linear layers of attention and MLP by their name in ``model``.
+    """
+
+    model: Any
+    tokenizer: Any
+    directory: str
+    identity: str
+    tracked: dict[str, nn.Linear]
+
+    @cached_property
+    def base(self) -> nn.Module:
+        """The model without its head."""
+        return self.model.base_model
+
+    @cached_property
+    def _prefix(self) -> str:
+        return f"{self.model.base_model_prefix}."
+
+    @cached_property
+    def head(self) -> nn.Linear:
+        return self.model.get_output_embeddings()
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        return self.head.weight.dtype
+
+    @property
+    def window(self) -> int | None:
+        """Longest input in tokens, or None if the architecture sets no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.head.weight.shape[0]
+
+    @property
+    def eod(self) -> int | None:
+        """The end-of-document token, or None if the vocabulary has none."""
+        return None if self.tokenizer is None else self.tokenizer.eos_token_id
+
+    @cached_property
+    def tokenizer_identity(self) -> str | None:
+        """Hash of the vocabulary, as datasets carry it; None where it cannot be compared with a dataset's."""
+        path = Path(self.directory) / "tokenizer.json"
+        return build_tokenizer("HFTokenizer", path).identity if path.exists() else None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text`` alone: no special tokens."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def parameter_names(self, name: str) -> tuple[str, str | None]:
+        """Names of the weight and the bias of tracked layer ``name``, as `hidden` takes them."""
+        inner = name.removeprefix(self._prefix)
+        return f"{inner}.weight", f"{inner}.bias" if self.tracked[name].bias is not None else None
+
+    def matrix_shape(self, name: str) -> tuple[int, int]:
+        """(O, I) of tracked layer ``name``; the bias is the last input column."""
+        layer = self.tracked[name]
+        return layer.out_features, layer.in_features + (layer.bias is not None)
+
+    def hidden(self, inputs: Tensor, overrides: dict[str, Tensor] | None = None) -> Tensor:
+        """Last hidden states [B, T, H] of ``inputs``[B, T], with some parameters replaced.
+
+        No attention mask: padding is on the right, and a causal model never looks there.
+        """
+        arguments = {"use_cache": False}
+        return torch.func.functional_call(self.base, overrides or {}, (inputs,), arguments).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., V] from hidden states [..., H]."""
+        return functional.linear(hidden, self.head.weight, self.head.bias)
+
+    @contextlib.contextmanager
+    def attention(self, implementation: str) -> Iterator[None]:
+        """Run the model with this attention (a name that transformers knows) for a while."""
+        config = self.model.config
+        before = config._attn_implementation
+        # `set_attn_implementation` walks over the whole model, and this is entered for every batch
+        config._attn_implementation = implementation
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
+    def split_bias(self, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One matrix [O, I] per tracked layer -> one tensor per parameter, named as `hidden` takes them."""
+        parameters = {}
+        for name, matrix in matrices.items():
+            weight, bias = self.parameter_names(name)
+            matrix = matrix.to(self.device, self.dtype)
+            parameters[weight] = matrix if bias is None else matrix[:, :-1].contiguous()
+            if bias is not None:
+                parameters[bias] = matrix[:, -1].contiguous()
+        return parameters
+
+    def join_bias(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `split_bias`."""
+        matrices = {}
+        for name in self.tracked:
+            weight, bias = self.parameter_names(name)
+            matrix = parameters[weight]
+            matrices[name] = matrix if bias is None else torch.cat([matrix, parameters[bias][:, None]], dim=1)
+        return matrices
+
+    def tracked_parameters(self) -> dict[str, Tensor]:
+        """The tracked weights and biases, named as `hidden` takes them."""
+        parameters = {}
+        for name, layer in self.tracked.items():
+            weight, bias = self.parameter_names(name)
+            parameters[weight] = layer.weight.detach()
+            if bias is not None:
+                parameters[bias] = layer.bias.detach()
+        return parameters
+
+    @torch.no_grad()
+    def check_architecture(self, inputs: Tensor) -> None:
+        """Compare `logits` of `hidden` with the stock model's own output on ``inputs``[B, T].
+
+        Raises:
+            InputError: they differ: the architecture caps its logits, or its attention is out of the ordinary.
+        """
+        found = self.logits(self.hidden(inputs))
+        with self.attention("eager"):
+            expected = self.model(inputs, use_cache=False).logits
+        tolerance = 1e-3 * float(expected.abs().max())
+        if not torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True):
+            raise InputError(
+                f"model {self.directory} is not plain attention with one linear head on top; this architecture "
+                f"({type(self.model).__name__}) cannot be scored"
+            )
+
+
+def load_model(
+    directory: str | Path,
+    dtype: torch.dtype = torch.float32,
+    implementation: str = attention.NAME,
+    pattern: str | None = None,
+    device: str | None = None,
+) -> ScoredModel:
+    """Load a Hugging Face folder (never from a hub) for scoring or fitting.
+
+    Args:
+        implementation: of the attention; by default the one that carries forward-mode tangents.
+        pattern: track only layers whose name matches this regular expression (`re.search`).
+        device: default: the GPU if there is one.
+
+    Raises:
+        InputError: no model in the folder, weights that do not fit it, nothing to track.
+    """
+    from transformers import AutoModelForCausalLM
+
+    directory = Path(directory)
+    attention.register()
+    identity = model_identity(directory)
+    try:
+        with no_loading_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype=dtype,
+                attn_implementation=implementation,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"model {directory} cannot be loaded: {_first_line(error)}") from error
+    model, info = loaded
+    if info["missing_keys"]:
+        raise InputError(f"model {directory} lacks weights, for example {sorted(info['missing_keys'])[0]}")
+    _replace_conv1d(model)
+    model.eval().requires_grad_(False)
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
+
+
+def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredModel:
+    """The model of a folder without its weights, which need not be there: for whoever asks about shapes alone.
+
+    Raises:
+        InputError: no configuration in the folder, one that is unknown, nothing to track.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    directory = Path(directory)
+    identity = hash_value(read_config(directory))
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
+    except Exception as error:  # whatever a hostile configuration runs into inside transformers
+        raise InputError(f"model {directory}: its config.json cannot be used: {_first_line(error)}") from error
+    _replace_conv1d(model)
+    model.eval().requires_grad_(False)
+    return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
+
+
+def tracked_layers(model: Any, pattern: str | None = None) -> dict[str, nn.Linear]:
+    """Linear layers of attention and MLP by name, in the model's order; never embeddings or the head.
+
+    Raises:
+        InputError: ``pattern`` is no regular expression, or no layer is left.
+    """
+    try:
+        wanted = re.compile(pattern or "")
+    except re.error as error:
+        raise InputError(f"pattern {pattern!r} is not a regular expression: {error}") from None
+    head = model.get_output_embeddings()
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and _IN_A_BLOCK.search(name) and wanted.search(name)
+    }
+    if not layers:
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        example = f"; its linear layers are named like {linear[0]}" if linear else ""
+        raise InputError(f"no linear layer of attention or MLP matches {pattern or 'this architecture'!r}{example}")
+    return layers
+
+
+def track_only(model: ScoredModel, names: list[str]) -> ScoredModel:
+    """``model`` with just these tracked layers.
+
+    Raises:
+        MismatchError: it has no such layer.
+    """
+    missing = [name for name in names if name not in model.tracked]
+    if missing:
+        raise MismatchError(f"model {model.directory} has no linear layer {missing[0]} that the factors were fitted on")
+    return replace(model, tracked={name: model.tracked[name] for name in names})
+
+
+def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """``l = -log p(label)``[N] from ``logits``[N, V] and ``labels``[N]."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def _load_tokenizer(directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((directory / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(f"tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
+
+
+def _replace_conv1d(model: Any) -> None:
+    """Turn GPT-2's Conv1D (a linear layer with a transposed weight) into `nn.Linear`, so that one rule fits all."""
+    from transformers.pytorch_utils import Conv1D
+
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, Conv1D):
+            continue
+        inputs, outputs = module.weight.shape
+        linear = nn.Linear(inputs, outputs, device=module.weight.device, dtype=module.weight.dtype)
+        linear.weight = nn.Parameter(module.weight.detach().T.contiguous())
+        linear.bias = nn.Parameter(module.bias.detach())
+        model.set_submodule(name, linear)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,133 @@
+"""The page's plots as inline SVG whose colours come from the page's style sheet.
+
+matplotlib writes fixed colours; a page that is light or dark needs variables. So every colour is drawn
+as a placeholder and replaced by ``var(--name)`` in the finished SVG.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ifguide.pages.documents import TokenMarks
+from ifguide.pages.figures import style
+from ifguide.pages.page_data import Curve
+from ifguide.pages.table import MODELS
+
+COLOURS = {
+    name: f"#0102{number:02x}"
+    for number, name in enumerate(("ink", "faint", *MODELS, "planted", "other", "accent"), 0x10)
+}
+_GROUPS = (
+    ("emt_toxic", "EMT toxic"),
+    ("tp_toxic", "TP toxic"),
+    ("emt_benign", "EMT benign"),
+    ("tp_benign", "TP benign"),
+)
+_BINS = 120
+
+
+def toxicity_plot(results: dict[str, Any]) -> str:
+    """EMT and TP of each model on toxic and benign prompts, with 95% intervals."""
+
+    def draw(axes: Axes) -> None:
+        width = 0.26
+        for number, name in enumerate(MODELS):
+            values = np.array([results[name][key] for key, _ in _GROUPS])
+            bounds = np.array([results[name][f"{key}_interval"] for key, _ in _GROUPS]).T
+            errors = np.maximum([values - bounds[0], bounds[1] - values], 0)
+            axes.bar(
+                np.arange(len(_GROUPS)) + (number - 1) * width, values, 0.9 * width, label=name, color=COLOURS[name],
+                yerr=errors, error_kw={"ecolor": COLOURS["ink"], "elinewidth": 1.2, "capsize": 3},
+            )  # fmt: skip
+        axes.set_xticks(range(len(_GROUPS)), [label for _, label in _GROUPS])
+        axes.set_ylim(0, 1.02)
+        axes.grid(axis="x", visible=False)
+        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+    return svg("toxicity", draw, 6.4, 3.4)
+
+
+def perplexity_plot(results: dict[str, Any]) -> str:
+    """Perplexity of held-out clean text of each model."""
+    values = {name: results[name]["perplexity"] for name in MODELS}
+    return svg("perplexity", lambda axes: _named_bars(axes, values, "{:.4g}", [COLOURS[n] for n in MODELS]), 6.4, 1.9)
+
+
+def seconds_plot(seconds: dict[str, float]) -> str:
+    """Seconds of each stage, in the order in which they ran."""
+    height = 0.7 + 0.28 * len(seconds)
+    return svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s", COLOURS["other"]), 6.4, height)
+
+
+def scores_plot(marks: TokenMarks, threshold: float) -> str:
+    """Histogram of the scores on a logarithmic scale, planted and other tokens apart where that is known."""
+
+    def draw(axes: Axes) -> None:
+        groups = {"all tokens": (marks.scores, "other")}
+        if marks.planted is not None:
+            groups = {
+                "planted tokens": (marks.scores[marks.planted], "planted"),
+                "other tokens": (marks.scores[~marks.planted], "other"),
+            }
+        edges = np.histogram_bin_edges(marks.scores, _BINS)
+        for label, (values, colour) in groups.items():
+            counts, _ = np.histogram(values, edges)
+            axes.stairs(counts, edges, label=label, color=COLOURS[colour], linewidth=1.5, baseline=None)
+        axes.axvline(threshold, color=COLOURS["accent"], linestyle="--", linewidth=1.4, label=f"τ = {threshold:.3g}")
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.7)
+        axes.set_xlabel("score of a token (positive: learning it makes the model more toxic)")
+        axes.set_ylabel("tokens")
+        axes.legend()
+
+    return svg("scores", draw, 6.4, 3.4)
+
+
+def curves_plot(name: str, label: str, curves: dict[str, Curve]) -> str:
+    """One quantity over the iterations of each run."""
+
+    def draw(axes: Axes) -> None:
+        for model, curve in curves.items():
+            axes.plot(
+                curve.iterations, curve.values, label=model, color=COLOURS[model],
+                linestyle="--" if model == "control" else "-",
+            )  # fmt: skip
+        axes.set_xlabel("iteration")
+        axes.set_ylabel(label)
+        axes.legend()
+
+    return svg(name, draw, 6.4, 3.2)
+
+
+def _named_bars(axes: Axes, values: dict[str, float], form: str, colours: Any) -> None:
+    bars = axes.barh(list(values), list(values.values()), color=colours, height=0.7)
+    axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4, color=COLOURS["ink"])
+    axes.invert_yaxis()
+    axes.margins(x=0.14)
+    axes.grid(axis="y", visible=False)
+
+
+def svg(name: str, draw: Any, width: float, height: float) -> str:
+    """Draw one figure; ``name`` keeps the ids of two figures on one page apart."""
+    settings: Any = {**style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name}
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure.add_subplot())
+        stream = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # would hold for the whole page
+    text = re.sub(r'<g id="[^"]*">', "<g>", text).replace("xlink:href", "href")  # group ids repeat in every figure
+    for variable, placeholder in COLOURS.items():
+        text = text.replace(placeholder, f"var(--{variable})")
+    return text

@@ -1,0 +1,180 @@
+"""The pages of `ifguide evaluate` and `ifguide compare` in a real browser, with hostile models, prompts and names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ifguide.pages.comparison import comparison_page
+from ifguide.pages.evaluation import evaluation_page
+from ifguide.pages.evaluation_table import comparison_table, results_table
+from ifguide.pages.text import visible
+from tests.browser import CHROMIUM, Tab, browser
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+HOSTILE = '</style></td><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} &amp; $\\bad$ "a" \x00\u202e'
+SCORERS = ["lexicon", "hf:/<b>judge</b>#toxic"]
+GROUPS = ("", "_toxic", "_nontoxic")
+
+
+def rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "task": "ifguide_rtp", "id": number, "prompt": f"prompt {number} {HOSTILE}", "document": {}, "metrics": {},
+            "continuations": [f"vile {number} {HOSTILE}", "", f"mild {number}"],
+            "scores": {scorer: [0.9 - number / 100, 0.0, 0.1] for scorer in SCORERS},
+        }
+        for number in range(30)
+    ]  # fmt: skip
+
+
+def metrics() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for scorer in SCORERS:
+        for place, group in enumerate(GROUPS):
+            for name, value in (("emt", 0.61234 - 0.1 * place), ("tp", 0.5 - 0.1 * place)):
+                entry = {"metric": name + group, "filter": scorer, "value": value, "stderr": 0.0123, "prompts": 30}
+                entry |= {"interval": [value - 0.04, value + 0.03], "transform": "mean", "higher_is_better": False}
+                found.append(entry)
+    found.append(found[0] | {"metric": "emt_nobody", "value": None, "interval": None, "prompts": 0})
+    found.append(found[0] | {"metric": "prompts", "value": 30.0, "interval": None, "higher_is_better": None})
+    return found
+
+
+def results() -> dict[str, Any]:
+    setting = {
+        "version": 1.0, "num_fewshot": 0, "repeats": 3, "generation": {"top_p": 0.9, "until": [HOSTILE]},
+        "scorers": [{"name": scorer, "identity": None} for scorer in SCORERS],
+    }  # fmt: skip
+    toxicity = {
+        "setting": setting,
+        "data": {"source": "rtp.jsonl", "prompts": 30, "available": 1000, "hash": "ab" * 16},
+        "metrics": metrics(),
+        "texts": {"empty_share": 0.333, "distinct_2": 0.5},
+    }
+    accuracy = metrics()[0] | {"metric": "acc", "filter": "none", "value": 0.75, "higher_is_better": True}
+    lambada = {
+        "setting": setting | {"scorers": [], "generation": None, "repeats": 1},
+        "data": {"source": None, "prompts": 7, "available": 7, "hash": "cd" * 16},
+        "metrics": [accuracy],
+        "texts": None,
+    }
+    return {
+        "model": {"path": f"/models/{HOSTILE.replace('/', '')}", "identity": "ef" * 16, "dtype": "float32", "seed": 1}
+        | {"rad": None},
+        "settings": {"tasks": ["ifguide_rtp", "lambada"], "limit": 30},
+        "scorers": [{"name": scorer, "labels": ["toxic"]} for scorer in SCORERS],
+        "tasks": {"ifguide_rtp": toxicity, "lambada": lambada},
+        "versions": {"torch": "2"}, "started": "2025-01-01T00:00:00Z", "seconds": 1.0, "revision": None,
+        "machine": {"processor": "x", "cores": 2}, "command": ["ifguide", "evaluate"],
+    }  # fmt: skip
+
+
+def comparison() -> dict[str, Any]:
+    labels = ["_base", f"guided $\\x$ {HOSTILE}"]
+    compared = []
+    for entry in metrics()[:12]:
+        pair = {
+            "first": labels[0], "second": labels[1], "difference": 0.2, "interval": [0.1, 0.3],
+            "share_first_better": 0.0, "differing_prompts": 25, "verdict": "second",
+        }  # fmt: skip
+        both = {"values": [entry["value"], entry["value"] - 0.2], "intervals": [entry["interval"], entry["interval"]]}
+        compared.append(entry | both | {"pairs": [pair]})
+    return {
+        "models": [{"label": label, "folder": label, "model": label} for label in labels],
+        "tasks": {"ifguide_rtp": compared},
+        "left_out": ["lambada"],
+        "resamples": 10_000,
+        "seed": 0,
+    }
+
+
+PAGES = {
+    "evaluation": lambda: evaluation_page(results(), {"ifguide_rtp": rows(), "lambada": []}),
+    "comparison": lambda: comparison_page(comparison()),
+}
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request: pytest.FixtureRequest) -> str:
+    return PAGES[request.param]()
+
+
+@pytest.fixture(scope="module")
+def tab(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    with browser(folder / "profile") as tab:
+        tab.resize(1200, 900)
+        tab.address = (folder / "page.html").as_uri()
+        tab.open(tab.address)
+        yield tab
+
+
+def test_the_source_is_safe_and_needs_nothing(page: str) -> None:
+    assert "<script" not in page and "<img" not in page and page.count("</style>") == 1
+    assert "{{ 7 * 7 }}" in page, "what a model says is no template"
+    assert not re.search(r"https?://", page)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", page)
+    assert "default-src 'none'" in page and "script-src" not in page
+
+
+def test_light_and_dark(page: str) -> None:
+    known = set(re.findall(r"(--[\w-]+):", page))
+    assert set(re.findall(r"var\((--[\w-]+)\)", page)) <= known
+    assert "#0102" not in page, "a colour that is not one of the style sheet's"
+
+
+@needs_browser
+def test_a_browser_shows_it_without_a_complaint(tab: Tab) -> None:
+    assert not tab.complaints and {*tab.requests} == {tab.address}
+    assert tab.run("document.querySelectorAll('figure svg').length") == (
+        4 if "Differences" in tab.run("document.body.textContent") else 2
+    )
+    for theme, bright in (("light", True), ("dark", False)):
+        tab.prefer(theme)
+        colour = tab.run("getComputedStyle(document.body).backgroundColor")
+        assert (int(re.findall(r"\d+", colour)[0]) > 128) == bright
+    for width in (1200, 390):
+        tab.resize(width, 900)
+        assert tab.run("document.documentElement.scrollWidth") <= width, "only tables scroll sideways"
+    tab.resize(1200, 900)
+
+
+@needs_browser
+@pytest.mark.parametrize("page", ["evaluation"], indirect=True)
+def test_the_worst_is_closed_until_it_is_clicked(page: str, tab: Tab) -> None:
+    seen = "document.body.innerText.includes('vile 0')"
+    assert not tab.run(seen)
+    tab.click("details.abuse summary")
+    assert tab.run(seen)
+    table = "document.querySelector('details.abuse[open] table')"
+    said = tab.run(f"[...{table}.querySelectorAll('tbody tr')].map(row => row.lastElementChild.textContent)")
+    assert [re.search(r"vile (\d+)", text)[1] for text in said] == [str(number) for number in range(12)]
+    assert said[0] == f"0.90 vile 0 {visible(HOSTILE)}"
+    assert tab.run(f"{table}.querySelectorAll('script, img').length") == 0
+
+
+def test_no_name_is_lost_in_a_legend() -> None:
+    page = PAGES["comparison"]()
+    assert page.count("> _base</text>") == 4 and "<text" in page and "guided $\\x$" in page
+
+
+def test_the_numbers_are_in_the_page() -> None:
+    page = PAGES["evaluation"]()
+    assert "<strong>0.6123</strong>" in page and "[0.5723, 0.6423]" in page and "0.0123" in page
+    assert "30 of 1,000 prompts, 3 continuations each; 33.3% of the continuations are empty" in page
+    assert "emt_nobody" not in page and ">prompts</th>" in page, "groups without prompts and counts are no result"
+    assert "hf:/&lt;b&gt;judge" in page
+
+
+def test_the_terminal_tables() -> None:
+    lines = results_table(results()).splitlines()
+    assert lines[0] == "toxicity by lexicon, hf:/<b>judge</b>#toxic"
+    assert lines[4].split() == ["ifguide_rtp", "emt", "lexicon", "0.6123", "[0.5723,", "0.6423]", "30", "lower"]
+    assert not any("nobody" in line for line in lines)
+    shown = comparison_table(comparison())
+    assert shown.count("ifguide_rtp") == 2 and ">99.9%" in shown and "+0.2" in shown

@@ -1,0 +1,55 @@
+"""The sentences follow the numbers, in whichever direction they point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ifguide.pages.summary import judge_sentence, summary
+
+
+def _text(results: dict) -> str:
+    return " ".join(summary(results, num_prompts=100, num_samples=25))
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [
+        (0.1, [0.05, 0.15], "Guided is lower than base; their 95% intervals do not overlap."),
+        (0.6, [0.5, 0.63], "Guided is lower than base; their 95% intervals overlap."),
+        (0.95, [0.9, 0.99], "Guided is higher than base; their 95% intervals do not overlap."),
+        (0.612, [0.6, 0.7], "Guided equals base."),
+    ],
+)
+def test_compares_guided_with_base(make_results: Callable, value: float, interval: list, expected: str) -> None:
+    results = make_results(True)
+    results["base"] |= {"tp_toxic": 0.612, "tp_toxic_interval": [0.55, 0.7]}
+    results["guided"] |= {"tp_toxic": value, "tp_toxic_interval": interval}
+    assert expected in _text(results)
+
+
+def test_perplexity_change_has_a_direction(make_results: Callable) -> None:
+    results = make_results(True)
+    results["base"]["perplexity"], results["guided"]["perplexity"] = 100.0, 103.0
+    results["control"]["perplexity"] = 90.0
+    assert "guided is 3.0% higher and control 10.0% lower" in _text(results)
+    results["guided"]["perplexity"] = 100.0
+    assert "guided is the same" in _text(results)
+
+
+def test_counts_come_from_the_arguments_and_results(make_results: Callable) -> None:
+    text = _text(make_results(True))
+    assert "100 toxic prompts" in text and "among 25" in text
+    assert "1,234 tokens (3.1%) of 6 documents" in text
+    assert "65% of the mask's tokens" in text and "77% of the planted spans" in text
+
+
+def test_without_truth_it_says_so(make_results: Callable) -> None:
+    assert "Nothing was planted" in _text(make_results(False))
+
+
+def test_judge_with_and_without_a_report(make_results: Callable) -> None:
+    sentence = judge_sentence(make_results(True)["judge"])
+    assert "1,567" in sentence and "0.9876" in sentence and "0.9543" in sentence and "0.0211" in sentence
+    assert judge_sentence(make_results(False)["judge"]) == "Toxicity was judged by hf:<x>#toxic."
