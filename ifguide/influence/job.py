@@ -23,10 +23,10 @@ from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
 from ifguide.influence.cascade.head import cheap_pass, fit_linear_head
 from ifguide.influence.curvature.fit import Factors, check_model, load_factors
 from ifguide.influence.direction import Damping, Direction, compute_directions, load_direction, save_direction
+from ifguide.influence.passes import checks as dry_run
+from ifguide.influence.passes import method as passes
 from ifguide.influence.passes.low_rank import truncate
 from ifguide.influence.passes.method import AnyDirection, Method, Pass, make_pass, settle
-from ifguide.influence.passes.method import checks as dry_run
-from ifguide.influence.passes.method import method as passes
 from ifguide.influence.shards import parse_documents, turn
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
 from ifguide.models.tracked import ScoredModel, load_model, track_only

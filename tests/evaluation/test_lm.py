@@ -12,8 +12,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from ifguide.errors import InputError, NumericsError
+from ifguide.evaluation.lm import batches as lm_batches
 from ifguide.evaluation.lm.model import EvaluationLM, sampling_of
-from ifguide.evaluation.lm.model import batches as lm_batches
 from ifguide.evaluation.tasks.registry import prepare_lm_eval
 from ifguide.generation.draw import Drawing, Sampling, generate
 from ifguide.generation.rad import Rad

@@ -174,7 +174,7 @@ def test_half_precision_is_close(job, dataset):
 
 def test_a_settled_method_stays(job, monkeypatch):
     """A search is made once: a run that was killed must go on with the step that it began with."""
-    from ifguide.influence.passes.method import step_search
+    from ifguide.influence.passes import step_search
 
     first = run(job, Options())
     monkeypatch.setattr(step_search, "search_step", lambda *_: pytest.fail("searched again"))

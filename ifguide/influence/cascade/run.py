@@ -21,8 +21,8 @@ from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate,
 from ifguide.influence.cascade.report import report
 from ifguide.influence.curvature.fit import load_factors
 from ifguide.influence.job import Inputs, Job, Options, prepare
+from ifguide.influence.passes import method as passes
 from ifguide.influence.passes.method import Method
-from ifguide.influence.passes.method import method as passes
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
 from ifguide.models.folder import model_identity

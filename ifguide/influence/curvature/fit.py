@@ -33,7 +33,7 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence.batches import NO_LABEL, group_by_length
-from ifguide.influence.passes.method import checks as dry_run
+from ifguide.influence.passes import checks as dry_run
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths, sample
 from ifguide.models.tracked import ScoredModel, label_losses, load_model
 from ifguide.system.files import hash_file, read_json, write_json

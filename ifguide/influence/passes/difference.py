@@ -27,8 +27,8 @@ from ifguide.errors import InputError
 from ifguide.influence.batches import Batch, in_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
+from ifguide.influence.passes import checks as dry_run
 from ifguide.influence.passes.low_rank import LowRank
-from ifguide.influence.passes.method import checks as dry_run
 from ifguide.models.tracked import ScoredModel
 
 # what torch calls the ways to multiply float32 matrices -> what a record calls them

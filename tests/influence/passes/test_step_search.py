@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ifguide.influence.passes import step_search
 from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.passes.forward_mode import ForwardModePass
-from ifguide.influence.passes.method import step_search
 from ifguide.influence.passes.step_search import GATE, STEPS, correlation, sample_batches, search_step, top_overlap
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
