@@ -16,9 +16,8 @@ from ifguide.influence.direction import (
     save_direction,
 )
 from ifguide.influence.queries import make_query
-
-from . import reference
-from .conftest import EOD
+from tests.influence import reference
+from tests.influence.conftest import EOD
 
 
 def _factors(model, strategy):

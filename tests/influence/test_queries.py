@@ -7,8 +7,7 @@ import pytest
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.batches import NO_LABEL
 from ifguide.influence.queries import identity, load_query_sets, make_query
-
-from .conftest import write_queries
+from tests.influence.conftest import write_queries
 
 
 def _encode(text):

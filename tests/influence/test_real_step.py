@@ -12,9 +12,8 @@ from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.queries import make_query
 from ifguide.influence.windows import cut
-
-from . import reference
-from .conftest import EOD, WINDOW
+from tests.influence import reference
+from tests.influence.conftest import EOD, WINDOW
 
 # the longest step, relative to the weights: that of a training step with a usual learning rate
 STEP = 1e-3

@@ -24,9 +24,8 @@ from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
-
-from . import reference
-from .conftest import EOD, WINDOW, load_exact, random_documents, write_queries, write_tokens
+from tests.influence import reference
+from tests.influence.conftest import EOD, WINDOW, load_exact, random_documents, write_queries, write_tokens
 
 
 @pytest.fixture

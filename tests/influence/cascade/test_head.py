@@ -12,9 +12,8 @@ from ifguide.influence.cascade.head import LinearHead, cheap_pass, fit_linear_he
 from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.windows import cut
 from ifguide.selection import SelectionSettings
-
-from ..conftest import EOD, WINDOW
-from .test_choice import make_source
+from tests.influence.cascade.test_choice import make_source
+from tests.influence.conftest import EOD, WINDOW
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ import pytest
 from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, CascadeSettings, calibrate, choose, combine
 from ifguide.influence.cascade.report import describe, report
 from ifguide.selection import SelectionSettings, paint_windows, select
-
-from .test_choice import make_source
+from tests.influence.cascade.test_choice import make_source
 
 _SELECTION = SelectionSettings(threshold_quantile=0.97, max_fraction=0.04)
 

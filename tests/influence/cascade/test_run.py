@@ -20,8 +20,7 @@ from ifguide.influence.curvature.fit import fit_factors
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
-
-from ..conftest import WINDOW, random_documents, save_tiny_model, write_tokens
+from tests.influence.conftest import WINDOW, random_documents, save_tiny_model, write_tokens
 
 JVP = Options(Method(method="jvp"), shard_tokens=300)
 SETTINGS = CascadeSettings(keep=0.4, audit=0.2)

@@ -22,9 +22,8 @@ from ifguide.influence.curvature.fit import (
 from ifguide.influence.direction import Damping, precondition
 from ifguide.influence.windows import cut, sample
 from ifguide.models.tracked import load_model
-
-from . import reference
-from .conftest import EOD, WINDOW, load_exact
+from tests.influence import reference
+from tests.influence.conftest import EOD, WINDOW, load_exact
 
 _SEED = 5
 

@@ -16,9 +16,8 @@ from ifguide.influence.curvature.stability import Stability, halves, rank_correl
 from ifguide.influence.direction import Damping
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.windows import cut
-
-from . import reference
-from .conftest import EOD, WINDOW, load_exact, random_documents, write_tokens
+from tests.influence import reference
+from tests.influence.conftest import EOD, WINDOW, load_exact, random_documents, write_tokens
 
 _SEED = 3
 _BATCH_TOKENS = 64

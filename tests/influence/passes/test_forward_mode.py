@@ -11,10 +11,9 @@ from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.low_rank import truncate
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
-
-from . import reference
-from .conftest import ARCHITECTURES, EOD, WINDOW, load_exact
-from .reference import random_direction
+from tests.influence import reference
+from tests.influence.conftest import ARCHITECTURES, EOD, WINDOW, load_exact
+from tests.influence.reference import random_direction
 
 EXACT = {"rtol": 1e-8, "atol": 1e-10}
 

@@ -19,10 +19,9 @@ from ifguide.influence.passes.low_rank import truncate
 from ifguide.influence.passes.position import PositionPass
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import ScoredModel, label_losses, load_model
-
-from . import reference
-from .conftest import EOD, WINDOW, load_exact
-from .reference import random_direction
+from tests.influence import reference
+from tests.influence.conftest import EOD, WINDOW, load_exact
+from tests.influence.reference import random_direction
 
 
 def _all_windows(dataset):

@@ -15,9 +15,8 @@ from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.step_search import GATE, STEPS, correlation, sample_batches, search_step, top_overlap
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
-
-from .conftest import EOD, WINDOW, random_documents, save_tiny_model, write_tokens
-from .reference import random_direction
+from tests.influence.conftest import EOD, WINDOW, random_documents, save_tiny_model, write_tokens
+from tests.influence.reference import random_direction
 
 
 @pytest.fixture(scope="module")
