@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ifguide.penalties.coding import CODE_SHIFT, TOKEN_BITS
+from ifguide.penalties.coding import sign, unpack
 from ifguide.penalties.keys import mask_pairs, values_of
-from ifguide_patch.loss import sign_mask
 
 
 def get_batch(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,14 +32,14 @@ def get_batch(original: Callable[..., Any]) -> Callable[..., Any]:
 
         codes = None
         if data is not None:
-            values = data[keys[0]]
-            codes = {"penalty": (values >> CODE_SHIFT).to(torch.uint8)}
-            data = {**data, keys[0]: values & TOKEN_BITS}
+            text, above = unpack(data[keys[0]])
+            codes = {"penalty": above.to(torch.uint8)}
+            data = {**data, keys[0]: text}
         tokens, labels, loss_mask, attention_mask, position_ids = original(
             neox_args, tokenizer, keys, data, datatype, label_mask_zero
         )
         # the code of a token acts where the token is a label: labels are text[1:]
         codes = mpu.broadcast_data(["penalty"], codes, torch.uint8)["penalty"][:, 1:]
-        return tokens, labels, sign_mask(loss_mask, codes), attention_mask, position_ids
+        return tokens, labels, sign(loss_mask, codes), attention_mask, position_ids
 
     return batch

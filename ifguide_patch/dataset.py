@@ -22,9 +22,8 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.sidecar import PENALTIES, file_states
 from ifguide.errors import InputError, MismatchError
-from ifguide.penalties.coding import CODE_SHIFT, TOKEN_BITS
+from ifguide.penalties.coding import CODE_MAX, CODE_SHIFT, TOKEN_BITS, highest_code
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, values_of
-from ifguide_patch.loss import CODE_MAX
 
 VERIFIED_VARIABLE = "IFGUIDE_VERIFIED"
 
@@ -53,7 +52,7 @@ class MaskedSource:
         self._codes = np.asarray(mask.values)
         self._labels = None if label_prefix is None else np.asarray(_labels(label_prefix, tokens).values)
         # binary masks hold 0 and 1, which mean strength 0 and 1
-        self._highest_code = CODE_MAX if mask.sidecar["encoding"] == "graded" else 1
+        self._highest_code = highest_code(mask.sidecar["encoding"])
         self._unit = np.int64((CODE_MAX // self._highest_code) << CODE_SHIFT)
 
     def __reduce__(self) -> Any:

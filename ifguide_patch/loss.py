@@ -1,8 +1,7 @@
 """The objective (M4) in place of NeoX's cross-entropy, during training steps and nowhere else.
 
-A penalised batch carries a SIGNED loss mask: 0 for a label that does not count, 1 for a clean one, -c
-for a selected one with code c in 1..255 (strength c / 255). It reaches the loss through the plain and
-the pipeline path without another tensor, and whole numbers up to 255 survive half precision.
+A penalised batch carries a SIGNED loss mask (`ifguide.penalties.coding`), which reaches the loss through the plain
+and the pipeline path without another tensor.
 
 Shapes: B micro-batch, T tokens of a sample (or of the curriculum), V the rank's part of the vocabulary.
 """
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor
 
 from ifguide.objectives.penalised import penalised_token_loss, penalty_lambda_at, penalty_statistics
-
-CODE_MAX = 255
+from ifguide.penalties.coding import unsign
 
 
 @dataclass
@@ -27,14 +25,15 @@ class Step:
     """One training step: how hard to penalise, and the sums of its micro-batches on this rank.
 
     Attributes:
-        form, clip, strength: of the penalty, as in `ifguide.objectives.penalised`; ``strength`` is λ of this step.
+        form, clip: of the penalty, as in `ifguide.objectives.penalised`.
+        penalty_lambda: λ of this step.
         sums: float64[5] of `ifguide.objectives.penalised.penalty_statistics`; None before the first micro-batch.
         log: False spares the sums.
     """
 
     form: str
     clip: float | None
-    strength: float
+    penalty_lambda: float
     log: bool
     sums: Tensor | None = field(default=None)
 
@@ -48,19 +47,14 @@ def training_step(neox_args: Any) -> Iterator[Step]:
     global _current
     form = str(neox_args.penalty_form).lower()
     # NeoX counts finished iterations, (M4) the current one from 1
-    strength = penalty_lambda_at(
+    penalty_lambda = penalty_lambda_at(
         neox_args.iteration + 1, float(neox_args.penalty_lambda), neox_args.penalty_warmup_iters
     )
-    _current = Step(form, neox_args.penalty_clip, strength, bool(neox_args.penalty_log))
+    _current = Step(form, neox_args.penalty_clip, penalty_lambda, bool(neox_args.penalty_log))
     try:
         yield _current
     finally:
         _current = None
-
-
-def sign_mask(loss_mask: Tensor, codes: Tensor) -> Tensor:
-    """Ordinary mask [B, T] and penalty codes [B, T] -> signed mask [B, T] in the mask's dtype."""
-    return torch.where(codes > 0, -codes.to(loss_mask.dtype) * loss_mask, loss_mask)
 
 
 def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -82,11 +76,9 @@ def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
             assert output.dtype == torch.half, "fp16_lm_cross_entropy needs a model in fp16"
         logits = output if _fp16 else output.float()
         losses = mpu.vocab_parallel_cross_entropy(logits.contiguous(), targets).view(-1)
-        signed = signed.reshape(-1)
-        mask = (signed != 0).to(losses.dtype)
-        strength = (-signed.to(losses.dtype)).clamp(min=0) / CODE_MAX
+        mask, strength = unsign(signed.reshape(-1), losses.dtype)
         token_loss = penalised_token_loss(
-            losses, strength, form=step.form, strength_lambda=step.strength, clip=step.clip
+            losses, strength, form=step.form, penalty_lambda=step.penalty_lambda, clip=step.clip
         )
         if step.log:
             with torch.no_grad():

@@ -102,6 +102,12 @@ class Architecture:
         return self.activation in GATED
 
 
+def mlp_width(hidden_size: int, intermediate_size: int | None, activation: str) -> int:
+    """M as NeoX derives it with ``mlp_multiple_of: 1``: a gated MLP takes two thirds of it for [up; gate]."""
+    width = intermediate_size or 4 * hidden_size
+    return int(width * 2 / 3) // 2 if activation.lower() in GATED else width
+
+
 def from_neox_keys(keys: Mapping[str, Any], mlp_width: int, padded_vocab_size: int) -> Architecture:
     """The architecture that NeoX builds from ``keys`` (all its YAML files, merged).
 

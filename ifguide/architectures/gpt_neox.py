@@ -27,10 +27,11 @@ _BLOCK = {"mlp.linear1": "mlp.dense_h_to_4h", "mlp.linear2": "mlp.dense_4h_to_h"
 
 
 class GPTNeoX:
-    """See `families.Family`."""
+    """See `registry.Family`."""
 
     model_type = "gpt_neox"
     buffers: tuple[str, ...] = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+    residual_outputs: tuple[str, ...] = ("attention.dense.weight", "mlp.dense_4h_to_h.weight")
 
     def faults(self, architecture: Architecture) -> list[str]:
         faults = []

@@ -28,10 +28,11 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 class Llama:
-    """See `families.Family`."""
+    """See `registry.Family`."""
 
     model_type = "llama"
     buffers: tuple[str, ...] = (".rotary_emb.inv_freq",)
+    residual_outputs: tuple[str, ...] = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
 
     def faults(self, architecture: Architecture) -> list[str]:
         a = architecture

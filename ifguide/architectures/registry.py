@@ -21,10 +21,13 @@ class Family(Protocol):
     Attributes:
         model_type: its name in ``config.json``.
         buffers: endings of names that folders may hold beside the parameters; they follow from the configuration.
+        residual_outputs: endings of the names of the matrices that write into the residual stream, which NeoX
+            initialises by ``output_layer_init_method``.
     """
 
     model_type: str
     buffers: tuple[str, ...]
+    residual_outputs: tuple[str, ...]
 
     def faults(self, architecture: Architecture) -> list[str]:
         """Why this family cannot represent ``architecture``, one line each; [] if it can, exactly."""
@@ -78,3 +81,33 @@ def huggingface_shapes(family: Family, architecture: Architecture) -> layout.Sha
         empty = {name: torch.empty(shape, device="meta") for name, shape in expected.items()}
         shapes |= {name: tuple(tensor.shape) for name, tensor in family.export(layer, empty, architecture).items()}
     return shapes
+
+
+def huggingface_config(
+    family: Family, architecture: Architecture, dtype: torch.dtype, eod: int | None
+) -> dict[str, Any]:
+    """``config.json``, understood alike by transformers 4 and 5.
+
+    Args:
+        eod: end-of-document token, which generation stops at. Said even if None: the library's own defaults are ids
+            of other tokenizers.
+    """
+    a = architecture
+    return {
+        "model_type": family.model_type,
+        "vocab_size": a.padded_vocab_size,
+        "hidden_size": a.hidden_size,
+        "num_hidden_layers": a.num_layers,
+        "num_attention_heads": a.num_attention_heads,
+        "intermediate_size": a.mlp_width,
+        "max_position_embeddings": a.max_position_embeddings,
+        "tie_word_embeddings": a.tied_embeddings,
+        "attention_bias": a.attention_bias,
+        "attention_dropout": a.attention_dropout,
+        "initializer_range": a.init_method_std,
+        "bos_token_id": eod,
+        "eos_token_id": eod,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+        "use_cache": True,
+        **family.config(architecture),
+    }

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ifguide.architectures import layout
 from ifguide.architectures.architecture import Architecture, from_neox_keys, neox_faults, to_neox_keys
-from ifguide.architectures.registry import Family, family_named, family_of
+from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
 from ifguide.checkpoints import check
-from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter, model_config
+from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
 from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.checkpoints.staging import check_output, staged_folder
 from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
@@ -128,7 +128,10 @@ def to_huggingface(
     with contextlib.suppress(_CheckFailed), staged_folder(output) as staging:
         if built is not None and carry_tokenizer:
             built.save_pretrained(staging)
-        write_json(staging / "config.json", model_config(family, architecture, dtype, built.eod if built else None))
+        write_json(
+            staging / "config.json",
+            huggingface_config(family, architecture, dtype, built.eod if built else None),
+        )
         result["bytes"] = _export_weights(checkpoint, family, architecture, staging)
         if windows is not None:
             result["check"] = check.compare(staging, checkpoint, architecture, windows)

@@ -120,34 +120,6 @@ class ShardWriter:
         self._pending, self._pending_bytes = {}, 0
 
 
-def model_config(family: Family, architecture: Architecture, dtype: torch.dtype, eod: int | None) -> dict[str, Any]:
-    """``config.json``, understood alike by transformers 4 and 5.
-
-    Args:
-        eod: end-of-document token, which generation stops at. Said even if None: the library's own defaults are ids
-            of other tokenizers.
-    """
-    a = architecture
-    return {
-        "model_type": family.model_type,
-        "vocab_size": a.padded_vocab_size,
-        "hidden_size": a.hidden_size,
-        "num_hidden_layers": a.num_layers,
-        "num_attention_heads": a.num_attention_heads,
-        "intermediate_size": a.mlp_width,
-        "max_position_embeddings": a.max_position_embeddings,
-        "tie_word_embeddings": a.tied_embeddings,
-        "attention_bias": a.attention_bias,
-        "attention_dropout": a.attention_dropout,
-        "initializer_range": a.init_method_std,
-        "bos_token_id": eod,
-        "eos_token_id": eod,
-        "torch_dtype": str(dtype).removeprefix("torch."),
-        "use_cache": True,
-        **family.config(architecture),
-    }
-
-
 def _itself(tensor: Tensor) -> Tensor:
     return tensor
 

@@ -20,7 +20,7 @@ HARMLESS = frozenset(
     layernorm_fusion rmsnorm_fusion rope_fusion bias_dropout_fusion
     scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion fused_kernels_build_path
     attention_softmax_in_fp32 use_cpu_initialization rotary_save_freqs_buffer fp16_lm_cross_entropy
-    rms_norm_epsilon scalenorm_epsilon rpe_num_buckets rpe_max_distance param_sharing_style gmlp_attn_dim
+    use_bias_in_norms scalenorm_epsilon rpe_num_buckets rpe_max_distance param_sharing_style gmlp_attn_dim
     mamba_selective_scan_fusion mamba_causal_conv_fusion mamba_inner_func_fusion mamba_selective_fp32_params
     mamba_use_bias_in_conv mamba_use_bias_in_linears dim_att head_size ffn_dim use_flashattn_swiglu
     weight_server_port online_dataserver_ips online_dataserver_ports
@@ -64,7 +64,6 @@ NEOX_ONLY: dict[str, tuple[Any, ...]] = {
     "autotuning_run": _UNSET,
     "mlp_multiple_of": (None, 1),
     "expansion_factor": (None, 4),
-    "num_kv_heads": _UNSET,
     "sliding_window_width": _UNSET,
     "use_qk_layernorm": _UNSET,
     "opt_pos_emb_offset": (None, 0),
@@ -73,8 +72,6 @@ NEOX_ONLY: dict[str, tuple[Any, ...]] = {
     "num_unique_layers": _UNSET,
     "apply_query_key_layer_scaling": _UNSET,
     "gpt_j_tied": _UNSET,
-    "use_bias_in_norms": (None, True),
-    "use_bias_in_mlp": (None, True),
     "soft_prompt_tuning": (None, {}),
     "serve_model_weights": _UNSET,
     "te_columnparallel": _UNSET,
@@ -137,9 +134,9 @@ DERIVED = {
 
 # choices of NeoX beyond those of TrainConfig's Literal, so that the message can say who has them
 NEOX_CHOICES: dict[str, frozenset[str]] = {
-    "norm": frozenset(["rmsnorm", "non_parametric_layernorm", "scalenorm", "te_rmsnorm", "te_layernorm"]),
+    "norm": frozenset(["non_parametric_layernorm", "scalenorm", "te_rmsnorm", "te_layernorm"]),
     "pos_emb": frozenset(["learned", "sinusoidal", "rpe", "alibi", "none"]),
-    "activation": frozenset(["geglu", "softsign", "reglu", "swiglu", "bilinear", "glu"]),
+    "activation": frozenset(["softsign"]),
     "tokenizer_type": frozenset(["HFGPT2Tokenizer", "TiktokenTokenizer"]),
     "init_method": frozenset(["orthogonal", "scaled_orthogonal"]),
     "output_layer_init_method": frozenset(["orthogonal", "scaled_orthogonal"]),

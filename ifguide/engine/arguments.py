@@ -33,10 +33,14 @@ class TrainConfig(PenaltyKeys):
     """Tokens per training sample. Required."""
     max_position_embeddings: int | None = None
     """Longest sequence the model is built for, in tokens; at least seq_length. Required."""
+    num_kv_heads: int | None = None
+    """Key/value heads of grouped-query attention; must divide num_attention_heads. Default: one per attention head."""
     intermediate_size: int | None = None
-    """Width of the MLP; default 4 * hidden_size."""
-    norm: Literal["layernorm"] = "layernorm"
-    """Normalisation layer."""
+    """Width of the MLP; default 4 * hidden_size. A gated MLP is a third as wide, as in NeoX."""
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Normalisation layer; `rmsnorm` makes a Llama-style model, which needs a gated activation."""
+    rms_norm_epsilon: float = 1.0e-8
+    """Epsilon of norm rmsnorm."""
     layernorm_epsilon: float = 1.0e-5
     """Epsilon of the layer norms."""
     pos_emb: Literal["learned", "rotary"] = "learned"
@@ -49,12 +53,14 @@ class TrainConfig(PenaltyKeys):
     """true: input embedding and output layer are two matrices; false: one."""
     gpt_j_residual: bool = False
     """true: x + attn(ln1(x)) + mlp(ln2(x)) in parallel; false: attention first, MLP after."""
-    activation: Literal["gelu", "relu", "silu", "swish", "mish"] = "gelu"
-    """Activation of the MLP."""
+    activation: Literal["gelu", "relu", "silu", "swish", "mish", "swiglu", "geglu", "reglu", "glu", "bilinear"] = "gelu"
+    """Activation of the MLP; the last five are gated and go with norm rmsnorm."""
     bias_gelu_fusion: bool = False
     """true: activation gelu is its tanh approximation, which NeoX's fused kernel computes; false: the exact one."""
     use_bias_in_attn_linear: bool = True
     """Biases in the attention's linear layers."""
+    use_bias_in_mlp: bool = True
+    """Biases in the MLP's linear layers; false only with norm rmsnorm."""
     make_vocab_size_divisible_by: int = 128
     """The vocabulary is padded up to a multiple of this."""
     init_method: InitMethod = "normal"
@@ -95,6 +101,8 @@ class TrainConfig(PenaltyKeys):
     """true: no loss where the input token is the end-of-document token."""
 
     # ---- optimisation ----
+    objective: str = "lm"
+    """What training minimises. `lm`: cross-entropy, with IF-Guide's penalty where a dataset has a mask."""
     train_iters: int | None = None
     """Optimizer steps. One of train_iters and train_epochs is required."""
     train_epochs: int | None = None

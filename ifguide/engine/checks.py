@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
+from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 
 _REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings")
 _AT_LEAST_ONE = (
-    *_REQUIRED, "intermediate_size", "make_vocab_size_divisible_by", "rotary_emb_base", "train_iters", "train_epochs",
+    *_REQUIRED, "num_kv_heads", "intermediate_size", "make_vocab_size_divisible_by", "rotary_emb_base",
+    "train_iters", "train_epochs",
     "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "num_gpus", "lr_decay_iters",
     "keep_last_n_checkpoints", "log_interval", "eval_interval", "exit_interval",
 )  # fmt: skip
@@ -65,11 +68,27 @@ def _model(config: TrainConfig) -> Iterator[str]:
         yield f"rotary_pct: must be in (0, 1], got {config.rotary_pct}"
     elif hidden and heads and heads > 0 and hidden % heads == 0 and int(hidden // heads * config.rotary_pct) % 2:
         yield f"rotary_pct: {config.rotary_pct} of a head of {hidden // heads} dimensions is an odd number of them"
+    kv_heads = config.num_kv_heads
+    if heads and heads > 0 and kv_heads and kv_heads > 0 and heads % kv_heads:
+        yield f"num_kv_heads: {kv_heads} does not divide num_attention_heads {heads}"
+    if config.norm == "rmsnorm" and config.hidden_dropout:
+        yield "hidden_dropout: a Llama-style model (norm rmsnorm) has none; set it to 0"
+    if all((getattr(config, key) or 0) >= 1 for key in _REQUIRED):
+        yield from architecture_faults(config)
     if config.seq_length and config.max_position_embeddings and config.seq_length > config.max_position_embeddings:
         yield (
             f"max_position_embeddings: {config.max_position_embeddings} is shorter than seq_length {config.seq_length}"
             "; raise it, or shorten seq_length"
         )
+
+
+def architecture_faults(config: TrainConfig) -> list[str]:
+    """Why no Hugging Face architecture is the model that ``config`` describes, one line each."""
+    from ifguide.architectures.registry import family_of  # brings torch, which a misspelt key must not wait for
+    from ifguide.engine.model import architecture_of
+
+    architecture = architecture_of(config, padded_vocab_size=1)
+    return family_of(architecture).faults(architecture)
 
 
 def _optimizer(config: TrainConfig) -> Iterator[str]:
@@ -124,6 +143,10 @@ def _precision(config: TrainConfig) -> Iterator[str]:
 
 
 def _run(config: TrainConfig) -> Iterator[str]:
+    if config.objective not in OBJECTIVES:
+        near = difflib.get_close_matches(config.objective, OBJECTIVES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(OBJECTIVES)}"
+        yield f"objective: {config.objective!r} is not known; {hint}"
     if (config.train_iters is None) == (config.train_epochs is None):
         yield "train_iters: set exactly one of train_iters and train_epochs"
     sizes = (config.train_batch_size, config.train_micro_batch_size_per_gpu, config.gradient_accumulation_steps)

@@ -1,4 +1,4 @@
-"""NeoX's model keys -> a transformers GPT-NeoX model, initialised as NeoX names its initialisations.
+"""NeoX's model keys -> a transformers model of the architecture they describe, initialised as NeoX names it.
 
 Shapes: V padded vocabulary, H hidden_size, L num_layers.
 """
@@ -7,34 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ifguide.architectures.architecture import Architecture, from_neox_keys, mlp_width, to_neox_keys
+from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
 from ifguide.engine.arguments import TrainConfig
 from ifguide.errors import InputError, MismatchError
 
-if TYPE_CHECKING:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-# what makes two models the same function of the same weights: transformers' name -> NeoX's key
-_ARCHITECTURE = {
-    "vocab_size": "padded vocabulary",
-    "num_hidden_layers": "num_layers",
-    "hidden_size": "hidden_size",
-    "num_attention_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-    "hidden_act": "activation, bias_gelu_fusion",
-    "layer_norm_eps": "layernorm_epsilon",
-    "use_parallel_residual": "gpt_j_residual",
-    "rope_parameters": "rotary_pct, rotary_emb_base",
-    "attention_bias": "use_bias_in_attn_linear",
-    "tie_word_embeddings": "weight tying",
-}
-# the linear layers that write into the residual stream: NeoX's output_layer_init_method
-_RESIDUAL_OUTPUTS = ("attention.dense.weight", "mlp.dense_4h_to_h.weight")
+# what two models may differ in and be the same function of the same weights
+_NO_PART_OF_THE_FUNCTION = (
+    "seq_length", "max_position_embeddings", "hidden_dropout", "attention_dropout", "init_method_std",
+)  # fmt: skip
 
 
 def padded_vocabulary(size: int, multiple: int) -> int:
@@ -42,53 +30,41 @@ def padded_vocabulary(size: int, multiple: int) -> int:
     return math.ceil(size / multiple) * multiple
 
 
-def huggingface_config(config: TrainConfig, vocab_size: int, eod: int | None) -> GPTNeoXConfig:
+def architecture_of(config: TrainConfig, padded_vocab_size: int) -> Architecture:
+    """The architecture that NeoX's keys describe; all of them are checked already."""
+    assert config.hidden_size
+    width = mlp_width(config.hidden_size, config.intermediate_size, config.activation)
+    return from_neox_keys(asdict(config), width, padded_vocab_size)
+
+
+def transformers_config(config: TrainConfig, vocab_size: int, eod: int | None) -> Any:
     """The transformers configuration of the model that ``config`` describes.
 
     Args:
         vocab_size: of the tokenizer, before padding.
         eod: end-of-document token, which generation stops at.
     """
-    from transformers import GPTNeoXConfig
+    from transformers import AutoConfig
 
-    assert config.hidden_size and config.num_layers and config.num_attention_heads and config.max_position_embeddings
-    return GPTNeoXConfig(
-        vocab_size=padded_vocabulary(vocab_size, config.make_vocab_size_divisible_by),
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size or 4 * config.hidden_size,
-        hidden_act="gelu_fast" if config.activation == "gelu" and config.bias_gelu_fusion else config.activation,
-        max_position_embeddings=config.max_position_embeddings,
-        layer_norm_eps=config.layernorm_epsilon,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": config.rotary_emb_base,
-            "partial_rotary_factor": config.rotary_pct,
-        },
-        use_parallel_residual=config.gpt_j_residual,
-        tie_word_embeddings=not config.no_weight_tying,
-        attention_bias=config.use_bias_in_attn_linear,
-        hidden_dropout=config.hidden_dropout,
-        attention_dropout=config.attention_dropout,
-        initializer_range=config.init_method_std,
-        bos_token_id=eod,
-        eos_token_id=eod,
-        use_cache=True,
-    )
+    architecture = architecture_of(config, padded_vocabulary(vocab_size, config.make_vocab_size_divisible_by))
+    return AutoConfig.for_model(**huggingface_config(family_of(architecture), architecture, torch.float32, eod))
 
 
-def build_model(config: TrainConfig, vocab_size: int, eod: int | None) -> GPTNeoXForCausalLM:
-    """A freshly initialised fp32 model; the same for every number of processes."""
-    from transformers import GPTNeoXForCausalLM
+def build_model(config: TrainConfig, vocab_size: int, eod: int | None) -> Any:
+    """A freshly initialised fp32 model (GPT-NeoX, or Llama with norm rmsnorm); the same for every number of processes.
 
-    model = GPTNeoXForCausalLM(huggingface_config(config, vocab_size, eod))
-    initialise(model, config)
+    Args:
+        vocab_size, eod: as in `transformers_config`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(transformers_config(config, vocab_size, eod))
+    initialise(model, config, family_named(model.config.model_type))
     return model
 
 
 @torch.no_grad()
-def initialise(model: torch.nn.Module, config: TrainConfig) -> None:
+def initialise(model: torch.nn.Module, config: TrainConfig, family: Family) -> None:
     """Draw every matrix by NeoX's rule for it, in the order of ``named_parameters``, from one seeded
     generator; biases 0, norms 1."""
     generator = torch.Generator().manual_seed(config.seed)
@@ -96,7 +72,7 @@ def initialise(model: torch.nn.Module, config: TrainConfig) -> None:
     residual = _initialiser(config.output_layer_init_method, config)
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
-            draw = residual if name.endswith(_RESIDUAL_OUTPUTS) else inner
+            draw = residual if name.endswith(family.residual_outputs) else inner
             draw(parameter, generator)
         elif name.endswith("bias"):
             parameter.zero_()
@@ -122,32 +98,40 @@ def _initialiser(name: str, config: TrainConfig) -> Callable[[Tensor, torch.Gene
     return lambda weight, generator: weight.normal_(0.0, std, generator=generator)
 
 
-def load_huggingface_weights(model: GPTNeoXForCausalLM, folder: str | Path) -> None:
+def load_huggingface_weights(model: Any, folder: str | Path) -> None:
     """Copy the weights of the Hugging Face model in ``folder`` into ``model``.
 
     Raises:
-        InputError: the folder holds no readable GPT-NeoX model, or not all weights.
+        InputError: the folder holds no readable model of this kind, or not all weights.
         MismatchError: another architecture than ``model``'s; names what differs.
     """
-    from transformers import GPTNeoXForCausalLM
+    from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = GPTNeoXForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except Exception as error:  # transformers and safetensors raise many types for a damaged folder
-        raise InputError(f"load: {folder} holds no readable GPT-NeoX model: {' '.join(str(error).split())}") from None
+        raise InputError(f"load: {folder} holds no readable model: {' '.join(str(error).split())}") from None
     source, loading = loaded
     if loading["missing_keys"]:
         raise InputError(f"load: {folder} lacks the weights {', '.join(sorted(loading['missing_keys'])[:3])}")
+    theirs, ours = _function(source.config), _function(model.config)
     differing = [
-        f"{key} {getattr(source.config, name)} there, {getattr(model.config, name)} configured"
-        for name, key in _ARCHITECTURE.items()
-        if getattr(source.config, name) != getattr(model.config, name)
+        f"{key} {theirs.get(key)} there, {ours.get(key)} configured"
+        for key in dict.fromkeys((*theirs, *ours))
+        if theirs.get(key) != ours.get(key)
     ]
     if differing:
         raise MismatchError(f"load: {folder} is of another architecture: {'; '.join(differing)}")
     model.load_state_dict(source.state_dict())
+
+
+def _function(config: Any) -> dict[str, Any]:
+    """What the weights of a model with this transformers configuration compute, in NeoX's keys."""
+    architecture, _ = family_named(config.model_type).architecture(config)
+    keys = {"padded vocabulary": architecture.padded_vocab_size, **to_neox_keys(architecture)}
+    return {key: value for key, value in keys.items() if key not in _NO_PART_OF_THE_FUNCTION}
 
 
 def is_huggingface_folder(folder: str | Path) -> bool:

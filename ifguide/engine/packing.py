@@ -16,7 +16,7 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,35 +25,18 @@ from torch import Tensor
 from ifguide.data.aligned import Aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
-from ifguide.penalties.coding import CODE_SHIFT, TOKEN_BITS
+from ifguide.objectives.base import TokenBatch
+from ifguide.penalties.coding import TOKEN_BITS, highest_code, pack, scaled, unpack
 
 
-class Batch(NamedTuple):
-    """One micro-batch.
-
-    Attributes:
-        tokens: int64[B, T], the input.
-        labels: int64[B, T], ``labels[b, t]`` follows ``tokens[b, t]``.
-        loss_mask: float32[B, T], 0 where a label does not count.
-        codes: uint8[B, T], penalty codes of the labels; 0 for a clean one.
-    """
-
-    tokens: Tensor
-    labels: Tensor
-    loss_mask: Tensor
-    codes: Tensor
-
-    def to(self, device: str | torch.device) -> Batch:
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
-
-
-def stack(samples: Sequence[dict[str, Tensor]], vocab_size: int) -> Batch:
+def stack(samples: Sequence[dict[str, Tensor]], vocab_size: int) -> TokenBatch:
     """B samples as one batch.
 
     Raises:
         InputError: a token id that the model's (padded) vocabulary does not have.
     """
-    batch = Batch(*(torch.stack([sample[name] for sample in samples]) for name in Batch._fields))
+    stacked = (torch.stack([sample[name] for sample in samples]) for name in TokenBatch._fields)
+    batch = TokenBatch(*stacked)
     largest = int(torch.maximum(batch.tokens.max(), batch.labels.max()))
     if largest >= vocab_size:
         raise InputError(
@@ -116,7 +99,8 @@ def megatron_datasets() -> types.SimpleNamespace:
 class Documents:
     """The documents of a token dataset as GPTDataset reads them, each token with its penalty code on top.
 
-    A value is ``token + code * 2**32``: whatever ranges GPTDataset asks for, a token and its code cannot part.
+    Values are packed as `ifguide.penalties.coding` says: whatever ranges GPTDataset asks for, a token and its code
+    cannot part.
 
     Attributes:
         sequence_lengths: int32[N_docs].
@@ -126,7 +110,7 @@ class Documents:
         self.sequence_lengths = tokens.lengths.astype(np.int32)
         self._starts, self._tokens = tokens.starts, tokens.tokens
         self._codes = None if penalties is None else penalties.values
-        self._highest_code = 1 if penalties is not None and penalties.sidecar["encoding"] == "binary" else 255
+        self._encoding = "binary" if penalties is None else penalties.sidecar["encoding"]
         self._prefix = tokens.prefix
 
     def get(self, document: int, offset: int = 0, length: int | None = None) -> np.ndarray:
@@ -142,11 +126,12 @@ class Documents:
             raise InputError(f"{self._prefix}: document {document} holds an impossible token id: run `ifguide verify`")
         if self._codes is not None:
             codes = self._codes[begin:end]
-            if codes.max(initial=0) > self._highest_code:
+            if codes.max(initial=0) > highest_code(self._encoding):
                 raise InputError(
-                    f"{self._prefix}: its binary mask holds {codes.max()} in document {document}: run `ifguide verify`"
+                    f"{self._prefix}: its {self._encoding} mask holds {codes.max()} in document {document}: "
+                    "run `ifguide verify`"
                 )
-            values += codes.astype(np.int64) << CODE_SHIFT
+            values = pack(values, scaled(codes.astype(np.int64), self._encoding))
         return values
 
 
@@ -159,7 +144,7 @@ def penalised_dataset_class() -> Any:
     megatron = megatron_datasets()
 
     class PenalisedGPTDataset(megatron.GPTDataset):  # type: ignore[name-defined, misc]
-        """Samples of one token dataset: `Batch`'s fields for one sample, each [T]."""
+        """Samples of one token dataset: `TokenBatch`'s fields for one sample, each [T]."""
 
         @staticmethod
         def build_low_level_dataset(dataset_path: str, config: Any) -> Documents:
@@ -167,13 +152,12 @@ def penalised_dataset_class() -> Any:
 
         def __getitem__(self, index: int) -> dict[str, Tensor]:
             values, _ = self._query_document_sample_shuffle_indices(index)  # int64[T + 1], -1 = padding
-            packed = torch.from_numpy(values)
-            padded = packed < 0
-            text = (packed & TOKEN_BITS).masked_fill_(padded, 0)
+            padded = torch.from_numpy(values < 0)
+            text, codes = unpack(torch.from_numpy(values))
+            text, codes = text.masked_fill_(padded, 0), codes[1:]
             loss_mask = (~padded[1:]).float()
             if self.config.eod_mask_loss:
                 loss_mask[text[:-1] == self.config.tokenizer.eod] = 0.0
-            codes = packed[1:] >> CODE_SHIFT
             # validation and test report the plain CE, whatever mask their dataset has
             counts = self.index_split == megatron.Split.train
             return {

@@ -1,7 +1,4 @@
-"""The training loop on a DeepSpeed engine: objective (M4), validation, logs, checkpoints.
-
-Shapes: B samples of a micro-batch, T seq_length, V padded vocabulary.
-"""
+"""The training loop on a DeepSpeed engine: steps of an objective, validation, logs, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from torch import Tensor
 
 from ifguide.data.tokenizers import Tokenizer
@@ -20,18 +16,12 @@ from ifguide.engine.arguments import TrainConfig, batch_sizes
 from ifguide.engine.checkpoint import save_checkpoint
 from ifguide.engine.datasets import PackedData
 from ifguide.engine.deepspeed_engine import clips_itself
-from ifguide.engine.packing import Batch, stack
+from ifguide.engine.packing import stack
 from ifguide.engine.schedule import learning_rate, saves_at
 from ifguide.engine.train_log import TrainingLog
 from ifguide.errors import NumericsError
-from ifguide.objectives.penalised import (
-    penalised_loss,
-    penalised_token_loss,
-    penalty_lambda_at,
-    penalty_statistics,
-    reported,
-    strength_from_codes,
-)
+from ifguide.objectives.base import Objective, TokenBatch
+from ifguide.objectives.cross_entropy import masked_sums, token_losses
 
 
 class Trainer:
@@ -50,11 +40,11 @@ class Trainer:
         log: TrainingLog,
         *,
         train_iters: int,
-        encoding: str | None,
+        objective: Objective,
         order: dict[str, int],
     ):
         self.engine, self.config, self.data, self.tokenizer, self.log = engine, config, data, tokenizer, log
-        self.train_iters, self.encoding, self.order = train_iters, encoding, order
+        self.train_iters, self.objective, self.order = train_iters, objective, order
         self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         self.batch, self.micro_batch, self.accumulation = batch_sizes(
             self.world_size,
@@ -63,7 +53,7 @@ class Trainer:
             config.gradient_accumulation_steps,
         )
         self.vocab_size = engine.module.config.vocab_size
-        self._sums = torch.zeros(5, dtype=torch.float64, device=engine.device)
+        self._sums = torch.zeros(objective.num_sums, dtype=torch.float64, device=engine.device)
 
     def run(self, first_iteration: int) -> None:
         """Train, validate, log and save until the last iteration (or ``exit_interval``).
@@ -108,10 +98,10 @@ class Trainer:
         if config.hidden_dropout or config.attention_dropout:
             # seeded per iteration and process: a continued run draws what the uninterrupted one would
             torch.manual_seed((config.seed * 1_000_003 + iteration) * 4096 + self.rank)
-        strength_lambda = penalty_lambda_at(iteration, config.penalty_lambda, config.penalty_warmup_iters)
         grad_norm: Tensor | float | None = None
         for batch in self._batches(iteration):
-            loss = self._loss(batch, strength_lambda)
+            loss, sums = self.objective.loss(engine, batch, iteration)
+            self._sums += sums
             engine.backward(loss)
             if engine.is_gradient_accumulation_boundary():
                 grad_norm = self._before_update(iteration)
@@ -130,34 +120,7 @@ class Trainer:
         limit = self.config.gradient_clipping or math.inf
         return torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
 
-    def _loss(self, batch: Batch, strength_lambda: float) -> Tensor:
-        """(M4) of a micro-batch; adds its sums to those of the interval."""
-        ce = self._cross_entropy(batch)
-        if self.encoding is None:
-            strength = torch.zeros_like(ce)
-            loss = (ce * batch.loss_mask).sum() / batch.loss_mask.sum()
-            token_loss = ce
-        else:
-            strength = strength_from_codes(batch.codes, self.encoding)
-            terms: dict[str, Any] = {
-                "form": self.config.penalty_form,
-                "strength_lambda": strength_lambda,
-                "clip": self.config.penalty_clip,
-            }
-            loss = penalised_loss(ce, strength, batch.loss_mask, **terms)
-            with torch.no_grad():
-                token_loss = penalised_token_loss(ce.detach(), strength, **terms)
-        self._sums += penalty_statistics(ce, strength, batch.loss_mask, token_loss)
-        return loss
-
-    def _cross_entropy(self, batch: Batch) -> Tensor:
-        """float32[B, T]: nats of each label."""
-        logits = self.engine(input_ids=batch.tokens, use_cache=False).logits  # [B, T, V]
-        return F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), reduction="none").view_as(
-            batch.labels
-        )
-
-    def _batches(self, iteration: int) -> Iterator[Batch]:
+    def _batches(self, iteration: int) -> Iterator[TokenBatch]:
         """This process's micro-batches of ``iteration``."""
         share = self.batch // self.world_size
         begin = (iteration - 1) * self.batch + self.rank * share
@@ -168,16 +131,15 @@ class Trainer:
     def _collect(self, iteration: int) -> dict[str, Any]:
         """The interval's numbers over all micro-batches and processes, starting a new interval."""
         torch.distributed.all_reduce(self._sums)
-        values = reported(self._sums)
+        values = self.objective.report(self._sums)
         self._sums.zero_()
         if not all(map(math.isfinite, values.values())):
             raise NumericsError(
-                f"the loss is not finite at iteration {iteration} (lm_loss {values['lm_loss']}, objective "
-                f"{values['objective']}): lower optimizer.params.lr or penalty_lambda, or use penalty_form clipped"
+                f"the loss is not finite at iteration {iteration} "
+                f"({', '.join(f'{name} {value}' for name, value in values.items())}): "
+                "lower optimizer.params.lr or penalty_lambda, or use penalty_form clipped"
             )
-        if self.encoding is None or not self.config.penalty_log:
-            values = {"lm_loss": values["lm_loss"]} if self.encoding is None else {"objective": values["objective"]}
-        return {"iteration": iteration, **values}
+        return {"iteration": iteration, **self.objective.logged(values)}
 
     @torch.no_grad()
     def validate(self, split: str, iteration: int) -> None:
@@ -192,10 +154,7 @@ class Trainer:
         for first in range(0, len(mine), self.micro_batch):
             samples = [dataset[index] for index in mine[first : first + self.micro_batch]]
             batch = stack(samples, self.vocab_size).to(self.engine.device)
-            logits = self.engine.module(input_ids=batch.tokens, use_cache=False).logits
-            ce = F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), reduction="none")
-            mask = batch.loss_mask.flatten().double()
-            sums += torch.stack([(ce.double() * mask).sum(), mask.sum()])
+            sums += masked_sums(token_losses(self.engine.module, batch), batch.loss_mask)
         torch.distributed.all_reduce(sums)
         total, tokens = sums.tolist()
         loss = total / max(tokens, 1.0)

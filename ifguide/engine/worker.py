@@ -60,6 +60,7 @@ def _train(config: TrainConfig, command: list[str], started: float) -> None:
     from ifguide.engine.model import build_model
     from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
+    from ifguide.objectives.registry import build_objective
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
@@ -113,8 +114,9 @@ def _train(config: TrainConfig, command: list[str], started: float) -> None:
     )
     _write_record(config, rank, record)
     trainer = Trainer(
-        engine, config, data, tokenizer, log, train_iters=train_iters, encoding=corpus.encoding, order=order
-    )
+        engine, config, data, tokenizer, log, train_iters=train_iters,
+        objective=build_objective(config, penalised=bool(corpus.penalties)), order=order,
+    )  # fmt: skip
     begun = time.monotonic()
     trainer.run(finished + 1)
     log.close()

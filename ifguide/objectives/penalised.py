@@ -11,11 +11,18 @@ Shapes: any shape ``[...]`` as long as ``ce``, ``strength`` and ``mask`` share i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ifguide.objectives.base import Objective, TokenBatch
+from ifguide.objectives.cross_entropy import token_losses
+from ifguide.penalties.coding import strength as strength_of
+from ifguide.penalties.keys import PenaltyKeys
+
 FORMS = ("ascent", "clipped", "unlikelihood")
-ENCODINGS = ("binary", "graded")
+NUM_SUMS = 5
 _UNLIKELIHOOD_MIN_CE = 1e-6  # nats: f(1e-6) = 13.8; p = 1 exactly would make f infinite
 
 
@@ -45,7 +52,7 @@ def penalised_token_loss(
     strength: Tensor,
     *,
     form: str = "ascent",
-    strength_lambda: float = 1.0,
+    penalty_lambda: float = 1.0,
     clip: float | None = None,
 ) -> Tensor:
     """(1 - s) CE + s λ f(CE) per token, the bracket of (M4).
@@ -53,12 +60,12 @@ def penalised_token_loss(
     Args:
         ce: cross-entropy per token, nats, ``[...]``.
         strength: s in [0, 1], ``[...]``: 0 for a clean token, 1 for a selected one of a binary mask.
-        strength_lambda: λ.
+        penalty_lambda: λ.
 
     Where s = 0 the result is ``ce`` bit for bit, and so is its gradient: a step without selected
     tokens is the stock step.
     """
-    penalised = (1 - strength) * ce + strength * (strength_lambda * penalty(ce, form, clip))
+    penalised = (1 - strength) * ce + strength * (penalty_lambda * penalty(ce, form, clip))
     return torch.where(strength > 0, penalised, ce)
 
 
@@ -68,26 +75,13 @@ def penalised_loss(
     mask: Tensor,
     *,
     form: str = "ascent",
-    strength_lambda: float = 1.0,
+    penalty_lambda: float = 1.0,
     clip: float | None = None,
 ) -> Tensor:
     """(M4), a scalar. ``mask`` is the ordinary loss mask m; the denominator counts every unmasked
     token, selected ones too, so a clean token weighs the same with and without a penalty."""
-    token_loss = penalised_token_loss(ce, strength, form=form, strength_lambda=strength_lambda, clip=clip)
+    token_loss = penalised_token_loss(ce, strength, form=form, penalty_lambda=penalty_lambda, clip=clip)
     return (token_loss * mask).sum() / mask.sum()
-
-
-def strength_from_codes(codes: Tensor, encoding: str = "binary") -> Tensor:
-    """uint8 mask codes -> strength s in [0, 1], float32: 0/1 as they are, graded = code / 255.
-
-    Raises:
-        ValueError: unknown encoding.
-    """
-    if encoding == "binary":
-        return codes.to(torch.float32)
-    if encoding == "graded":
-        return codes.to(torch.float32) / 255
-    raise ValueError(f"unknown mask encoding {encoding!r}; one of {', '.join(ENCODINGS)}")
 
 
 def penalty_lambda_at(step: int, penalty_lambda: float, warmup_iters: int = 0) -> float:
@@ -122,7 +116,7 @@ def reported(sums: Tensor) -> dict[str, float]:
     """Summed `penalty_statistics` -> the numbers that training logs.
 
     ``lm_loss`` (mean CE of clean tokens), ``objective`` and ``penalty_fraction`` (selected share of
-    unmasked tokens); ``penalty_ce`` (mean CE of selected tokens, should rise) only where there were any.
+    unmasked tokens); ``penalty_ce`` (mean CE of selected tokens) only where there were any.
     """
     clean_ce, clean, selected_ce, selected, objective = sums.tolist()
     total = clean + selected
@@ -134,6 +128,33 @@ def reported(sums: Tensor) -> dict[str, float]:
     if selected:
         report["penalty_ce"] = selected_ce / selected
     return report
+
+
+class Penalised(Objective):
+    """(M4) as the YAML keys of IF-Guide describe it. Logs what `reported` gives, or ``objective`` alone."""
+
+    name = "lm"
+    num_sums = NUM_SUMS
+
+    def __init__(self, keys: PenaltyKeys):
+        self._keys = keys
+
+    def loss(self, model: Any, batch: TokenBatch, iteration: int) -> tuple[Tensor, Tensor]:
+        keys = self._keys
+        ce = token_losses(model, batch)
+        strength = strength_of(batch.codes)
+        weight = penalty_lambda_at(iteration, keys.penalty_lambda, keys.penalty_warmup_iters)
+        token_loss = penalised_token_loss(
+            ce, strength, form=keys.penalty_form, penalty_lambda=weight, clip=keys.penalty_clip
+        )
+        loss = (token_loss * batch.loss_mask).sum() / batch.loss_mask.sum()
+        return loss, penalty_statistics(ce, strength, batch.loss_mask, token_loss)
+
+    def report(self, sums: Tensor) -> dict[str, float]:
+        return reported(sums)
+
+    def logged(self, values: dict[str, float]) -> dict[str, float]:
+        return values if self._keys.penalty_log else {"objective": values["objective"]}
 
 
 def _log1mexp(x: Tensor) -> Tensor:

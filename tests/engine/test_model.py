@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.checks import value_faults
 from ifguide.engine.model import build_model, load_huggingface_weights, padded_vocabulary
 from ifguide.errors import InputError, MismatchError
 from tests.engine.tiny import MODEL
 
+LLAMA = {
+    "norm": "rmsnorm", "rms_norm_epsilon": 1e-5, "activation": "swiglu", "num_attention_heads": 4, "num_kv_heads": 2,
+    "rotary_pct": 1.0, "rotary_emb_base": 500000, "gpt_j_residual": False, "use_bias_in_attn_linear": False,
+    "use_bias_in_mlp": False, "intermediate_size": 48,
+}  # fmt: skip
 WIDE = {"hidden_size": 256, "num_attention_heads": 4, "num_layers": 3}
 
 
@@ -86,3 +92,44 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(InputError, match="holds no readable GPT-NeoX model"):
         load_huggingface_weights(model_of(), tmp_path)
+
+
+def test_a_llama_style_model_is_what_its_keys_say() -> None:
+    model = model_of(**LLAMA, init_method="normal", output_layer_init_method="scaled_normal")
+    config = model.config
+    assert config.model_type == "llama"
+    assert (config.num_key_value_heads, config.intermediate_size, config.rms_norm_eps) == (2, 16, 1e-5)
+    assert config.rope_parameters["rope_theta"] == 500000
+    layer = model.model.layers[0]
+    assert layer.self_attn.k_proj.weight.shape == (8, 16) and layer.self_attn.k_proj.bias is None
+    assert (layer.input_layernorm.weight == 1).all()
+    # the residual outputs by their own rule: 0.02 / sqrt(2 * 2 layers)
+    for weight, std in ((layer.mlp.down_proj.weight, 0.01), (layer.mlp.up_proj.weight, 0.02)):
+        assert weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
+
+
+def test_a_llama_style_model_takes_the_weights_of_its_kind_only(tmp_path: Path) -> None:
+    source, target = model_of(**LLAMA, seed=1), model_of(**LLAMA, seed=2)
+    source.save_pretrained(tmp_path)
+    load_huggingface_weights(target, tmp_path)
+    tokens = torch.arange(12)[None]
+    assert torch.equal(source(tokens).logits, target(tokens).logits)
+    with pytest.raises(MismatchError, match="norm rmsnorm there, layernorm configured"):
+        load_huggingface_weights(model_of(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "fault"),
+    [
+        ({"norm": "rmsnorm"}, "activation: 'gelu': with rmsnorm only gated MLPs"),
+        ({**LLAMA, "gpt_j_residual": True}, "gpt_j_residual: true: with rmsnorm"),
+        ({**LLAMA, "num_kv_heads": 3}, "num_kv_heads: 3 does not divide num_attention_heads 4"),
+        ({**LLAMA, "hidden_dropout": 0.1}, "hidden_dropout: a Llama-style model"),
+        ({"num_kv_heads": 1}, "num_kv_heads: 1: with layernorm grouped attention"),
+        ({"activation": "swiglu"}, "activation: 'swiglu': with layernorm a gated MLP"),
+        ({"use_bias_in_mlp": False}, "use_bias_in_mlp: false"),
+    ],
+)
+def test_what_no_architecture_is_is_refused(values: dict[str, Any], fault: str) -> None:
+    faults = value_faults(TrainConfig(**{**MODEL, **values}), check_files=False)
+    assert [line for line in faults if line.startswith(fault)]

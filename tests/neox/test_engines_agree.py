@@ -3,56 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from ifguide.cli import main
-from ifguide.engine.packing import Batch
-from ifguide.engine.training import Trainer
-from ifguide.objectives.penalised import reported
-from tests.patch.checkouts import train, write_data
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.model import build_model, load_huggingface_weights
+from ifguide.objectives.base import TokenBatch
+from ifguide.objectives.cross_entropy import token_losses
+from ifguide.objectives.penalised import Penalised
+from ifguide.penalties.keys import PenaltyKeys
+from tests.patch.checkouts import configuration, train, write_data
 
 CLIP = 5.0
+FIELDS = TrainConfig.__dataclass_fields__
 
 
-@pytest.mark.parametrize("tanh_gelu", [False, True], ids=["gelu", "tanh-gelu"])
+LLAMA = {
+    "norm": "rmsnorm", "rms_norm_epsilon": 1e-5, "activation": "swiglu", "num_attention_heads": 4, "num_kv_heads": 2,
+    "rotary_pct": 1.0, "gpt_j_residual": False, "use_bias_in_attn_linear": False, "use_bias_in_mlp": False,
+    "intermediate_size": 96, "mlp_multiple_of": 1,
+}  # fmt: skip
+MODELS = {"gelu": {}, "tanh-gelu": {"bias_gelu_fusion": True}, "llama": LLAMA}
+
+
+@pytest.mark.parametrize("keys", MODELS.values(), ids=MODELS.keys())
 def test_the_embedded_engine_computes_the_loss_that_neox_trained_on(
-    neox: Path, tmp_path: Path, tanh_gelu: bool
+    neox: Path, tmp_path: Path, keys: dict[str, Any]
 ) -> None:
     data = write_data(tmp_path, encoding="graded")
     seen = train(
         neox, tmp_path, train_iters=1, log_interval=1, save=str(tmp_path / "neox"), extra_save_iters=[0],
-        train_data_paths=[data], valid_data_paths=[data], test_data_paths=[data], bias_gelu_fusion=tanh_gelu,
-        train_penalty_data_paths=[f"{data}_mask"], penalty_lambda=0.6, penalty_form="clipped", penalty_clip=CLIP,
+        train_data_paths=[data], valid_data_paths=[data], test_data_paths=[data],
+        train_penalty_data_paths=[f"{data}_mask"], penalty_lambda=0.6, penalty_form="clipped", penalty_clip=CLIP, **keys,
     )  # fmt: skip
     command = ["convert", "--from", "neox", "--to", "hf", "--input", str(tmp_path / "neox" / "global_step0")]
     assert main([*command, "--output", str(tmp_path / "hf"), "--no-tokenizer"]) == 0
 
-    trainer = embedded(tmp_path / "hf")
+    # the model that the embedded engine builds from the same keys, with NeoX's weights
+    config = TrainConfig(**{key: value for key, value in configuration(neox, **keys).items() if key in FIELDS})
+    model = build_model(config, vocab_size=512, eod=0)
+    load_huggingface_weights(model, tmp_path / "hf")
     (micro,) = seen["steps"][0]["micro"]
     signed = torch.tensor(micro["mask"])
-    batch = Batch(
+    batch = TokenBatch(
         torch.tensor(micro["tokens"]), torch.tensor(micro["labels"]), (signed != 0).float(),
         (-signed).clamp(min=0).to(torch.uint8),
     )  # fmt: skip
-    loss = trainer._loss(batch, 0.6)
-    ours, theirs = reported(trainer._sums), seen["steps"][0]["metrics"]
+    objective = Penalised(PenaltyKeys(penalty_lambda=0.6, penalty_form="clipped", penalty_clip=CLIP))
+    loss, sums = objective.loss(model, batch, iteration=1)
+    ours, theirs = objective.report(sums), seen["steps"][0]["metrics"]
     assert loss.item() == pytest.approx(theirs["objective"], abs=1e-4)
     assert ours == pytest.approx(theirs, abs=1e-4)
-    ce = trainer._cross_entropy(batch)
-    torch.testing.assert_close(ce, torch.tensor(micro["ce"]), atol=1e-4, rtol=0)
-
-
-def embedded(folder: Path) -> Any:
-    """A `Trainer` that has all its loss needs: the model of ``folder`` and the penalty's keys."""
-    from transformers import AutoModelForCausalLM
-
-    trainer = Trainer.__new__(Trainer)
-    trainer.engine = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    trainer.config = SimpleNamespace(penalty_form="clipped", penalty_clip=CLIP)  # type: ignore[assignment]
-    trainer.encoding = "graded"
-    trainer._sums = torch.zeros(5, dtype=torch.float64)
-    return trainer
+    torch.testing.assert_close(token_losses(model, batch), torch.tensor(micro["ce"]), atol=1e-4, rtol=0)

@@ -178,9 +178,9 @@ def test_a_printed_line_is_a_ratio_of_sums(outcomes: dict[str, Outcome], name: s
 
 def test_half_precision_loss() -> None:
     """fp16_lm_cross_entropy hands the loss half-precision logits and mask: codes up to 255 are exact there."""
-    from ifguide_patch.loss import sign_mask
+    from ifguide.penalties.coding import sign
 
     codes = torch.arange(256, dtype=torch.uint8)
-    signed = sign_mask(torch.ones(256, dtype=torch.half), codes)
+    signed = sign(torch.ones(256, dtype=torch.half), codes)
     assert signed.dtype == torch.half
     assert signed.tolist() == [1.0, *(-float(code) for code in range(1, 256))]

@@ -12,7 +12,6 @@ from ifguide.objectives.penalised import (
     penalty_lambda_at,
     penalty_statistics,
     reported,
-    strength_from_codes,
 )
 
 
@@ -42,7 +41,7 @@ def batch():
 @pytest.mark.parametrize("lam", [0.3, 1.0, -1.0])
 def test_equals_the_formula(batch, form, lam):
     ce, strength, mask = batch
-    ours = penalised_loss(ce, strength, mask, form=form, strength_lambda=lam, clip=6.0)
+    ours = penalised_loss(ce, strength, mask, form=form, penalty_lambda=lam, clip=6.0)
     assert ours.item() == pytest.approx(literal_m4(ce, strength, mask, form, lam, 6.0), rel=1e-12)
 
 
@@ -50,7 +49,7 @@ def test_equals_the_formula(batch, form, lam):
 def test_gradients(batch, form):
     ce, strength, mask = batch
     assert torch.autograd.gradcheck(
-        lambda x: penalised_loss(x, strength, mask, form=form, strength_lambda=0.7, clip=6.0), ce.requires_grad_()
+        lambda x: penalised_loss(x, strength, mask, form=form, penalty_lambda=0.7, clip=6.0), ce.requires_grad_()
     )
 
 
@@ -60,7 +59,7 @@ def test_without_selected_tokens_it_is_the_stock_loss_bit_for_bit(form, dtype):
     ce = (torch.rand(8, 16, generator=torch.Generator().manual_seed(1)) * 9).to(dtype).requires_grad_()
     ones, zeros = torch.ones(8, 16), torch.zeros(8, 16)
     stock = (ce * ones).sum() / ones.sum()
-    ours = penalised_loss(ce, zeros, ones, form=form, strength_lambda=3.0, clip=5.0)
+    ours = penalised_loss(ce, zeros, ones, form=form, penalty_lambda=3.0, clip=5.0)
     assert torch.equal(ours, stock)
     expected, actual = torch.autograd.grad(stock, ce)[0], torch.autograd.grad(ours, ce)[0]
     assert torch.equal(expected, actual)
@@ -69,7 +68,7 @@ def test_without_selected_tokens_it_is_the_stock_loss_bit_for_bit(form, dtype):
 def test_lambda_minus_one_with_ascent_recomposes_the_stock_loss(batch):
     ce, strength, _ = batch
     binary = (strength > 0).double()
-    assert torch.equal(penalised_token_loss(ce, binary, strength_lambda=-1.0), ce)
+    assert torch.equal(penalised_token_loss(ce, binary, penalty_lambda=-1.0), ce)
 
 
 def test_unlikelihood_is_finite_at_both_ends():
@@ -80,10 +79,7 @@ def test_unlikelihood_is_finite_at_both_ends():
     assert loss[0].item() == pytest.approx(13.8155, abs=1e-3)
 
 
-def test_codes_and_warmup():
-    codes = torch.tensor([0, 1, 128, 255], dtype=torch.uint8)
-    assert strength_from_codes(codes[:2]).tolist() == [0, 1]
-    assert strength_from_codes(codes, "graded").tolist() == pytest.approx([0, 1 / 255, 128 / 255, 1])
+def test_warmup():
     assert [penalty_lambda_at(t, 2.0, 4) for t in (1, 2, 4, 9)] == [0.5, 1.0, 2.0, 2.0]
     assert penalty_lambda_at(1, 2.0) == 2.0
 
@@ -107,5 +103,3 @@ def test_unknown_names_are_refused():
         penalised_token_loss(torch.ones(1), torch.ones(1), form="square")
     with pytest.raises(ValueError, match="clip"):
         penalised_token_loss(torch.ones(1), torch.ones(1), form="clipped")
-    with pytest.raises(ValueError, match="encoding"):
-        strength_from_codes(torch.zeros(1, dtype=torch.uint8), "ternary")
