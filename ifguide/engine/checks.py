@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
+from ifguide.errors import ConfigError
 from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 
@@ -28,9 +29,10 @@ _ZERO_NEEDS_NEOX = ("offload_optimizer", "offload_param", "cpu_offload", "zero_h
 
 def value_faults(config: TrainConfig, check_files: bool) -> list[str]:
     """Every fault of ``config``, one line each, in the order in which a reader meets the keys."""
+    shape = [*_ranges(config), *_model(config)]
     faults = [
-        *_ranges(config), *_model(config), *_optimizer(config), *_precision(config), *_run(config), *_data(config),
-        *penalty_faults(values_of(config)),
+        *shape, *([] if shape else _architecture(config)), *_optimizer(config), *_precision(config), *_run(config),
+        *_data(config), *penalty_faults(values_of(config)),
     ]  # fmt: skip
     if check_files:
         faults += _missing_files(config)
@@ -68,13 +70,8 @@ def _model(config: TrainConfig) -> Iterator[str]:
         yield f"rotary_pct: must be in (0, 1], got {config.rotary_pct}"
     elif hidden and heads and heads > 0 and hidden % heads == 0 and int(hidden // heads * config.rotary_pct) % 2:
         yield f"rotary_pct: {config.rotary_pct} of a head of {hidden // heads} dimensions is an odd number of them"
-    kv_heads = config.num_kv_heads
-    if heads and heads > 0 and kv_heads and kv_heads > 0 and heads % kv_heads:
-        yield f"num_kv_heads: {kv_heads} does not divide num_attention_heads {heads}"
     if config.norm == "rmsnorm" and config.hidden_dropout:
         yield "hidden_dropout: a Llama-style model (norm rmsnorm) has none; set it to 0"
-    if all((getattr(config, key) or 0) >= 1 for key in _REQUIRED):
-        yield from architecture_faults(config)
     if config.seq_length and config.max_position_embeddings and config.seq_length > config.max_position_embeddings:
         yield (
             f"max_position_embeddings: {config.max_position_embeddings} is shorter than seq_length {config.seq_length}"
@@ -82,12 +79,15 @@ def _model(config: TrainConfig) -> Iterator[str]:
         )
 
 
-def architecture_faults(config: TrainConfig) -> list[str]:
-    """Why no Hugging Face architecture is the model that ``config`` describes, one line each."""
+def _architecture(config: TrainConfig) -> list[str]:
+    """Why no Hugging Face architecture is the model that ``config`` describes."""
     from ifguide.architectures.registry import family_of  # brings torch, which a misspelt key must not wait for
     from ifguide.engine.model import architecture_of
 
-    architecture = architecture_of(config, padded_vocab_size=1)
+    try:
+        architecture = architecture_of(config, padded_vocab_size=1)
+    except ConfigError as error:
+        return error.faults
     return family_of(architecture).faults(architecture)
 
 

@@ -37,7 +37,8 @@ def test_the_embedded_engine_computes_the_loss_that_neox_trained_on(
     seen = train(
         neox, tmp_path, train_iters=1, log_interval=1, save=str(tmp_path / "neox"), extra_save_iters=[0],
         train_data_paths=[data], valid_data_paths=[data], test_data_paths=[data],
-        train_penalty_data_paths=[f"{data}_mask"], penalty_lambda=0.6, penalty_form="clipped", penalty_clip=CLIP, **keys,
+        train_penalty_data_paths=[f"{data}_mask"], penalty_lambda=0.6, penalty_form="clipped",
+        penalty_clip=CLIP, **keys,
     )  # fmt: skip
     command = ["convert", "--from", "neox", "--to", "hf", "--input", str(tmp_path / "neox" / "global_step0")]
     assert main([*command, "--output", str(tmp_path / "hf"), "--no-tokenizer"]) == 0
