@@ -22,7 +22,7 @@ FIELDS = TrainConfig.__dataclass_fields__
 
 
 LLAMA = {
-    "norm": "rmsnorm", "rms_norm_epsilon": 1e-5, "activation": "swiglu", "num_attention_heads": 4, "num_kv_heads": 2,
+    "norm": "rmsnorm", "rms_norm_epsilon": 0.001, "activation": "swiglu", "num_attention_heads": 4, "num_kv_heads": 2,
     "rotary_pct": 1.0, "gpt_j_residual": False, "use_bias_in_attn_linear": False, "use_bias_in_mlp": False,
     "intermediate_size": 96, "mlp_multiple_of": 1,
 }  # fmt: skip
