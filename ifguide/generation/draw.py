@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
+from ifguide.compat.transformers_cache import new_cache, told_of
 from ifguide.errors import InputError, NumericsError
 from ifguide.generation.batching import plan_batches, rows_that_fit
 from ifguide.generation.prefix_cache import Prefixes, fill_up, takes_mixed_lengths
@@ -265,7 +265,7 @@ def _sample_batch(
 def _read(lm: LanguageModel, prompts: Sequence[Sequence[int]], samples: int, room: int) -> tuple[Tensor, Prefixes]:
     """Logits ``[B, V]`` of the first new token, and the prompts' cache for all samples."""
     lengths = [len(prompt) for prompt in prompts]
-    cache = DynamicCache(config=lm.model.config)
+    cache = new_cache(lm.model.config)
     # prompts end at different places: logits of all these places, each prompt's own picked out
     ends = sorted(set(lengths))
     own = torch.tensor([ends.index(length) for length in lengths], device=lm.device)
@@ -275,9 +275,10 @@ def _read(lm: LanguageModel, prompts: Sequence[Sequence[int]], samples: int, roo
     return logits, Prefixes(cache, lengths, samples, room, lm.device)
 
 
-def _next_logits(lm: LanguageModel, tokens: Tensor, cache: DynamicCache, **options: Any) -> Tensor:
+def _next_logits(lm: LanguageModel, tokens: Tensor, cache: Any, **options: Any) -> Tensor:
     """``tokens[B, L]`` after what is cached -> logits ``[B, places, V]`` over the tokenizer's vocabulary."""
-    output = lm.model(input_ids=tokens, past_key_values=cache, use_cache=True, **{"logits_to_keep": 1, **options})
+    options = {"logits_to_keep": 1, **options, **told_of(lm.model, cache)}
+    output = lm.model(input_ids=tokens, use_cache=True, **options)
     # rows that only pad the embedding are no tokens
     return output.logits[..., : lm.vocab_size]
 

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from ifguide.compat.transformers_cache import RoomyLayer, new_cache, plain_layers, takes_a_cache
 
 # their frequencies follow the longest row of a batch
 _ROPE_OF_THE_BATCH = ("dynamic", "longrope")
@@ -33,11 +34,12 @@ def takes_mixed_lengths(model: Any) -> bool:
     nothing else from its neighbours in the batch.
     """
     told = inspect.signature(model.forward).parameters
-    layers = DynamicCache(config=model.config).layers
+    cache = new_cache(model.config)
     return (
-        {"position_ids", "attention_mask", "past_key_values"} <= told.keys()
-        and bool(layers)
-        and all(type(layer) is DynamicLayer for layer in layers)
+        {"position_ids", "attention_mask"} <= told.keys()
+        and takes_a_cache(model)
+        and bool(cache.layers)
+        and len(plain_layers(cache)) == len(cache.layers)
         and not any(kind in _rope_types(model.config) for kind in _ROPE_OF_THE_BATCH)
     )
 
@@ -57,7 +59,7 @@ class Prefixes:
     transformers itself and grow as they do there; their prompts must be of one length.
 
     Args:
-        cache: of the prompts as `fill_up` gives them; changed in place.
+        cache: transformers', of the prompts as `fill_up` gives them; changed in place.
         lengths: of the prompts, ``[P]``.
         copies: K.
         room: R.
@@ -68,19 +70,20 @@ class Prefixes:
         positions: of each row's first new token, ``[B]``.
     """
 
-    def __init__(self, cache: DynamicCache, lengths: Sequence[int], copies: int, room: int, device: torch.device):
+    def __init__(self, cache: Any, lengths: Sequence[int], copies: int, room: int, device: torch.device):
         self.cache, self.length = cache, max(lengths)
         self.positions = torch.tensor(lengths, device=device).repeat_interleave(copies)
         self._mixed = min(lengths) < self.length
         # 1 where a row holds a token, [B, L + R]
         places = torch.arange(self.length + room, device=device)
         self._mask = (places >= self.length - self.positions[:, None]).long()
+        plain = set(plain_layers(cache))
         for index, layer in enumerate(cache.layers):
-            if type(layer) is DynamicLayer:
-                cache.layers[index] = RoomyLayer(layer, lengths, copies, room)
+            if index in plain:
+                keys, values = (_roomy(held, lengths, copies, room) for held in (layer.keys, layer.values))
+                cache.layers[index] = RoomyLayer(keys, values, self.length)
             else:
-                plain: Any = layer
-                plain.batch_repeat_interleave(copies)
+                layer.batch_repeat_interleave(copies)
 
     def options(self, new: int) -> dict[str, Tensor]:
         """What a model has to be told to read one more token a row, after ``new`` of them; nothing without padding."""
@@ -94,40 +97,6 @@ class Prefixes:
     def held(self, new: int) -> Tensor:
         """``[B, L + new]``: where a row holds a token; one row for all of them if they are of one length."""
         return self._mask[: None if self._mixed else 1, : self.length + new].bool()
-
-
-class RoomyLayer(DynamicLayer):
-    """A cache layer allocated once: `DynamicLayer` copies all it holds for every token it is given."""
-
-    keys: Tensor
-    values: Tensor
-
-    def __init__(self, prefix: DynamicLayer, lengths: Sequence[int], copies: int, room: int):
-        super().__init__()
-        assert prefix.keys is not None and prefix.values is not None  # a layer that was prefilled
-        self.dtype, self.device, self.is_initialized = prefix.dtype, prefix.device, True
-        self._all_keys = _roomy(prefix.keys, lengths, copies, room)
-        self._all_values = _roomy(prefix.values, lengths, copies, room)
-        self._show(prefix.keys.shape[-2])
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append ``[B, H, new, D]`` in place; returns views of everything held so far."""
-        start = self.keys.shape[-2]
-        end = start + key_states.shape[-2]
-        self._all_keys[..., start:end, :] = key_states
-        self._all_values[..., start:end, :] = value_states
-        self._show(end)
-        return self.keys, self.values
-
-    def keep_one(self, place: Tensor, length: int) -> None:
-        """Of what follows the first ``length`` tokens, keep the token at ``place[B]`` of each row alone."""
-        rows = torch.arange(len(place), device=place.device)
-        for held in (self._all_keys, self._all_values):
-            held[:, :, length] = held[rows, :, length + place]
-        self._show(length + 1)
-
-    def _show(self, length: int) -> None:
-        self.keys, self.values = self._all_keys[..., :length, :], self._all_values[..., :length, :]
 
 
 def _roomy(prefix: Tensor, lengths: Sequence[int], copies: int, room: int) -> Tensor:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
-from ifguide.generation.prefix_cache import Prefixes, RoomyLayer, fill_up, takes_mixed_lengths
+from ifguide.compat.transformers_cache import RoomyLayer, new_cache, told_of
+from ifguide.generation.prefix_cache import Prefixes, fill_up, takes_mixed_lengths
 from ifguide.models.language_model import LanguageModel
 from ifguide.scorers.huggingface import ClassifierScorer
 
@@ -47,13 +47,14 @@ class CausalReader:
     def device(self) -> torch.device:
         return self._scorer.model.device
 
-    def new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self._scorer.model.config)
+    def new_cache(self) -> Any:
+        return new_cache(self._scorer.model.config)
 
-    def read(self, tokens: Tensor, cache: DynamicCache, **where: Tensor) -> Tensor:
+    def read(self, tokens: Tensor, cache: Any, **where: Any) -> Tensor:
         """``tokens[B, T]`` after what is cached -> rewards ``[B, T]`` of the text up to each of them."""
         model = self._scorer.model
-        hidden = model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True, **where).last_hidden_state
+        where |= told_of(model.base_model, cache)
+        hidden = model.base_model(input_ids=tokens, use_cache=True, **where).last_hidden_state
         return 1.0 - self._scorer.probabilities(model.score(hidden))[..., self._column]
 
     def candidate_mask(self, held: Tensor, candidates: int) -> Tensor:
