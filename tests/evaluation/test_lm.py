@@ -201,7 +201,7 @@ def test_rad_steers_and_refuses_greedy_tasks(make: Callable, loaded: LanguageMod
 
 def test_likelihoods_that_are_not_finite_stop_the_run(model_dir: Path, tmp_path: Path) -> None:
     broken = load_language_model(model_dir)
-    broken.model.lm_head.weight.data[3] = float("nan")
+    broken.model.get_output_embeddings().weight.data[3] = float("nan")
     lm = EvaluationLM(broken, tmp_path)
     with pytest.raises(NumericsError, match="log-likelihood of ' sat' is nan"):
         lm.loglikelihood(likelihoods([("the cat", " sat")]))

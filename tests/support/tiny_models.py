@@ -49,8 +49,8 @@ def favour(model: GPTNeoXForCausalLM, token: int, nats: float) -> None:
     """Raise the logit of ``token`` by about ``nats`` wherever it is predicted."""
     shift = torch.ones(model.config.hidden_size)
     model.gpt_neox.final_layer_norm.bias.data += shift
-    model.lm_head.weight.data -= model.lm_head.weight.data.mean(dim=1, keepdim=True)
-    model.lm_head.weight.data[token] += nats * shift / shift.numel()
+    model.get_output_embeddings().weight.data -= model.get_output_embeddings().weight.data.mean(dim=1, keepdim=True)
+    model.get_output_embeddings().weight.data[token] += nats * shift / shift.numel()
 
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "you", "are", "kind", "awful", "the", "tree", "and", "cat"]
