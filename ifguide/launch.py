@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ifguide.compat.deepspeed import run_processes
 from ifguide.config.yaml_files import config_paths
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.settings import load_config
@@ -88,34 +86,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
-    """Run ``script`` in ``config.world_size`` processes under DeepSpeed's launcher and wait for them.
-
-    `deepspeed.launcher.runner` would, for one machine, do no more than start a second Python with
-    `deepspeed.launcher.launch`, which imports torch again; so that one is called here.
-    """
+    """Run ``script`` in ``config.world_size`` processes under DeepSpeed's launcher and wait for them."""
     _set_environment(config.world_size)
-    from deepspeed.launcher import launch as deepspeed_launch
-
-    world = base64.urlsafe_b64encode(json.dumps({"localhost": list(range(config.world_size))}).encode()).decode()
-    saved = sys.argv, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    sys.argv = [
-        "deepspeed",
-        f"--world_info={world}",
-        "--master_addr=127.0.0.1",
-        f"--master_port={config.master_port or free_port()}",
-        "--log_level=critical",
-        script,
-        worker_argument,
-    ]
-    try:
-        deepspeed_launch.main()
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 1
-    finally:
-        sys.argv = saved[0]
-        signal.signal(signal.SIGINT, saved[1])
-        signal.signal(signal.SIGTERM, saved[2])
-    return 0
+    return run_processes(config.world_size, config.master_port or free_port(), script, [worker_argument])
 
 
 def _set_environment(world_size: int) -> None:

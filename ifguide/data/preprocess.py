@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.compat.megatron import dataset_builder
 from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.jsonl import LineBatch, read_batches, total_size
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
@@ -237,7 +237,7 @@ def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: P
     """Write both files through megatron-core's builder; returns the fingerprint of what was written."""
     digest = hashlib.blake2b(digest_size=32)
     batch = next(batches, None)  # the workers start on their first batches while megatron-core is imported
-    builder = _dataset_builder(bin_file, dtype)
+    builder = dataset_builder(bin_file, dtype)
     try:
         while batch is not None:
             digest.update(batch.ids.data)
@@ -252,13 +252,6 @@ def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: P
     return make_fingerprint(
         dtype, np.array(builder.sequence_lengths), np.array(builder.document_indices), digest.hexdigest()
     )
-
-
-def _dataset_builder(path: Path, dtype: np.dtype) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # megatron-core tells CPU users about each GPU library they lack
-        from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
-    return IndexedDatasetBuilder(str(path), dtype=dtype.type)
 
 
 _encoder: Encoder | None = None

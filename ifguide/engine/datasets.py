@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.compat.megatron import megatron_datasets
 from ifguide.data.aligned import Aligned, load_aligned
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
@@ -16,7 +17,7 @@ from ifguide.data.sidecar import PENALTIES, read_sidecar
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.index_cache import index_folder
-from ifguide.engine.packing import Documents, megatron_datasets, penalised_dataset_class
+from ifguide.engine.packing import Documents, penalised_dataset_class
 from ifguide.errors import InputError, MismatchError
 
 _SPLITS = ("train", "valid", "test")

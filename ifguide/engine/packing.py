@@ -9,12 +9,7 @@ Shapes: T seq_length, B samples of a micro-batch, N_tokens tokens of a dataset.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ifguide.compat.megatron import megatron_datasets, sample_values
 from ifguide.data.aligned import Aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
@@ -43,57 +39,6 @@ def stack(samples: Sequence[dict[str, Tensor]], vocab_size: int) -> TokenBatch:
             f"the data holds token {largest}, the vocabulary has {vocab_size}: it was made with another tokenizer"
         )
     return batch
-
-
-@contextmanager
-def _light_megatron() -> Iterator[None]:
-    """Let ``megatron.core.datasets`` be imported without ``megatron/core/__init__.py``.
-
-    That file imports the whole of megatron-core (transformer layers, compilers: about three seconds); the
-    datasets need none of it. An empty stand-in serves as the parent package meanwhile, and goes
-    afterwards, so that a later ``import megatron.core`` is the real one.
-    """
-    if "megatron.core" in sys.modules:
-        yield
-        return
-    root = importlib.util.find_spec("megatron")
-    if root is None or not root.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'megatron'", name="megatron")
-    stand_in = types.ModuleType("megatron.core")
-    stand_in.__path__ = [f"{location}/core" for location in root.submodule_search_locations]
-    sys.modules["megatron.core"] = stand_in
-    try:
-        # megatron.core.utils and parallel_state import each other; only this order works
-        importlib.import_module("megatron.core.parallel_state")
-        yield
-    finally:
-        del sys.modules["megatron.core"]
-
-
-@cache
-def megatron_datasets() -> types.SimpleNamespace:
-    """The classes of megatron-core that packing needs, imported on first use.
-
-    Raises:
-        InputError: megatron-core comes without its compiled helpers on this platform.
-    """
-    with _light_megatron():
-        gpt = importlib.import_module("megatron.core.datasets.gpt_dataset")
-        builder = importlib.import_module("megatron.core.datasets.blended_megatron_dataset_builder")
-        split = importlib.import_module("megatron.core.datasets.utils").Split
-        try:
-            importlib.import_module("megatron.core.datasets.helpers")
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"megatron-core has no compiled helpers for Python {sys.version_info[0]}.{sys.version_info[1]} on this "
-                "platform (wheels exist for Linux); install one of its wheels, not the source"
-            ) from error
-    return types.SimpleNamespace(
-        GPTDataset=gpt.GPTDataset,
-        GPTDatasetConfig=gpt.GPTDatasetConfig,
-        Builder=builder.BlendedMegatronDatasetBuilder,
-        Split=split,
-    )
 
 
 class Documents:
@@ -151,7 +96,7 @@ def penalised_dataset_class() -> Any:
             return config.documents[dataset_path]
 
         def __getitem__(self, index: int) -> dict[str, Tensor]:
-            values, _ = self._query_document_sample_shuffle_indices(index)  # int64[T + 1], -1 = padding
+            values = sample_values(self, index)  # int64[T + 1], -1 = padding
             padded = torch.from_numpy(values < 0)
             text, codes = unpack(torch.from_numpy(values))
             text, codes = text.masked_fill_(padded, 0), codes[1:]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide import cli
+from ifguide.compat.argparse import options
 from ifguide.data.preprocess import SUFFIX
 from ifguide.errors import ConfigError, IFGuideError, InputError, MismatchError
 from ifguide.inspection.lineage import CHANGED, MISSING, Node, trace
@@ -211,7 +212,7 @@ def _parse(parser: argparse.ArgumentParser, command: list[str]) -> argparse.Name
 def _written(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
     """``args`` as a command line: every option that is not at its default, under its long name."""
     words: list[str] = []
-    for action in parser._actions:  # argparse has no public list of its options
+    for action in options(parser):
         value = getattr(args, action.dest, None)
         if value is None or value == action.default or action.dest in ("help", "json"):
             continue

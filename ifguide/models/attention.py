@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from ifguide.compat.transformers import fused_attention, register_attention
+
 NAME = "ifguide_dual"
 
 # elements of [b, A, R, T] that live at a time: in the cache of a CPU, enough to fill a GPU
@@ -33,12 +35,7 @@ _MIN_ROWS, _PIECES = 128, 8
 
 def register() -> None:
     """Make ``attn_implementation="ifguide_dual"`` known to transformers, with the fused kernel's masks."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    AttentionInterface.register(NAME, dual_attention)
-    # None where a mask would only say "causal", else bool[B, 1, T, T] whose first dimension is a view
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    register_attention(NAME, dual_attention)
 
 
 def dual_attention(
@@ -58,9 +55,7 @@ def dual_attention(
     """
     (q, dq), (k, dk), (v, dv) = map(forward_ad.unpack_dual, (query, key, value))
     if dq is None and dk is None and dv is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        return sdpa_attention_forward(module, q, k, v, attention_mask, dropout, scaling, **options)
+        return fused_attention()(module, q, k, v, attention_mask, dropout, scaling, **options)
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, dk, v, dv = (None if x is None else x.repeat_interleave(groups, dim=1) for x in (k, dk, v, dv))

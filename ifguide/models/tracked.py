@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ifguide.compat.transformers import attention_of, transposed_linear
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
@@ -117,14 +118,8 @@ class ScoredModel:
     @contextlib.contextmanager
     def attention(self, implementation: str) -> Iterator[None]:
         """Run the model with this attention (a name that transformers knows) for a while."""
-        config = self.model.config
-        before = config._attn_implementation
-        # `set_attn_implementation` walks over the whole model, and this is entered for every batch
-        config._attn_implementation = implementation
-        try:
+        with attention_of(self.model.config, implementation):
             yield
-        finally:
-            config._attn_implementation = before
 
     def split_bias(self, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
         """One matrix [O, I] per tracked layer -> one tensor per parameter, named as `hidden` takes them."""
@@ -289,10 +284,9 @@ def _load_tokenizer(directory: Path) -> Any:
 
 def _replace_conv1d(model: Any) -> None:
     """Turn GPT-2's Conv1D (a linear layer with a transposed weight) into `nn.Linear`, so that one rule fits all."""
-    from transformers.pytorch_utils import Conv1D
-
+    transposed = transposed_linear()
     for name, module in list(model.named_modules()):
-        if not isinstance(module, Conv1D):
+        if not isinstance(module, transposed):
             continue
         inputs, outputs = module.weight.shape
         linear = nn.Linear(inputs, outputs, device=module.weight.device, dtype=module.weight.dtype)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from ifguide.compat.transformers import commit_of
 from ifguide.errors import InputError
 from ifguide.models.folder import model_identity
 from ifguide.models.language_model import require_model_folder
@@ -183,7 +184,7 @@ class ToxigenScorer(ClassifierScorer):
         self._folder = Path(folder) if folder else None
 
     def identity(self) -> str | None:
-        return model_identity(self._folder) if self._folder else getattr(self.model.config, "_commit_hash", None)
+        return model_identity(self._folder) if self._folder else commit_of(self.model.config)
 
 
 def load_classifier(where: str | os.PathLike, *, local: bool) -> tuple[Any, Any]:

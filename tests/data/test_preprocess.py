@@ -183,7 +183,7 @@ def test_a_failure_on_the_way_leaves_the_old_dataset(corpus, prefix, monkeypatch
         (OSError(errno.ENOSPC, "No space left on device"), OutOfSpaceError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ):
-        monkeypatch.setattr(module, "_dataset_builder", lambda path, dtype, error=error: _FailingBuilder(path, error))
+        monkeypatch.setattr(module, "dataset_builder", lambda path, dtype, error=error: _FailingBuilder(path, error))
         with pytest.raises(expected):
             preprocess([corpus, corpus], prefix, *CHAR, workers=workers, progress=False)
         assert written(prefix) == names

@@ -21,8 +21,9 @@ if "RANK" not in os.environ:  # ranks find each other through sockets
     socket.getaddrinfo = _no_network
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_EVALUATE_OFFLINE="1", ACCELERATE_USE_CPU="true")
 
+from ifguide.compat.lm_eval import import_lm_eval  # noqa: E402
 from ifguide.evaluation.tasks.parts import TASKS_FOLDER  # noqa: E402
-from ifguide.evaluation.tasks.registry import import_lm_eval, register_tasks  # noqa: E402
+from ifguide.evaluation.tasks.registry import register_tasks  # noqa: E402
 from ifguide.evaluation.tasks.settings import scorers_from  # noqa: E402
 from tests.evaluation.fixed_lm import HashScorer, fixed_lm  # noqa: E402
 

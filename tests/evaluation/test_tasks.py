@@ -17,6 +17,7 @@ from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ifguide.compat.lm_eval import restore_likelihoods
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.evaluation.metrics import emt, nan_standard_error, tp
 from ifguide.evaluation.tasks import registry as task_registry
@@ -233,8 +234,8 @@ def test_likelihoods_of_real_prose(
 
 def test_without_the_mending_lm_eval_is_wrong(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     mended = run(LIKELIHOODS)["results"]
-    task_registry.restore_likelihoods()
-    monkeypatch.setattr(task_registry, "_make_likelihoods_exact", lambda: None)
+    restore_likelihoods()
+    monkeypatch.setattr(task_registry, "make_likelihoods_exact", lambda: None)
     try:
         wrong = run(LIKELIHOODS)["results"]
     finally:
@@ -250,13 +251,13 @@ def test_without_the_mending_lm_eval_is_wrong(run: Run, monkeypatch: pytest.Monk
 def test_mending_is_done_once_and_undone() -> None:
     from lm_eval.models.huggingface import HFLM
 
-    task_registry.restore_likelihoods()
+    restore_likelihoods()
     original = HFLM._loglikelihood_tokens
     task_registry.prepare_lm_eval()
     once = HFLM._loglikelihood_tokens
     task_registry.prepare_lm_eval()
     assert HFLM._loglikelihood_tokens is once is not original
-    task_registry.restore_likelihoods()
+    restore_likelihoods()
     assert HFLM._loglikelihood_tokens is original
     task_registry.prepare_lm_eval()
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 
+from ifguide.compat.lm_eval_model import SizedLM
 from ifguide.generation.draw import Drawing, Sampling, continuation_texts
 from ifguide.generation.rad import Rad
 from ifguide.models.language_model import LanguageModel
@@ -19,7 +19,7 @@ _SHARE_FOR_LOGITS = 0.2
 _MOST_ROWS = 1024
 
 
-class BatchedLM(HFLM):
+class BatchedLM(SizedLM):
     """lm-eval's class for transformers models, with batches of its size where it is free to choose.
 
     Args:
@@ -47,14 +47,7 @@ class BatchedLM(HFLM):
 
         def answers(arguments: Sequence[tuple]) -> list[Any]:
             requests = [Instance(kind, {}, given, 0, metadata=("", 0, 1)) for given in arguments]
-            given: Any = self.batch_size
-            if kind != "loglikelihood" and given == "auto":
-                # lm-eval has a schedule by length for that kind alone
-                self.batch_size_per_gpu = self._rows_of_logits(self.max_length)
-            try:
-                return getattr(HFLM, kind)(self, requests, disable_tqdm=True)
-            finally:
-                self.batch_size_per_gpu = given
+            return self.answer(kind, requests)
 
         return answers
 
@@ -70,29 +63,7 @@ class BatchedLM(HFLM):
 
         return continuations
 
-    def _loglikelihood_tokens(
-        self, requests: list, disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
-        # of rolling windows lm-eval shows a bar for every batch, whatever it is told
-        return super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=override_bs)
-
-    # --- batches ----------------------------------------------------------------------------------------------------
-
-    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence) -> int:
-        """Rows of the batch that holds request ``pos``; lm-eval asks for each, in falling order of length."""
-        if pos == 0:
-            lengths = [min(len(context) + len(target), self.max_length) for _, context, target in n_reordered_requests]
-            self._plan: list[int] = []
-            while len(self._plan) < len(lengths):
-                # the first of a batch is its longest, to which the others are padded
-                rows = self._rows_of_logits(lengths[len(self._plan)])
-                self._plan += [rows] * rows
-        return self._plan[pos]
-
-    def _detect_batch_size(self, requests: Sequence | None = None, pos: int = 0) -> int:
-        return self._rows_of_logits(self.max_length)
-
-    def _rows_of_logits(self, length: int) -> int:
+    def rows_of(self, length: int) -> int:
         """How many sequences of ``length`` tokens may have all their logits in memory at once."""
         elements = _LOGITS_ON_CPU
         if self.device.type == "cuda":

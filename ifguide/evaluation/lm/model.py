@@ -229,8 +229,7 @@ class EvaluationLM(BatchedLM):
     def _part(self, works: list[_Work], journal: Journal) -> _Part:
         """Batches of all prompts, known ones included: a batch is the same in a run that was killed."""
         contexts, sampling = [work.context for work in works], works[0].sampling
-        given = self.batch_size_per_gpu
-        rows = None if given == "auto" else int(given)
+        rows = self.given_rows
         batches = Drawing(self._lm, contexts, sampling, rows_per_batch=rows).batches
         missing = [batch for batch in batches if any(works[index].key not in journal for index in batch)]
         return _Part(works, rows, missing, journal)

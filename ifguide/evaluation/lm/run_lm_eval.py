@@ -6,17 +6,12 @@ python -m ifguide.evaluation.lm.run_lm_eval --model hf --model_args pretrained=D
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
-from ifguide.evaluation.tasks.registry import import_lm_eval
+from ifguide.compat.lm_eval import run_command
 
 
 def main() -> None:
     """Run it with this process's arguments."""
-    import_lm_eval()
-    command: Any = importlib.import_module("lm_eval.__main__")
-    command.cli_evaluate()
+    run_command()
 
 
 if __name__ == "__main__":

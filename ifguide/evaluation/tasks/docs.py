@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ifguide.compat.datasets import fingerprint_of
 from ifguide.errors import InputError
 from ifguide.evaluation.eval_data import local_records
 from ifguide.evaluation.tasks.settings import TOKENIZER, TaskSettings, scorer_of, task_settings, tokenizer_of
@@ -57,7 +58,7 @@ def _documents(
     import datasets
 
     settings = task_settings()
-    key = (prepare, name, settings, dataset._fingerprint)
+    key = (prepare, name, settings, fingerprint_of(dataset))
     if key not in _MADE:
         records, _ = local_records(name, dataset.to_list(), settings.source(name))
         _MADE[key] = datasets.Dataset.from_list(prepare(settings, records))

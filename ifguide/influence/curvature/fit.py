@@ -16,10 +16,8 @@ Shapes: B windows, T positions, N labelled positions, V vocabulary, O outputs, I
 
 from __future__ import annotations
 
-import logging
-import tempfile
 import time
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ifguide.compat import kronfluence
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError, MismatchError, NumericsError
@@ -231,39 +230,13 @@ def _run_kronfluence(
     model: ScoredModel, windows: Windows, strategy: str, batch_tokens: int, seed: int, progress: Progress
 ) -> dict[str, dict[str, Tensor]]:
     """kronfluence's factors: factor name -> layer -> tensor."""
-    from kronfluence.analyzer import Analyzer, prepare_model
-    from kronfluence.arguments import FactorArguments
-    from kronfluence.utils.dataset import DataLoaderKwargs
-
     batches = _Batches(windows, group_by_length(windows.lengths, batch_tokens, _max_windows(model)), seed)
     # covariances in the weights' precision, at least fp32
     dtype = torch.promote_types(model.dtype, torch.float32)
-    arguments = FactorArguments(
-        strategy=strategy,
-        use_empirical_fisher=False,
-        covariance_max_examples=None,
-        lambda_max_examples=None,
-        activation_covariance_dtype=dtype,
-        gradient_covariance_dtype=dtype,
-        per_sample_gradient_dtype=dtype,
-        lambda_dtype=dtype,
+    loss = _loss(model, progress)
+    return kronfluence.fit(
+        model.model, batches, loss, list(model.tracked), strategy, dtype, cpu=model.device.type == "cpu"
     )
-    task = _make_task(model, progress)
-    with tempfile.TemporaryDirectory(prefix="ifguide-factors-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # kronfluence's use of an old torch name
-        analyzer = Analyzer(
-            "fit",
-            prepare_model(model.model, task),
-            task,
-            cpu=model.device.type == "cpu",
-            log_level=logging.ERROR,
-            disable_tqdm=True,
-            output_dir=folder,
-        )
-        # an "example" is one of our batches: kronfluence's own batching would pad by count, not by length
-        analyzer.set_dataloader_kwargs(DataLoaderKwargs(collate_fn=lambda examples: examples[0]))
-        analyzer.fit_all_factors("factors", batches, per_device_batch_size=1, factor_args=arguments)
-        return analyzer.load_all_factors("factors")
 
 
 def _max_windows(model: ScoredModel) -> int:
@@ -300,31 +273,20 @@ class _Batches(torch.utils.data.Dataset):
         }
 
 
-def _make_task(scored: ScoredModel, progress: Progress) -> Any:
-    """kronfluence's view of the model: its loss, its layers, its padding."""
-    from kronfluence.task import Task
+def _loss(scored: ScoredModel, progress: Progress) -> Callable[[dict[str, Tensor], bool], Tensor]:
+    """The summed loss of a batch, with its own labels or with labels drawn from the model."""
 
-    class LanguageModelling(Task):
-        def compute_train_loss(self, batch: dict[str, Tensor], model: torch.nn.Module, sample: bool = False) -> Tensor:
-            labelled = batch["labels"] != NO_LABEL
-            logits = scored.logits(scored.hidden(batch["inputs"])[labelled])
-            labels = draw_labels(logits.detach(), batch["uniform"]) if sample else batch["labels"][labelled]
-            progress.update(len(labels))
-            loss = label_losses(logits, labels).sum()
-            if not torch.isfinite(loss):
-                raise NumericsError(f"the loss of model {scored.directory} is not finite on this data: broken weights?")
-            return loss
+    def loss(batch: dict[str, Tensor], sample: bool) -> Tensor:
+        labelled = batch["labels"] != NO_LABEL
+        logits = scored.logits(scored.hidden(batch["inputs"])[labelled])
+        labels = draw_labels(logits.detach(), batch["uniform"]) if sample else batch["labels"][labelled]
+        progress.update(len(labels))
+        total = label_losses(logits, labels).sum()
+        if not torch.isfinite(total):
+            raise NumericsError(f"the loss of model {scored.directory} is not finite on this data: broken weights?")
+        return total
 
-        def compute_measurement(self, batch: dict[str, Tensor], model: torch.nn.Module) -> Tensor:
-            return self.compute_train_loss(batch, model)
-
-        def get_influence_tracked_modules(self) -> list[str]:
-            return list(scored.tracked)
-
-        def get_attention_mask(self, batch: dict[str, Tensor]) -> Tensor:
-            return batch["real"]
-
-    return LanguageModelling()
+    return loss
 
 
 def draw_labels(logits: Tensor, uniform: Tensor) -> Tensor:
