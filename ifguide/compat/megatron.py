@@ -19,7 +19,7 @@ from ifguide.errors import InputError
 
 
 @contextmanager
-def _light_megatron() -> Iterator[None]:
+def light_megatron() -> Iterator[None]:
     """Let ``megatron.core.datasets`` be imported without ``megatron/core/__init__.py``.
 
     That file imports the whole of megatron-core (transformer layers, compilers: about three seconds); the
@@ -50,7 +50,7 @@ def megatron_datasets() -> types.SimpleNamespace:
     Raises:
         InputError: megatron-core comes without its compiled helpers on this platform.
     """
-    with _light_megatron():
+    with light_megatron():
         gpt = importlib.import_module("megatron.core.datasets.gpt_dataset")
         builder = importlib.import_module("megatron.core.datasets.blended_megatron_dataset_builder")
         split = importlib.import_module("megatron.core.datasets.utils").Split

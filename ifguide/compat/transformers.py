@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 _FUSED = "sdpa"
@@ -48,6 +49,12 @@ def transposed_linear() -> Any:
     return Conv1D
 
 
-def commit_of(config: Any) -> str | None:
-    """The revision on the hub that a configuration was loaded from, None if it was not or is not told."""
-    return getattr(config, "_commit_hash", None)
+def commit_of(name: str) -> str | None:
+    """The revision of a model on the hub that lies in the local cache, where it was just loaded from; else None.
+
+    Configurations no longer remember it; the cache names each snapshot's folder after it.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else None

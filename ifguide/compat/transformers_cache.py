@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
 # what `forward` calls its cache: from 5.24 on, and before
 _NAMES = ("cache", "past_key_values")
@@ -22,17 +22,18 @@ _NAMES = ("cache", "past_key_values")
 
 def takes_a_cache(model: Any) -> bool:
     """Whether ``model``'s `forward` names a cache among its parameters."""
-    return _name_of_cache(type(model).forward) is not None
+    return name_of_cache(type(model).forward) is not None
 
 
 def told_of(model: Any, cache: Cache) -> dict[str, Cache]:
     """``cache`` as a keyword of ``model``'s `forward`."""
     # one that does not name it hands it on, and the older name is understood by all of 5.x up to here
-    return {_name_of_cache(type(model).forward) or _NAMES[-1]: cache}
+    return {name_of_cache(type(model).forward) or _NAMES[-1]: cache}
 
 
 @remembered
-def _name_of_cache(forward: Any) -> str | None:
+def name_of_cache(forward: Any) -> str | None:
+    """What a `forward` calls its cache, None if it names none."""
     told = inspect.signature(forward).parameters
     return next((name for name in _NAMES if name in told), None)
 

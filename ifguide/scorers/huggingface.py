@@ -184,7 +184,7 @@ class ToxigenScorer(ClassifierScorer):
         self._folder = Path(folder) if folder else None
 
     def identity(self) -> str | None:
-        return model_identity(self._folder) if self._folder else commit_of(self.model.config)
+        return model_identity(self._folder) if self._folder else commit_of(TOXIGEN_HUB)
 
 
 def load_classifier(where: str | os.PathLike, *, local: bool) -> tuple[Any, Any]:
