@@ -99,7 +99,8 @@ def switched_attention(_: Any) -> str | None:
 
     from ifguide.compat.transformers import attention_of
 
-    config = GPTNeoXConfig(attn_implementation="eager")
+    config: Any = GPTNeoXConfig()
+    config._attn_implementation = "eager"
     with attention_of(config, "sdpa"):
         inside = config._attn_implementation
     return _wrong("the attention inside and after", (inside, config._attn_implementation), ("sdpa", "eager"))
@@ -224,10 +225,8 @@ def batch_size_of_the_model(kind: Any) -> str | None:
 
 def decoding_options(normalize: Any) -> str | None:
     """Missing options are filled in under the names that we read."""
-    found = dict(normalize({"do_sample": True, "temperature": 0.7, "until": ["x"]}, 20))
-    return _wrong(
-        "a sampled decoding", found, {"do_sample": True, "temperature": 0.7, "until": ["x"], "max_gen_toks": 20}
-    )
+    given = {"do_sample": True, "temperature": 0.7, "until": ["x"]}
+    return _wrong("a sampled decoding", dict(normalize(dict(given), 20)), {**given, "max_gen_toks": 20})
 
 
 def filters(module: Any) -> str | None:
