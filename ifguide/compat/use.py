@@ -96,9 +96,7 @@ class Use:
                     return f"it has no {name}"
             return self.behaves(found) if self.behaves else None
         except Exception as error:  # whatever a part that has changed does
-            return (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
-            )
+            return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
 
 
 def version_of(dependency: str) -> str | None:

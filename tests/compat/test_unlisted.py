@@ -44,7 +44,8 @@ CHECKOUT = ("megatron.mpu", "megatron.neox_arguments", "eval_tasks", "eval")
 # documented names that begin with an underscore
 PUBLIC = {"os._exit", "_fields", "_replace", "_asdict", "__dataclass_fields__"}
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr"}
-STANDARD = {name for kind in (type, types.ModuleType, types.FunctionType, types.MethodType, dict) for name in dir(kind)} | {
+LANGUAGE = (type, types.ModuleType, types.FunctionType, types.MethodType, dict)
+STANDARD = {name for kind in LANGUAGE for name in dir(kind)} | {
     "__file__", "__path__", "__spec__", "__version__", "__all__", "__dict__",
 }  # fmt: skip
 
@@ -154,7 +155,7 @@ def unlisted(source: Source) -> Iterator[str]:
             what = f"{module}.{name}" if name else module
             if not foreign(module) or what.startswith(CHECKOUT) or module.startswith(CHECKOUT):
                 continue
-            if (module not in DOCUMENTED or is_private(name)) and not (listed(what, source.path)):
+            if (module not in DOCUMENTED or is_private(name)) and not listed(what, source.path):
                 yield f"{where}: {what}"
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             if _is_self(node.value):
@@ -173,9 +174,8 @@ def _imports(node: ast.AST) -> Iterator[tuple[str, str]]:
         yield from ((alias.name, "") for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield from ((node.module, alias.name) for alias in node.names)
-    elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "import_module" and node.args:
-        if isinstance(node.args[0], ast.Constant):
-            yield str(node.args[0].value), ""
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        yield from ((str(given.value), "") for given in node.args[:1] if isinstance(given, ast.Constant))
 
 
 def _is_ours(source: Source, node: ast.Attribute) -> bool:
@@ -247,7 +247,7 @@ def test_a_use_without_an_entry_is_found(text: str, named: str) -> None:
     "text",
     [
         "import os\nos._exit(1)",
-        "class A:\n    def __init__(self):\n        self._b = 1\n    def f(self, other):\n        return self._b + other._b",
+        "class A:\n    def __init__(self):\n        self._b = 1\n    def f(self, other):\n        return other._b",
         "from collections import namedtuple\nx = namedtuple('x', 'a')._fields",
         "import torch.distributed\nfrom transformers import AutoTokenizer",
         "from ifguide.influence import factors\nx = factors._PER_WINDOW_GRADIENT_BYTES",
