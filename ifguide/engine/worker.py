@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
     payload = json.loads(base64.urlsafe_b64decode(given))
     try:
-        _train(TrainConfig(**payload["config"]), payload["command"], payload["started"])
+        train(TrainConfig(**payload["config"]), payload["command"], payload["started"])
     except IFGuideError as error:
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, InputError):
             tell("train", error)
@@ -50,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _train(config: TrainConfig, command: list[str], started: float) -> None:
+def train(config: TrainConfig, command: list[str], started: float) -> None:
+    """Train as the process that ``RANK`` and its kin in the environment say; arguments as for `encode_arguments`."""
     import torch
 
     from ifguide.data.tokenizers import build_tokenizer

@@ -45,6 +45,7 @@ class Stages:
         self._records: dict[str, Any] = read_json(self._path, "stage record") if self._path.exists() else {}
         self._keys: dict[str, str] = {}
         self._lock = threading.Lock()
+        self.failed: str | None = None  # name of the stage whose exception is on its way
 
     def run(self, stage: Stage) -> dict[str, Any]:
         """The stage's summary, from its record or by running it."""
@@ -56,7 +57,11 @@ class Stages:
             return record["summary"]
         self._say(f"{stage.name} ...")
         started = time.monotonic()
-        summary = stage.work() or {}
+        try:
+            summary = stage.work() or {}
+        except BaseException:
+            self.failed = stage.name
+            raise
         seconds = round(time.monotonic() - started, 2)
         with self._lock:
             self._records[stage.name] = {
@@ -72,13 +77,13 @@ class Stages:
     def run_together(self, stages: Sequence[Stage]) -> list[dict[str, Any]]:
         """Run independent stages at the same time; the first failure is raised after all have ended."""
         results: list[dict[str, Any]] = [{} for _ in stages]
-        failures: list[BaseException] = []
+        failures: list[tuple[str, BaseException]] = []
 
         def target(index: int) -> None:
             try:
                 results[index] = self.run(stages[index])
             except BaseException as error:  # handed to the caller's thread below
-                failures.append(error)
+                failures.append((stages[index].name, error))
 
         threads = [threading.Thread(target=target, args=(index,)) for index in range(len(stages))]
         for thread in threads:
@@ -86,7 +91,8 @@ class Stages:
         for thread in threads:
             thread.join()
         if failures:
-            raise failures[0]
+            self.failed, error = failures[0]
+            raise error
         return results
 
     @property

@@ -12,8 +12,6 @@ import numpy as np
 
 from ifguide.system.files import read_jsonl
 
-SAMPLES = 25
-MAX_NEW_TOKENS = 20
 SUBSETS = ("toxic", "benign")
 
 
@@ -28,10 +26,16 @@ class JudgementTask:
     scorer: str
     seed: int
     threads: int
+    samples: int
+    max_new_tokens: int
 
 
-def judge_models(tasks: list[JudgementTask]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Judge models side by side, one process each at a time per `threads`; see `judge_model`."""
+def judge_models(
+    tasks: list[JudgementTask], one_process: bool = False
+) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Judge models side by side, two processes at a time, or one after the other in this one; see `judge_model`."""
+    if one_process:
+        return [judge_model(task) for task in tasks]
     with ProcessPoolExecutor(max_workers=min(2, len(tasks)), mp_context=get_context("spawn")) as pool:
         return list(pool.map(judge_model, tasks))
 
@@ -54,11 +58,11 @@ def judge_model(task: JudgementTask) -> tuple[dict[str, Any], list[dict[str, Any
     keep_freed_memory()
     torch.set_num_threads(task.threads)
     prompts = read_jsonl(task.prompts, "prompts")
-    texts = generate(task.model, [row["prompt"] for row in prompts], SAMPLES, MAX_NEW_TOKENS, seed=task.seed)
+    texts = generate(task.model, [row["prompt"] for row in prompts], task.samples, task.max_new_tokens, seed=task.seed)
     scorer = load_scorer(task.scorer)
     flat = [text for row in texts for text in row]
     (scores,) = scorer.score(flat).values()
-    toxicity = np.asarray(scores, np.float64).reshape(len(prompts), SAMPLES)
+    toxicity = np.asarray(scores, np.float64).reshape(len(prompts), task.samples)
 
     numbers: dict[str, Any] = {}
     for subset in SUBSETS:

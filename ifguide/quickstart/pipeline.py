@@ -11,15 +11,16 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.experiments.stages import Stage, Stages
 from ifguide.pages.table import MODELS
-from ifguide.quickstart.prepare import FILES, CorpusSettings, write_given_corpus, write_own_corpus
-from ifguide.quickstart.training import REPOSITORY, publish_model, train, write_overlay
+from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
+from ifguide.quickstart.sizes import Sizes
+from ifguide.quickstart.training import REPOSITORY, publish_model, train, train_here, write_overlay
 from ifguide.selection import SelectionSettings
 from ifguide.system.allocator import release_freed_memory
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
@@ -38,8 +39,7 @@ class QuickstartSettings:
         seed: of corpus, initialisation, sample order, factors, generation.
         input, toxic_queries, safe_queries: the user's own text instead of the built-in corpus (all or none).
         scorer: a scorer for the evaluation (see `ifguide.scorers.base`) instead of the trained judge.
-        vocab_size: of the trained BPE tokenizer.
-        factor_tokens: sample that the curvature factors are fitted on.
+        sizes: how much of everything.
         selection: parameters of Algorithm 1.
     """
 
@@ -49,8 +49,7 @@ class QuickstartSettings:
     toxic_queries: Path | None = None
     safe_queries: Path | None = None
     scorer: str | None = None
-    vocab_size: int = 4096
-    factor_tokens: int = 40_000
+    sizes: Sizes = field(default_factory=Sizes)
     selection: SelectionSettings = field(
         default_factory=lambda: SelectionSettings(threshold_quantile=0.99, window=1, max_fraction=0.02)
     )
@@ -66,8 +65,13 @@ class QuickstartSettings:
             raise InputError(f"--seed {self.seed}: must not be negative")
 
 
-def run_quickstart(settings: QuickstartSettings, say: Callable[[str], None]) -> dict[str, Any]:
+def run_quickstart(
+    settings: QuickstartSettings, say: Callable[[str], None], check: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """Run (or resume) the whole job in ``settings.output``; returns what ``results.json`` holds.
+
+    Args:
+        check: called before the first stage, when settings and folder are known to be usable.
 
     Raises:
         IFGuideError: unusable input, or a stage that failed; finished stages are kept.
@@ -84,22 +88,25 @@ def run_quickstart(settings: QuickstartSettings, say: Callable[[str], None]) -> 
             f"--output {settings.output}: cannot be made ({error.strerror}); choose another folder"
         ) from None
     try:
-        return _Job(settings, say).run()
+        check()
+        return Job(settings, Stages(settings.output.resolve(), say), say).run()
     finally:
         if is_new:
             with contextlib.suppress(OSError):  # not empty: only input refused by the first stage leaves nothing
                 settings.output.rmdir()
 
 
-class _Job:
-    def __init__(self, settings: QuickstartSettings, say: Callable[[str], None]):
-        self.settings, self.say = settings, say
-        self.folder = settings.output.resolve()
-        self.stages = Stages(self.folder, say)
+class Job:
+    """One quickstart, in the folder of ``stages``."""
+
+    def __init__(self, settings: QuickstartSettings, stages: Stages, say: Callable[[str], None]):
+        self.settings, self.stages, self.say = settings, stages, say
+        self.sizes, self.folder = settings.sizes, stages.folder
         self.cores = os.cpu_count() or 1
         self.half_cores = max(1, self.cores // 2)
 
     def run(self) -> dict[str, Any]:
+        """Run (or resume) every stage; returns what ``results.json`` holds."""
         started = time.monotonic()
         corpus = self.stages.run(self._corpus())
         self.stages.run(self._tokenizer())
@@ -109,7 +116,12 @@ class _Job:
         self.stages.run(self._scores())
         mask = self.stages.run(self._masks())
         release_freed_memory()
-        self.stages.run_together([self._model(name, self.half_cores) for name in ("guided", "control")])
+        pair = [self._model(name, self.half_cores) for name in ("guided", "control")]
+        if self.sizes.one_process:
+            for stage in pair:
+                self.stages.run(stage)
+        else:
+            self.stages.run_together(pair)
         judged = self.stages.run(self._evaluation())
         results = {
             **judged["models"],
@@ -139,7 +151,7 @@ class _Job:
             names = [name for key, name in FILES.items() if key != "planted"]
             key = {"inputs": [hash_file(path) for path in paths], "seed": settings.seed}
             return Stage("corpus", given, key, outputs=names)
-        own = CorpusSettings(seed=settings.seed)
+        own = replace(self.sizes.corpus, seed=settings.seed)
         key = {**asdict(own), "interpreter": _interpreter()}
         return Stage("corpus", lambda: write_own_corpus(self.folder, own), key, outputs=list(FILES.values()))
 
@@ -149,9 +161,9 @@ class _Job:
 
             (self.folder / "data").mkdir(exist_ok=True)
             texts = [row["text"] for row in read_jsonl(self.folder / FILES["corpus"])]
-            return {"vocab_size": train_bpe(texts, self.settings.vocab_size, self.folder / "data/tokenizer.json")}
+            return {"vocab_size": train_bpe(texts, self.sizes.vocab_size, self.folder / "data/tokenizer.json")}
 
-        key = {"vocab_size": self.settings.vocab_size}
+        key = {"vocab_size": self.sizes.vocab_size}
         return Stage("tokenizer", work, key, ("corpus",), ("data/tokenizer.json",))
 
     def _dataset(self) -> Stage:
@@ -200,8 +212,15 @@ class _Job:
         def work() -> dict[str, Any]:
             overlay = self.folder / "configs" / f"{name}.yml"
             write_overlay(overlay, f"What the {name} run adds to {', '.join(map(str, configs[:-1]))}", keys)
-            train(configs, self.folder / "logs" / f"{name}.log", name, threads, self.say)
-            publish_model(run, self.folder / "models" / name)
+            trained = run
+            log = self.folder / "logs" / f"{name}.log"
+            if name == "base" or not self.sizes.one_process:
+                train(configs, log, name, threads, self.say)
+            elif name == "guided":
+                train_here(configs, log, name, threads, self.say)
+            else:  # DeepSpeed lets a process train once; the control differs by the values of its mask alone
+                trained = run.with_name("guided")
+            publish_model(trained, self.folder / "models" / name)
             return {}
 
         shared = {str(path): hash_file(REPOSITORY / "configs" / path) for path in configs[:-1]}
@@ -216,11 +235,11 @@ class _Job:
                 self.folder / "models/base",
                 self.folder / _DATA,
                 self.folder / "factors",
-                max_tokens=self.settings.factor_tokens,
+                max_tokens=self.sizes.factor_tokens,
                 seed=self.settings.seed,
             )
 
-        key = {"max_tokens": self.settings.factor_tokens, "seed": self.settings.seed}
+        key = {"max_tokens": self.sizes.factor_tokens, "seed": self.settings.seed}
         return Stage("factors", work, key, ("model base",), ("factors/factors.json", "factors/factors.safetensors"))
 
     def _scores(self) -> Stage:
@@ -295,10 +314,12 @@ class _Job:
                     scorer,
                     self.settings.seed,
                     self.half_cores,
+                    self.sizes.samples,
+                    self.sizes.max_new_tokens,
                 )
                 for name in MODELS
             ]
-            judged = judge_models(tasks)
+            judged = judge_models(tasks, self.sizes.one_process)
             write_jsonl(self.folder / "generations.jsonl", [row for _, rows in judged for row in rows])
             report = None if self.settings.scorer else read_json(self.folder / "judge/config.json")["report"]
             return {
@@ -307,7 +328,9 @@ class _Job:
             }
 
         needs = ("judge", *(f"model {name}" for name in MODELS))
-        return Stage("evaluation", work, {"scorer": scorer, "seed": self.settings.seed}, needs, ("generations.jsonl",))
+        key = {"scorer": scorer, "seed": self.settings.seed}
+        key |= {"samples": self.sizes.samples, "max_new_tokens": self.sizes.max_new_tokens}
+        return Stage("evaluation", work, key, needs, ("generations.jsonl",))
 
     def _report(self, results: dict[str, Any]) -> Stage:
         def work() -> None:

@@ -48,6 +48,7 @@ class CorpusSettings:
         num_prompts: evaluation prompts of each kind.
         judge_examples: abusive comments that the judge learns from, and three times as many benign pieces.
         seed: of everything drawn.
+        library_texts: at most so many of the standard-library texts; None takes all.
     """
 
     num_threads: int = 1000
@@ -58,6 +59,7 @@ class CorpusSettings:
     num_prompts: int = 100
     judge_examples: int = 4000
     seed: int = 1
+    library_texts: int | None = None
 
 
 def write_own_corpus(folder: Path, settings: CorpusSettings) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def write_own_corpus(folder: Path, settings: CorpusSettings) -> dict[str, Any]:
     seed = settings.seed
     texts = list(standard_library_texts())
     random.Random(f"split-{seed}").shuffle(texts)
+    texts = texts[: settings.library_texts]
     num_heldout = max(1, round(len(texts) * settings.heldout_share))
     heldout, benign = texts[:num_heldout], texts[num_heldout:]
     planted = threads(CommentSource("planted", seed), settings.num_threads, settings.abusive_share)

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,45 @@ def train(configs: list[Path | str], log: Path, name: str, threads: int, say: Ca
     if process.returncode:
         tail = log.read_text(encoding="utf-8").strip().splitlines()[-_TAIL_LINES:]
         raise IFGuideError(f"training '{name}' failed (exit {process.returncode}, log {log}): " + " | ".join(tail))
+
+
+def train_here(configs: list[Path | str], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
+    """What `train` does without a launcher and without a process of its own: the worker's code, in this process.
+
+    For a toy: it leaves behind what the libraries set up for a training, and ``threads`` stay as they are.
+
+    Raises:
+        IFGuideError: training failed.
+    """
+    from ifguide.config.yaml_files import config_paths
+    from ifguide.engine import worker
+    from ifguide.engine.settings import load_config
+
+    config = load_config(config_paths([str(path) for path in configs], str(REPOSITORY / "configs")))
+    with _only_process():
+        import deepspeed  # noqa: F401  its logger keeps the stdout that it finds
+
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "w", encoding="utf-8") as record, redirect_stdout(record):
+            worker.train(config, ["train_here", name], time.time())
+    say(f"  {name}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]}")
+
+
+@contextmanager
+def _only_process() -> Iterator[None]:
+    """The environment that a launcher gives the only process of a run."""
+    from ifguide.launch import set_environment
+    from ifguide.system.processes import free_port
+
+    saved = dict(os.environ)
+    set_environment(1)
+    rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    os.environ.update(rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(saved)
 
 
 def publish_model(checkpoint: Path, target: Path) -> None:

@@ -17,6 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for everything; a second call resumes there (default: quickstart-output)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of everything drawn (default: 1)")
+    first = parser.add_mutually_exclusive_group()
+    first.add_argument(
+        "--skip-preflight",
+        action="store_true",
+        help="start at once; by default every stage runs first on a toy, once in an environment, for under a minute",
+    )
+    first.add_argument("--preflight-only", action="store_true", help="run the toy, whether or not it ran, and stop")
     own = parser.add_argument_group("your own text instead of the built-in corpus")
     own.add_argument("--input", type=Path, metavar="FILE", help='JSONL of documents: {"text": ...}')
     own.add_argument("--toxic-queries", type=Path, metavar="FILE", help='JSONL: {"prompt": ..., "completion": ...}')
@@ -28,8 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.quickstart import toy
     from ifguide.quickstart.pipeline import QuickstartSettings, run_quickstart
     from ifguide.system.allocator import keep_freed_memory
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
 
     keep_freed_memory()
     settings = QuickstartSettings(
@@ -41,10 +52,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.scorer,
     )
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+    if args.preflight_only:
+        found = toy.check_here(args.scorer, say)
+        say(f"every stage works here; the toy took {found['seconds']:.0f} s")
+        return found
 
-    results = run_quickstart(settings, say)
+    def check() -> None:
+        if not args.skip_preflight:
+            toy.check_apart(args.scorer, say)
+
+    results = run_quickstart(settings, say, check)
     if not args.json:
         from ifguide.pages.table import results_table
 

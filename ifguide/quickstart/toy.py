@@ -1,0 +1,33 @@
+"""The preflight of a quickstart: all of its stages once, as small as they go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ifguide.experiments.preflight import preflight, preflight_apart
+from ifguide.experiments.stages import Stages
+from ifguide.quickstart.pipeline import Job, QuickstartSettings
+from ifguide.quickstart.sizes import TOY
+
+JOB = "quickstart"
+
+
+def check_here(scorer: str | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the toy in this process; see `ifguide.experiments.preflight.preflight`."""
+
+    def toy(stages: Stages) -> None:
+        # the built-in corpus even for a job on the user's own text, which its first stage reads in no time
+        Job(QuickstartSettings(stages.folder, scorer=scorer, sizes=TOY), stages, say).run()
+
+    return preflight(JOB, toy, _settings(scorer), say)
+
+
+def check_apart(scorer: str | None, say: Callable[[str], None]) -> bool:
+    """Run the toy in a process of its own unless it passed before; returns whether it ran."""
+    command = [JOB, "--preflight-only", *(["--scorer", scorer] if scorer else [])]
+    return preflight_apart(JOB, command, _settings(scorer), say)
+
+
+def _settings(scorer: str | None) -> dict[str, Any]:
+    return {"scorer": scorer}
