@@ -28,6 +28,7 @@ def machine() -> dict[str, Any]:
         "usable_cores": usable_cores(),
         "memory_gb": round(memory / 1e9, 1),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "gpus": _gpus(),
     }
     return record

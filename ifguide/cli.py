@@ -18,6 +18,7 @@ from typing import Any
 
 import ifguide
 from ifguide.errors import IFGuideError, IFGuideWarning, tell
+from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.provenance import running
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(verb: str, argv: Sequence[str]) -> int:
     """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2."""
+    let_waiting_threads_sleep()  # before anything imports torch
     module = _module_of(verb)
     args = make_parser(verb).parse_args(argv)
     try:

@@ -6,6 +6,11 @@ import os
 import socket
 from pathlib import Path
 
+# How threads of torch's OpenMP wait for each other: asleep. Spinning, which both common libraries do by default, costs
+# most of the speed as soon as other work is on the cores (benchmarks/contention.py). They read this when they load.
+WAITING = {"OMP_WAIT_POLICY": "passive"}
+_WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them is the user's own choice
+
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -35,8 +40,18 @@ def local_processes() -> int:
     return int(next(filter(None, told), "1"))
 
 
+def let_waiting_threads_sleep() -> None:
+    """Put `WAITING` into the environment of this process and of those it starts, unless the user has chosen.
+
+    It comes too late for this process once torch is imported.
+    """
+    if not any(name in os.environ for name in _WAITING_VARIABLES):
+        os.environ.update(WAITING)
+
+
 def share_cores(processes: int) -> None:
     """Give each of ``processes`` its part of the cores, unless the user has set OMP_NUM_THREADS."""
+    let_waiting_threads_sleep()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
 
 
