@@ -45,6 +45,17 @@ def test_attribution(tmp_path):
     assert {goal["goal"] for goal in result["goals"]} >= {"jvp <= 3.4 plain forwards"}
 
 
+@pytest.mark.slow
+def test_contention():
+    pytest.importorskip("transformers")
+    options = "--repeats 1 --seconds 0.05 --threads 1 --policies default passive"
+    result = json.loads(run_child(["benchmarks/contention.py", *options.split()]).output)
+    assert result["policies"] == {"default": {}, "passive": {"OMP_WAIT_POLICY": "passive"}}
+    for places in result["tokens_per_second"].values():
+        assert places.keys() == {"quiet", "beside two busy threads"}
+        assert all(found["training"] > 0 and found["scoring"] > 0 for found in places.values())
+
+
 def test_child_processes_are_measured():
     child = run_child(["-c", "x = bytearray(200_000_000); print(len(x))"])
     assert child.output == "200000000\n" and child.peak_rss > 2e8

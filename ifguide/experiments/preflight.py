@@ -21,7 +21,7 @@ from typing import Any
 from ifguide.errors import IFGuideError
 from ifguide.experiments.stages import Stages
 from ifguide.system.cache import private_folder
-from ifguide.system.files import hash_value, write_json, write_text
+from ifguide.system.files import hash_file, hash_value, write_json, write_text
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CACHE = "preflight"
@@ -140,7 +140,7 @@ def _hash_of_sources() -> str:
     files = [path for path in _PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     files += [path for path in (root / "configs").rglob("*.yml") if path.is_file()]
     files += [path for path in (root / "deepy.py", root / "train.py") if path.is_file()]
-    return hash_value([[str(path.relative_to(root)), hash_value(path.read_bytes().hex())] for path in sorted(files)])
+    return hash_value([[str(path.relative_to(root)), hash_file(path)] for path in sorted(files)])
 
 
 def _remember(key: str, result: dict[str, Any]) -> None:

@@ -101,7 +101,20 @@ def write_own_corpus(folder: Path, settings: CorpusSettings) -> dict[str, Any]:
 
 
 def write_given_corpus(folder: Path, source: Path, toxic: Path, safe: Path, seed: int) -> dict[str, Any]:
-    """Write `FILES` (without ``planted``) from the user's text and queries.
+    """Write `FILES` (without ``planted``) from the user's text and queries; returns counts for the report.
+
+    Raises:
+        InputError: as `read_given_corpus`.
+    """
+    files = read_given_corpus(source, toxic, safe, seed)
+    for name, rows in files.items():
+        _write(folder, name, rows)
+    texts = [row["text"] for row in files["corpus"]]
+    return {"documents": len(texts), "characters": sum(map(len, texts))}
+
+
+def read_given_corpus(source: Path, toxic: Path, safe: Path, seed: int) -> dict[str, list[dict]]:
+    """Rows of each of `FILES` (without ``planted``) from the user's text and queries.
 
     Every second query (by hash) serves influence, the others give the evaluation prompts: a query's
     prompt with the first third of its completion's words. One document in twenty is held out.
@@ -132,13 +145,13 @@ def write_given_corpus(folder: Path, source: Path, toxic: Path, safe: Path, seed
                 for row in queries[name]]  # fmt: skip
     examples += [{"text": text[:120], "label": 0} for text in documents[: len(examples)]]
 
-    _write(folder, "corpus", [{"text": text} for text in documents])
-    _write(folder, "heldout", [{"text": text} for text in heldout])
-    for name in queries:
-        _write(folder, name, queries[name])
-    _write(folder, "prompts", prompts)
-    _write(folder, "judge", examples)
-    return {"documents": len(documents), "characters": sum(map(len, documents))}
+    return {
+        "corpus": [{"text": text} for text in documents],
+        "heldout": [{"text": text} for text in heldout],
+        **queries,
+        "prompts": prompts,
+        "judge": examples,
+    }
 
 
 def _write(folder: Path, name: str, rows: list[dict]) -> None:

@@ -28,11 +28,11 @@ class Sizes:
     one_process: bool = False
 
 
-# about 5,000 tokens: an epoch is a handful of training steps
+# about 5,000 tokens, and two training steps even where all texts of the library are short
 TOY = Sizes(
     CorpusSettings(
-        num_threads=6, abusive_share=1.0, heldout_threads=1, num_queries=4, num_prompts=2, judge_examples=20,
-        library_texts=5,
+        num_threads=12, abusive_share=1.0, heldout_threads=1, num_queries=4, num_prompts=2, judge_examples=20,
+        library_texts=8,
     ),
     vocab_size=512,
     factor_tokens=1500,

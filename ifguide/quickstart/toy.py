@@ -8,6 +8,7 @@ from typing import Any
 from ifguide.experiments.preflight import preflight, preflight_apart
 from ifguide.experiments.stages import Stages
 from ifguide.quickstart.pipeline import Job, QuickstartSettings
+from ifguide.quickstart.prepare import read_given_corpus
 from ifguide.quickstart.sizes import TOY
 
 JOB = "quickstart"
@@ -23,8 +24,16 @@ def check_here(scorer: str | None, say: Callable[[str], None]) -> dict[str, Any]
     return preflight(JOB, toy, _settings(scorer), say)
 
 
-def check_apart(scorer: str | None, say: Callable[[str], None]) -> bool:
-    """Run the toy in a process of its own unless it passed before; returns whether it ran."""
+def check_apart(settings: QuickstartSettings, say: Callable[[str], None]) -> bool:
+    """Run the toy in a process of its own unless it passed before; returns whether it ran.
+
+    Raises:
+        InputError: the user's own text cannot be used, which must not wait for the toy.
+        PreflightError: a stage cannot work.
+    """
+    if settings.input and settings.toxic_queries and settings.safe_queries:
+        read_given_corpus(settings.input, settings.toxic_queries, settings.safe_queries, settings.seed)
+    scorer = settings.scorer
     command = [JOB, "--preflight-only", *(["--scorer", scorer] if scorer else [])]
     return preflight_apart(JOB, command, _settings(scorer), say)
 

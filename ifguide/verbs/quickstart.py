@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     def check() -> None:
         if not args.skip_preflight:
-            toy.check_apart(args.scorer, say)
+            toy.check_apart(settings, say)
 
     results = run_quickstart(settings, say, check)
     if not args.json:
