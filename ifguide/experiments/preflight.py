@@ -6,6 +6,7 @@ the user's cache folder under the versions of everything installed and a hash of
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -62,7 +63,7 @@ def preflight(
         try:
             toy(stages)
         except Exception as error:
-            raise PreflightError(_failure(job, stages.failed, error)) from error
+            raise PreflightError(_failure(job, stages, error)) from error
         result = {"seconds": round(time.monotonic() - started, 2), "stages": stages.seconds}
     _remember(environment_key(job, settings), result)
     return result
@@ -147,27 +148,32 @@ def _remember(key: str, result: dict[str, Any]) -> None:
     folder = private_folder(_CACHE)
     if folder is None:
         return
-    write_json(folder / f"{key}.json", result)
+    with contextlib.suppress(IFGuideError):  # then it runs again
+        write_json(folder / f"{key}.json", result)
     records = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)
     for path in records[:-_KEPT]:
         path.unlink(missing_ok=True)
 
 
-def _failure(job: str, stage: str | None, error: Exception) -> str:
-    """One line; the traceback goes into the cache folder, for whoever mends it."""
+def _failure(job: str, stages: Stages, error: Exception) -> str:
+    """One line; traceback and logs go into the cache folder, for whoever mends it."""
     folder = private_folder(_CACHE)
     where = ""
     if folder is not None:
         path = folder / f"{job}-failure.txt"
-        write_text(path, "".join(traceback.format_exception(error)))
-        where = f" (details: {path})"
+        logs = sorted(stages.folder.rglob("*.log"))
+        texts = [f"\n{log.name}:\n{log.read_text(encoding='utf-8', errors='replace')}" for log in logs]
+        with contextlib.suppress(IFGuideError):  # a full disk must not hide what failed
+            write_text(path, "".join(traceback.format_exception(error)) + "".join(texts))
+            where = f" (details: {path})"
     if isinstance(error, ModuleNotFoundError):
         reason = f"the package '{error.name}' is missing; install it with: pip install '{_EXTRAS}'"
     elif isinstance(error, IFGuideError):
         reason = str(error)
     else:
         reason = f"{type(error).__name__}: {error}"
-    what = f"stage '{stage}'" if stage else "what follows the last stage"
+    reason = reason.replace(f"{stages.folder}{os.sep}", "")  # the folder is gone when this is read
+    what = f"stage '{stages.failed}'" if stages.failed else "what follows the last stage"
     return f"{what} cannot work in this environment: {' '.join(reason.split())}{where}"
 
 

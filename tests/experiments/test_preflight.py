@@ -67,6 +67,21 @@ def test_a_failure_of_ours_is_told_as_it_is() -> None:
     assert "environment: training 'base' failed (exit 1)" in told(Toy(InputError("training 'base' failed (exit 1)")))
 
 
+def test_logs_outlive_the_toys_folder() -> None:
+    def toy(stages: Stages) -> None:
+        def train() -> None:
+            log = stages.folder / "logs/base.log"
+            log.parent.mkdir()
+            log.write_text("gloo: no interface")
+            raise InputError(f"training failed (log {log})")
+
+        stages.run(Stage("model base", train, {}))
+
+    line = told(toy)
+    assert "training failed (log logs/base.log)" in line
+    assert "base.log:\ngloo: no interface" in Path(line.split("(details: ")[1].rstrip(")")).read_text()
+
+
 def test_a_missing_package_comes_with_the_way_to_install_it() -> None:
     line = told(Toy(ModuleNotFoundError("No module named 'sklearn'", name="sklearn")))
     assert "the package 'sklearn' is missing; install it with: pip install 'gpt-neox-ifguide[" in line
