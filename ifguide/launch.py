@@ -87,11 +87,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
     """Run ``script`` in ``config.world_size`` processes under DeepSpeed's launcher and wait for them."""
-    set_environment(config.world_size)
+    _set_environment(config.world_size)
     return run_processes(config.world_size, config.master_port or free_port(), script, [worker_argument])
 
 
-def set_environment(world_size: int) -> None:
+def _set_environment(world_size: int) -> None:
     """What the workers inherit. Set before deepspeed is imported, and never against the user's own choice."""
     if not any(Path(device).exists() for device in _GPU_DEVICES):
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -88,11 +88,13 @@ def train_here(configs: list[Path | str], log: Path, name: str, threads: int, sa
 @contextmanager
 def _only_process() -> Iterator[None]:
     """The environment that a launcher gives the only process of a run."""
-    from ifguide.launch import set_environment
+    import torch
+
     from ifguide.system.processes import free_port
 
     saved = dict(os.environ)
-    set_environment(1)
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     os.environ.update(rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     try:
