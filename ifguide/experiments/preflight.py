@@ -58,6 +58,7 @@ def preflight(
         PreflightError: a stage failed; names it and the reason in one line.
     """
     started = time.monotonic()
+    key = environment_key(job, settings)  # before libraries change the process's environment
     with tempfile.TemporaryDirectory(prefix="gpt-neox-ifguide-") as folder:
         stages = Stages(Path(folder), say)
         try:
@@ -65,7 +66,7 @@ def preflight(
         except Exception as error:
             raise PreflightError(_failure(job, stages, error)) from error
         result = {"seconds": round(time.monotonic() - started, 2), "stages": stages.seconds}
-    _remember(environment_key(job, settings), result)
+    _remember(key, result)
     return result
 
 
