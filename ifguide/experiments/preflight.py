@@ -131,8 +131,11 @@ def environment_key(job: str, settings: Mapping[str, Any]) -> str:
 
 
 def installed_versions() -> list[str]:
-    """``name==version`` of every distribution that can be imported, indirect dependencies among them."""
-    found = importlib.metadata.distributions()
+    """``name==version`` of every distribution that can be imported, indirect dependencies among them.
+
+    setuptools puts what it carries in ``_vendor`` on the path as soon as a library imports it; that is left out.
+    """
+    found = (one for one in importlib.metadata.distributions() if "_vendor" not in Path(str(one.locate_file(""))).parts)
     return sorted({f"{one.metadata['Name']}=={one.version}" for one in found})
 
 

@@ -136,6 +136,17 @@ def test_a_change_runs_it_again(change: Callable[..., None], tmp_path: Path, mon
     assert not is_remembered("job", SETTINGS)
 
 
+@pytest.mark.parametrize("folder, seen", [("site-packages", True), ("setuptools/_vendor", False)])
+def test_what_setuptools_carries_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, seen: bool
+) -> None:
+    record = tmp_path / folder / "carried-1.2.dist-info/METADATA"
+    record.parent.mkdir(parents=True)
+    record.write_text("Metadata-Version: 2.1\nName: carried\nVersion: 1.2\n")
+    monkeypatch.syspath_prepend(str(tmp_path / folder))
+    assert ("carried==1.2" in module.installed_versions()) == seen
+
+
 def test_records_of_old_environments_go(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(module, "_KEPT", 2)
     for number in range(4):
