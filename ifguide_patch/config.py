@@ -11,6 +11,7 @@ from typing import Any
 from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
+from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide_patch import cpu
 from ifguide_patch.arguments import neox_faults
 from ifguide_patch.dataset import verify_masks
@@ -40,7 +41,7 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
             faults.append(fault)
             readable &= key not in _LOOKED_AT
         if readable:
-            faults += [*neox_faults(config), *_pack_faults(config), *verify_masks(config)]
+            faults += [*neox_faults(config), *_pack_faults(config), *_tokenizer_faults(config), *verify_masks(config)]
         if faults:
             raise ConfigError(faults)
         values = dict(overwrite_values or {})
@@ -95,6 +96,15 @@ def _pack_faults(config: Mapping[str, Any]) -> Iterator[str]:
     plain = (config.get("train_impl") or "normal") == "normal"
     if plain and config.get("pack_impl") == "unpacked" and not config.get("train_label_data_paths"):
         yield "pack_impl: GPT-NeoX builds unpacked samples only with train_label_data_paths"
+
+
+def _tokenizer_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """Files that are not there: every rank would find out, in its own traceback."""
+    kind = str(config.get("tokenizer_type") or "").lower()
+    for key, names in next((files for name, files in TOKENIZER_FILES.items() if name.lower() == kind), {}).items():
+        path = config.get(key)
+        if isinstance(path, str) and not Path(path).is_file():
+            yield with_hint(f"{key}: {path} does not exist or is not a file", tokenizer_hint(path, names))
 
 
 def _listed(changed: Mapping[str, Any]) -> str:

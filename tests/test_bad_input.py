@@ -187,7 +187,7 @@ def test_missing_files_of_a_training(project: Project, refused: Refused, tmp_pat
     assert refused(deepy, path) == [
         "deepy.py: data_path: no/data has no file no/data.bin, no/data.idx",
         "deepy.py: penalty_data_path: no/mask has no file no/mask.bin, no/mask.idx, no/mask.json",
-        "deepy.py: vocab_file: no.json does not exist",
+        "deepy.py: vocab_file: no.json does not exist or is not a file",
     ]
 
 

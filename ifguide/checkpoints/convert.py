@@ -25,6 +25,7 @@ from ifguide.config.yaml_files import merge_files
 from ifguide.data.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import ConfigError, InputError
 from ifguide.system.files import read_json, write_json, write_text
+from ifguide.system.hints import is_neox_checkpoint, model_hint
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import write_run_record
 
@@ -265,6 +266,11 @@ def _load_config(folder: Path) -> tuple[Family, Any]:
     """The family and the transformers configuration, which brings the spellings of all versions into one."""
     from transformers import AutoConfig
 
+    if not (folder / "config.json").is_file():
+        # the checkpoint's own direction is the other one
+        hint = "it is a GPT-NeoX checkpoint: give --from neox --to hf" if is_neox_checkpoint(folder) else ""
+        hint = hint or model_hint(folder) or "expected a Hugging Face folder"
+        raise InputError(f"{folder} has no config.json; {hint}")
     described = read_json(folder / "config.json", "model configuration")
     if not isinstance(described, dict):
         raise InputError(f"{folder / 'config.json'} is not a JSON object")

@@ -16,6 +16,7 @@ from torch import Tensor
 from ifguide.architectures import layout
 from ifguide.architectures.architecture import Architecture
 from ifguide.errors import ConfigError, InputError
+from ifguide.system.hints import checkpoint_hint, with_hint
 
 _LAYER_FILE = re.compile(r"^layer_(\d+)-model_(\d+)-model_states\.pt$")
 _RANK_FILE = re.compile(r"^mp_rank_(\d+)_model_states\.pt$")
@@ -181,7 +182,8 @@ def _sequential_states(folder: Path) -> list[dict[int, dict[str, Tensor]]]:
     ranks = sorted(int(m[1]) for path in folder.iterdir() if (m := _RANK_FILE.match(path.name)))
     if not ranks:
         hint = ": ZeRO stage 3 spread its weights over the data-parallel ranks" if any(folder.glob(_ZERO3_FILE)) else ""
-        raise InputError(f"{folder} holds no checkpoint that can be read (no layer_* and no mp_rank_* files){hint}")
+        fault = f"{folder} holds no checkpoint that can be read (no layer_* and no mp_rank_* files){hint}"
+        raise InputError(with_hint(fault, checkpoint_hint(folder)))
     if ranks != list(range(len(ranks))):
         missing = [layout.rank_file(rank) for rank in range(max(ranks)) if rank not in ranks]
         raise InputError(f"{folder} lacks {_listed(missing)}; copy the whole checkpoint")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ifguide.errors import ConfigError
+from ifguide.system.hints import with_hint, yaml_hint
 
 # what YAML 1.1 takes for text although its writer meant a number: 1e-8, 6E-4, .5e3
 _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+|\d*\.\d*)[eE][-+]?\d+$")
@@ -69,7 +70,7 @@ def _read(path: Path) -> tuple[Mapping[Any, Any], list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return {}, [f"{path}: does not exist"]
+        return {}, [with_hint(f"{path}: does not exist", yaml_hint(path))]
     except (OSError, UnicodeDecodeError) as error:
         return {}, [f"{path}: cannot be read ({error})"]
     loader = _Loader(text)

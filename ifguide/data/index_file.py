@@ -30,6 +30,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ifguide.system.hints import prefix_hint
+
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
 HEADER = struct.Struct("<9sQBQQ")
@@ -210,7 +212,7 @@ def _size_of(path: Path, prefix: str, report: Report) -> int | None:
         if path.is_symlink():
             report(Fault("missing", f"{path} is a link to nothing; mend it"))
         else:
-            report(Fault("missing", f"{path} does not exist; {hint(prefix)}"))
+            report(Fault("missing", f"{path} does not exist; {prefix_hint(prefix)}"))
         return None
     except (OSError, ValueError) as error:
         report(Fault("unreadable", f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"))
@@ -224,14 +226,3 @@ def _size_of(path: Path, prefix: str, report: Report) -> int | None:
         )  # fmt: skip
         return None
     return status.st_size
-
-
-def hint(prefix: str) -> str:
-    """What someone who named ``prefix`` may have meant."""
-    candidates = [prefix + "_text_document"]
-    if prefix.endswith((".idx", ".bin")):
-        candidates.append(prefix[:-4])
-    for candidate in candidates:
-        if Path(candidate + ".idx").exists():
-            return f"did you mean the prefix {candidate}?"
-    return "a dataset is named by its prefix, the path without .idx and .bin"

@@ -19,6 +19,7 @@ from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.system.files import read_json, write_json
+from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 
 EOD_TOKEN = "<|endoftext|>"
 
@@ -250,7 +251,8 @@ def build_tokenizer(
         if path is None:
             raise InputError(f"{name} needs a {what} ({options}{need})")
         if not Path(path).is_file():
-            raise InputError(f"{what} {path} does not exist or is not a file")
+            hint = tokenizer_hint(path, TOKENIZER_FILES[name][need.replace("-", "_")])
+            raise InputError(with_hint(f"{what} {path} does not exist or is not a file", hint))
         files.append(os.fspath(path))
     return build(*files)
 

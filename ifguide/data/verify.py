@@ -20,11 +20,12 @@ import numpy as np
 from ifguide.data.aligned import DTYPES, ENCODINGS, alignment_faults, tokenizer_identity
 from ifguide.data.faults import Outside, RangeCheck, check_doc_idx, check_index_caches, chunks
 from ifguide.data.fingerprint import Fingerprint, differences, known_fingerprint, make_fingerprint, remember
-from ifguide.data.index_file import Fault, hint, read_layout
+from ifguide.data.index_file import Fault, read_layout
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, file_states, read_sidecar, sidecar_path
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError
+from ifguide.system.hints import prefix_hint
 from ifguide.system.progress import Progress
 
 _KINDS = {TOKENS: "tokens", PENALTIES: "mask", SCORES: "scores"}
@@ -274,7 +275,7 @@ def _ignore(fault: Fault) -> None:
 def _require_something(prefixes: Sequence[str], vocab_size: int | None) -> None:
     """At least one of the files of every prefix exists: else the prefix itself is wrong."""
     faults = [
-        f"no dataset {prefix}: neither {prefix}.idx nor {prefix}.bin exists; {hint(prefix)}"
+        f"no dataset {prefix}: neither {prefix}.idx nor {prefix}.bin exists; {prefix_hint(prefix)}"
         for prefix in dict.fromkeys(prefixes)
         if not any(os.path.lexists(prefix + suffix) for suffix in (".idx", ".bin"))
     ]

@@ -19,6 +19,7 @@ from ifguide.data.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.model import is_huggingface_folder, load_huggingface_weights
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
+from ifguide.system.hints import model_hint, with_hint
 
 _TAG = re.compile(r"^global_step(\d+)$")
 _FULL_BYTES = 1 << 20
@@ -70,7 +71,8 @@ def load_checkpoint(engine: Any, config: TrainConfig, order: dict[str, int]) -> 
     tag = latest_tag(folder)
     if tag is None:
         if config.finetune:
-            raise InputError(f"load: {folder} holds neither a checkpoint (no file latest) nor a Hugging Face model")
+            fault = f"load: {folder} holds neither a checkpoint (no file latest) nor a Hugging Face model"
+            raise InputError(with_hint(fault, model_hint(folder)))
         return 0, [f"no checkpoint in {folder} yet: starting at iteration 0"]
     try:
         path, state = engine.load_checkpoint(

@@ -11,6 +11,14 @@ from ifguide.engine.arguments import TrainConfig, batch_sizes
 from ifguide.errors import ConfigError
 from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
+from ifguide.system.hints import (
+    TOKENIZER_FILES,
+    convert_command,
+    is_neox_checkpoint,
+    model_hint,
+    tokenizer_hint,
+    with_hint,
+)
 
 _REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings")
 _AT_LEAST_ONE = (
@@ -214,10 +222,18 @@ def _missing_files(config: TrainConfig) -> Iterator[str]:
         yield from missing_files(mask_key(values_of(config)), mask, mask=True)
     for key in ("vocab_file", "merge_file"):
         path = getattr(config, key)
-        if path and not Path(path).exists():
-            yield f"{key}: {path} does not exist"
+        if path and not Path(path).is_file():
+            names = TOKENIZER_FILES.get(config.tokenizer_type, {}).get(key)
+            yield with_hint(
+                f"{key}: {path} does not exist or is not a file", tokenizer_hint(path, names) if names else ""
+            )
     if config.load and config.finetune and not Path(config.load).is_dir():
-        yield f"load: {config.load} is not a folder"
+        yield with_hint(f"load: {config.load} is not a folder", model_hint(config.load))
+    if config.load and is_neox_checkpoint(config.load):
+        yield (
+            f"load: {config.load} is a GPT-NeoX checkpoint; the neox engine continues it, and the embedded one "
+            f"fine-tunes what this makes: {convert_command(config.load)}"
+        )
 
 
 def _is_number(value: object) -> bool:

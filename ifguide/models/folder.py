@@ -7,6 +7,7 @@ from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.system.files import hash_file, hash_value, read_json
+from ifguide.system.hints import model_hint
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 
@@ -18,7 +19,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     """
     path = directory / "config.json"
     if not path.is_file():
-        raise InputError(f"model folder {directory} has no config.json; expected a Hugging Face folder")
+        hint = model_hint(directory) or "expected a Hugging Face folder"
+        raise InputError(f"model folder {directory} has no config.json; {hint}")
     return read_json(path, "model configuration")
 
 

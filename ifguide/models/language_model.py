@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ifguide.errors import InputError, MismatchError
+from ifguide.system.hints import model_hint, with_hint
 from ifguide.system.quiet import no_loading_bar
 
 
@@ -108,9 +109,10 @@ def require_model_folder(folder: str | os.PathLike, what: str) -> None:
         InputError: it is not; ``what`` names its role in the message.
     """
     if not Path(folder).is_dir():
-        raise InputError(f"{what} {folder} is not a folder")
+        raise InputError(with_hint(f"{what} {folder} is not a folder", model_hint(folder)))
     if not (Path(folder) / "config.json").is_file():
-        raise InputError(f"{what} {folder} has no config.json; give a Hugging Face folder (save_pretrained writes one)")
+        hint = model_hint(folder) or "give a Hugging Face folder (save_pretrained writes one)"
+        raise InputError(f"{what} {folder} has no config.json; {hint}")
 
 
 def _first_line(error: Exception) -> str:

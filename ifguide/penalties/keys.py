@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ifguide.system.hints import near_prefix, with_hint
+
 
 @dataclass
 class PenaltyKeys:
@@ -83,10 +85,9 @@ def missing_files(key: str, prefix: str, mask: bool = False) -> Iterator[str]:
     """A line if the dataset (or, with ``mask``, the penalty mask) at ``prefix`` lacks a file."""
     missing = [end for end in (".bin", ".idx", ".json")[: 3 if mask else 2] if not Path(prefix + end).is_file()]
     if missing:
-        hint = (
-            f"; adopt a mask made elsewhere with: ifguide import-mask --mask {prefix}" if missing == [".json"] else ""
-        )
-        yield f"{key}: {prefix} has no file {', '.join(prefix + end for end in missing)}{hint}"
+        adopt = f"adopt a mask made elsewhere with: ifguide import-mask --mask {prefix}"
+        fault = f"{key}: {prefix} has no file {', '.join(prefix + end for end in missing)}"
+        yield with_hint(fault, adopt if missing == [".json"] else near_prefix(prefix))
 
 
 def mask_key(config: Mapping[str, Any]) -> str:
