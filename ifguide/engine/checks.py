@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from ifguide.architectures.support import require_trainable
 from ifguide.engine.arguments import TrainConfig, batch_sizes
-from ifguide.errors import ConfigError
+from ifguide.errors import ConfigError, InputError
 from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 from ifguide.system.hints import (
@@ -229,6 +230,11 @@ def _missing_files(config: TrainConfig) -> Iterator[str]:
             )
     if config.load and config.finetune and not Path(config.load).is_dir():
         yield with_hint(f"load: {config.load} is not a folder", model_hint(config.load))
+    if config.load and config.finetune and (Path(config.load) / "config.json").is_file():
+        try:
+            require_trainable(config.load)
+        except InputError as error:
+            yield f"load: {error}"
     if config.load and is_neox_checkpoint(config.load):
         yield (
             f"load: {config.load} is a GPT-NeoX checkpoint; the neox engine continues it, and the embedded one "

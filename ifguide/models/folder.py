@@ -15,13 +15,16 @@ _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 def read_config(directory: Path) -> dict[str, Any]:
     """
     Raises:
-        InputError: there is no ``config.json``, or it is not JSON.
+        InputError: there is no ``config.json``, or it is not a JSON object.
     """
     path = directory / "config.json"
     if not path.is_file():
         hint = model_hint(directory) or "expected a Hugging Face folder"
         raise InputError(f"model folder {directory} has no config.json; {hint}")
-    return read_json(path, "model configuration")
+    config = read_json(path, "model configuration")
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is not a JSON object; expected a Hugging Face folder")
+    return config
 
 
 def model_identity(directory: Path) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ifguide.compat.transformers import attention_of, transposed_linear
+from ifguide.architectures.support import require_scorable
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
@@ -189,6 +190,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     directory = Path(directory)
+    require_scorable(directory, read_config(directory))
     attention.register()
     identity = model_identity(directory)
     try:
@@ -220,7 +222,9 @@ def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredM
     from transformers import AutoConfig, AutoModelForCausalLM
 
     directory = Path(directory)
-    identity = hash_value(read_config(directory))
+    described = read_config(directory)
+    require_scorable(directory, described)
+    identity = hash_value(described)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))

@@ -54,7 +54,7 @@ def is_neox_checkpoint(folder: str | os.PathLike) -> bool:
     """
     step = _step_folder(Path(folder))
     try:
-        files = [name for name in os.listdir(step) if _CHECKPOINT_FILE.match(name)]
+        files = [file.name for file in step.iterdir() if _CHECKPOINT_FILE.match(file.name)]
     except (OSError, ValueError):
         return False
     ours = (step.parent / "hf").is_dir() and not (step / "configs").is_dir()
@@ -71,9 +71,18 @@ def _step_folder(folder: Path) -> Path:
 
 def convert_command(folder: str | os.PathLike) -> str:
     """The command that makes a Hugging Face folder of the GPT-NeoX checkpoint in ``folder``."""
-    source = os.fspath(folder).rstrip("/") or "/"
-    output = f"{source}-hf" if Path(source).name not in ("", "..") else "converted-hf"
-    return f"ifguide convert --from neox --to hf --input {shlex.quote(source)} --output {shlex.quote(output)}"
+    return _command("neox", "hf", folder)
+
+
+def to_neox_command(folder: str | os.PathLike) -> str:
+    """The command that makes a GPT-NeoX checkpoint of the Hugging Face folder ``folder``."""
+    return _command("hf", "neox", folder)
+
+
+def _command(source: str, target: str, folder: str | os.PathLike) -> str:
+    path = os.fspath(folder).rstrip("/") or "/"
+    output = f"{path}-{target}" if Path(path).name not in ("", "..") else f"converted-{target}"
+    return f"ifguide convert --from {source} --to {target} --input {shlex.quote(path)} --output {shlex.quote(output)}"
 
 
 def checkpoint_hint(path: str | os.PathLike) -> str:
@@ -100,8 +109,7 @@ def near_prefix(prefix: str | os.PathLike) -> str:
     """`prefix_hint` where a dataset is near."""
     prefix = os.fspath(prefix)
     candidates = [prefix + "_text_document"]
-    if prefix.endswith(_SUFFIXES):
-        candidates.append(os.path.splitext(prefix)[0])
+    candidates += [prefix.removesuffix(end) for end in _SUFFIXES if prefix.endswith(end)]
     if Path(prefix).is_dir() and len(inside := sorted(Path(prefix).glob("*.idx"))) == 1:
         candidates.append(os.fspath(inside[0].with_suffix("")))
     found = next((candidate for candidate in candidates if Path(candidate + ".idx").exists()), None)

@@ -158,7 +158,7 @@ def test_a_configuration_in_the_current_folder(tmp_path: Path, monkeypatch: pyte
     named = fault.rpartition("give ")[2]
     values, faults = merge_files(config_paths(["model", named], "configs"))
     assert (values, faults) == ({"a": 1, "b": 1}, [])
-    with pytest.raises(ConfigError, match="does not exist$"):
+    with pytest.raises(ConfigError, match=r"does not exist$"):
         merge_files(config_paths(["absent"], "configs"))
 
 
