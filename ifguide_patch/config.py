@@ -12,7 +12,7 @@ from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
-from ifguide_patch import cpu
+from ifguide_patch import cpu, told
 from ifguide_patch.arguments import neox_faults
 from ifguide_patch.dataset import verify_masks
 
@@ -51,11 +51,13 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
             print(f"device cpu, a smoke test: {_listed(changed)}", flush=True)
             values |= changed
         try:
-            return original(cls, paths_to_yml_files, values)
+            made = original(cls, paths_to_yml_files, values)
         except ConfigError:
             raise
         except _REFUSALS as error:
             raise ConfigError([f"GPT-NeoX refuses the configuration: {_one_line(error)}"]) from error
+        told.before(config)
+        return made
 
     return checked
 

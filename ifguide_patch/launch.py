@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ifguide.errors import InputError, tell
-from ifguide_patch import apply, checkout, cpu
-
-SCRIPT_VARIABLE = "IFGUIDE_SCRIPT"
+from ifguide_patch import apply, checkout, cpu, told
+from ifguide_patch.told import SCRIPT_VARIABLE
 
 
 def main(path: str | None, argv: Sequence[str], device: str | None = None) -> int:
@@ -39,7 +38,9 @@ def main(path: str | None, argv: Sequence[str], device: str | None = None) -> in
         tell("deepy.py", error)
         return 2
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 1
+        if exit_.code:
+            return exit_.code if isinstance(exit_.code, int) else 1
+    told.after()
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ifguide.engine.arguments import TrainConfig, batch_sizes
 from ifguide.errors import IFGuideError, InputError, tell
+from ifguide.penalties.announcement import announcement
 from ifguide.system.processes import spare_compilation
 
 _OPTION = "--ifguide_config="
@@ -113,6 +114,9 @@ def train(config: TrainConfig, command: list[str], started: float) -> None:
         f"{record['parameters'] / 1e6:.2f} M parameters, {train_iters} iterations of {batch} x {config.seq_length} "
         f"tokens on {config.world_size} process(es); ready after {record['startup_seconds']:.1f} s"
     )
+    if rank == 0:  # a mask without a count in its sidecar is read once
+        for line in announcement(vars(config)):
+            log.say(line)
     _write_record(config, rank, record)
     trainer = Trainer(
         engine, config, data, tokenizer, log, train_iters=train_iters,
@@ -120,9 +124,16 @@ def train(config: TrainConfig, command: list[str], started: float) -> None:
     )  # fmt: skip
     begun = time.monotonic()
     trainer.run(finished + 1)
+    log.say(_where_the_model_is(config))
     log.close()
     _write_record(config, rank, {**record, "training_seconds": round(time.monotonic() - begun, 2)})
     torch.distributed.destroy_process_group()
+
+
+def _where_the_model_is(config: TrainConfig) -> str:
+    if not config.save:
+        return "nothing was kept: the configuration names no folder to save into"
+    return f"model: {Path(config.save) / 'hf'} (Hugging Face folder); to continue it: load {config.save}"
 
 
 def _join_processes() -> None:

@@ -64,7 +64,7 @@ def _figures(data: PageData, results: dict[str, Any]) -> list[tuple[str, Markup]
         (
             "penalty_ce",
             "loss, nats a token",
-            "Training loss of the penalised tokens, which the penalty is meant to raise.",
+            "Training loss of the penalised tokens: to be compared with the same mask without a push.",
         ),
     ):
         if data.curves[key]:

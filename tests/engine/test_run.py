@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,27 @@ def test_a_run_leaves_what_it_promises(launched: Path) -> None:
     assert len(record["inputs"]["tokens"]) == len(record["inputs"]["penalties"]) == 1
 
 
+def test_a_run_says_what_it_will_do_and_where_the_model_is(launched: Path, corpus: Path) -> None:
+    lines = (launched / "stdout").read_text().splitlines()
+    selected, tokens = (int((codes := np.fromfile(corpus / "mask.bin", np.uint8)).sum()), len(codes))
+    assert selected > 100
+    first = next(place for place, line in enumerate(lines) if line.startswith("iteration "))
+    said = lines[:first]
+    assert "penalty: ascent, λ 1, without a warm-up" in said
+    share = f"{selected:,} of {tokens:,} tokens selected ({selected / tokens:.2%}) (binary)"
+    assert f"mask {corpus / 'mask'} of {corpus / 'data'}: {share}" in said
+    assert lines[-1] == "model: out/hf (Hugging Face folder); to continue it: load out"
+
+
+def test_a_run_without_a_penalty_or_a_folder_says_so(
+    train: Train, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(**paths(corpus, checkpoint_factor=None)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "penalty: none (no mask is configured)" in lines
+    assert lines[-1] == "nothing was kept: the configuration names no folder to save into"
+
+
 def test_the_log_has_every_number(launched: Path) -> None:
     rows = read_log(launched / "out")
     training = [row for row in rows if "split" not in row]
@@ -81,7 +103,6 @@ def test_the_log_has_every_number(launched: Path) -> None:
 
 def test_the_export_is_the_trained_model(launched: Path) -> None:
     """Its loss on the validation set, computed with transformers alone, is the logged one."""
-    import numpy as np
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(launched / "out" / "hf").eval()

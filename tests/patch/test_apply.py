@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ifguide.penalties.keys import PenaltyKeys
@@ -201,6 +202,39 @@ def test_deepy_launches_the_checkouts_own_scripts(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert f"engine: neox ({STAND_IN}" in result.stdout
+    lines = result.stdout.splitlines()
+    codes = np.fromfile(f"{data}_mask.bin", np.uint8)
+    share = f"{int(codes.sum()):,} of {len(codes):,} tokens selected ({codes.mean():.2%}) (binary)"
+    assert lines.index("penalty: ascent, λ 0.5, without a warm-up") + 1 == lines.index(
+        f"mask {data}_mask of {data}: {share}"
+    )
+    assert lines[-1] == "nothing was kept: the configuration names no folder to save into"
+
+
+def test_the_launcher_names_the_checkpoint_and_what_converts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ifguide_patch import told
+
+    data = write_data(tmp_path)
+    config = {"data_path": data, "save": str(tmp_path / "runs")}
+    monkeypatch.setattr(told, "_started", None)
+    monkeypatch.setenv(told.SCRIPT_VARIABLE, "/somewhere/eval.py")
+    told.before(config)
+    told.after()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv(told.SCRIPT_VARIABLE, "/somewhere/train.py")
+    told.before(config)
+    told.after()
+    assert "this machine sees no file" in capsys.readouterr().out
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "latest").write_text("global_step7\n")
+    told.after()
+    assert capsys.readouterr().out.splitlines() == [
+        f"checkpoint: {tmp_path / 'runs' / 'global_step7'}",
+        "a Hugging Face folder of it: ifguide convert --from neox --to hf "
+        f"--input {tmp_path / 'runs'} --output {tmp_path / 'runs'}-hf",
+    ]
 
 
 def test_the_patch_imports_nothing_that_a_neox_environment_lacks() -> None:

@@ -1,0 +1,48 @@
+"""What the launcher says of a training run: its penalty before it starts, where the model is when it has ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ifguide.penalties.announcement import announcement
+from ifguide.system.hints import convert_command
+
+SCRIPT_VARIABLE = "IFGUIDE_SCRIPT"
+_TRAINING = "train.py"
+
+# the configuration that the launcher has read: there is one run a process
+_started: Mapping[str, Any] | None = None
+
+
+def before(config: Mapping[str, Any]) -> None:
+    """Print the penalty of ``config``, keys of GPT-NeoX's YAML files, if a training script is being launched.
+
+    Raises:
+        InputError: a mask that cannot be read.
+    """
+    global _started
+    if Path(os.environ.get(SCRIPT_VARIABLE, "")).name != _TRAINING:
+        return
+    _started = config
+    for line in announcement(config):
+        print(line, flush=True)
+
+
+def after() -> None:
+    """Print where the model of the training that `before` announced is, and what makes a Hugging Face folder of it."""
+    if _started is None:
+        return
+    save = _started.get("save")
+    if not save:
+        print("nothing was kept: the configuration names no folder to save into", flush=True)
+        return
+    try:
+        latest = (Path(save) / "latest").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        print(f"checkpoints: {save} (this machine sees no file {Path(save) / 'latest'})", flush=True)
+        return
+    print(f"checkpoint: {Path(save) / latest}", flush=True)
+    print(f"a Hugging Face folder of it: {convert_command(save)}", flush=True)
