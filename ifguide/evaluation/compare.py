@@ -20,6 +20,7 @@ import numpy as np
 
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.results import FORMAT, KIND, metric_pairs
+from ifguide.scorers.lexicon import LexiconScorer
 from ifguide.statistics.resampling import RESAMPLES, Floats, bootstrap, interval, statistic
 from ifguide.system.files import read_json, read_jsonl
 
@@ -53,7 +54,8 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
         seed: of the bootstrap.
 
     Returns:
-        ``{"models": [...], "tasks": {name: [metric]}, "left_out": [...], ...}``. Each metric has the ``values`` of the
+        ``{"models": [...], "tasks": {name: [metric]}, "samples": {name: what was drawn or None}, "warnings": [...],
+        "left_out": [...], ...}``. Each metric has the ``values`` of the
         models in their order, and ``pairs``: ``first``, ``second``, ``difference`` (first - second), its ``interval``,
         ``share_first_better`` of the resamples (ties count half), ``differing_prompts``, and ``verdict``: first,
         second or unsure.
@@ -78,6 +80,8 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
             {"label": run.label, "folder": str(run.folder), "model": run.results["model"]["path"]} for run in runs
         ],
         "tasks": {name: list(_metrics(runs, name, resamples, seed)) for name in shared},
+        "samples": {name: runs[0].results["tasks"][name].get("sample") for name in shared},
+        "warnings": _warnings(runs, shared),
         "left_out": [name for name in every if name not in shared],
         "resamples": resamples,
         "seed": seed,
@@ -204,12 +208,30 @@ def _require_same(runs: Sequence[Run], tasks: Sequence[str]) -> None:
                 if key != "scorers" and ours["setting"].get(key) != theirs["setting"].get(key)
             ]
             differing += _scorer_faults(ours["setting"]["scorers"], theirs["setting"]["scorers"])
-            if ours["data"]["hash"] != theirs["data"]["hash"]:
+            samples = [task.get("sample") for task in (ours, theirs)]
+            if samples[0] != samples[1]:
+                differing.append("the sample of the prompts: " + " against ".join(map(_sample_said, samples)))
+            elif ours["data"]["hash"] != theirs["data"]["hash"]:
                 differing.append(_first_difference(first.rows[task], run.rows[task]))
             if differing:
                 faults.append(f"{first.label} and {run.label} differ in {task}: {'; '.join(differing)}")
     if faults:
         raise MismatchError("\n".join(faults))
+
+
+def _sample_said(sample: Mapping[str, Any] | None) -> str:
+    return f"--limit {sample['prompts']} --limit-seed {sample['seed']}" if sample else "all of them"
+
+
+def _warnings(runs: Sequence[Run], tasks: Sequence[str]) -> list[str]:
+    """What has to be said of the scorers that judged the compared tasks."""
+    judged = {
+        scorer["name"] for run in runs for name in tasks for scorer in run.results["tasks"][name]["setting"]["scorers"]
+    }
+    # evaluations of earlier versions carry no warnings
+    said = {LexiconScorer.name: LexiconScorer.warning}
+    said |= {s["name"]: s["warning"] for run in runs for s in run.results["scorers"] if s.get("warning")}
+    return [warning for name, warning in said.items() if name in judged]
 
 
 def _scorer_faults(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -29,6 +29,7 @@ from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.lm.batches import BatchedLM
 from ifguide.evaluation.lm.model import EvaluationLM
 from ifguide.evaluation.results import FORMAT, KIND, sample_rows, task_result
+from ifguide.evaluation.sampled_docs import sampled_documents
 from ifguide.evaluation.settings import DTYPES, EvaluationSettings
 from ifguide.evaluation.tasks import settings as task_settings
 from ifguide.evaluation.tasks.parts import TASKS_FOLDER
@@ -96,7 +97,8 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
         stack.callback(lm.close)
         _seed(settings.seed)
         # intervals are made below, of all metrics in one way: lm-eval need not resample as well
-        found = evaluator.evaluate(lm, tasks, limit=settings.limit, bootstrap_iters=0, log_samples=True)
+        samples = sampled_documents(tasks["tasks"], settings.limit, settings.limit_seed)
+        found = evaluator.evaluate(lm, tasks, samples=samples, bootstrap_iters=0, log_samples=True)
         assert found is not None  # it is None on other ranks than the first, and it knows of one
         rows = {name: sample_rows(name, logged, scorers.used) for name, logged in found["samples"].items()}
         results = {
@@ -107,6 +109,7 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
             "scorers": [scorer.describe() for scorer in scorers.used],
             "tasks": {
                 name: task_result(tasks["tasks"][name], name, some, found, scorers.used, settings.seed)
+                | {"sample": _sample(settings, tasks["tasks"][name], some)}
                 for name, some in rows.items()
             },
             "groups": _numbers(found.get("groups", {})),
@@ -260,11 +263,20 @@ def _as_dict(settings: EvaluationSettings) -> dict[str, Any]:
         "scorers": list(settings.scorers),
         "data": None if settings.data is None else str(settings.data.absolute()),
         "limit": settings.limit,
+        "limit_seed": settings.limit_seed if settings.limit is not None else None,
         "batch_size": settings.batch_size,
         "seed": settings.seed,
         "device": settings.torch_device,
         "rescore_prompts": settings.rescore_prompts,
     }
+
+
+def _sample(settings: EvaluationSettings, task: Any, rows: Sequence[Any]) -> dict[str, int] | None:
+    """What was drawn of a task's documents; None where all of them were evaluated."""
+    available = len(task.eval_docs)
+    if settings.limit is None or available <= len(rows):
+        return None
+    return {"prompts": len(rows), "available": available, "seed": settings.limit_seed}
 
 
 def _numbers(groups: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:

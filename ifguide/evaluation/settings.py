@@ -25,7 +25,8 @@ class EvaluationSettings:
         output: folder for the results; a second run continues there.
         scorers: specs, see `ifguide.scorers.base`; the first is the main one.
         data: folder of local JSONL for the ifguide tasks; None reads from the hub.
-        limit: documents of each task, None for all.
+        limit: documents of each task, a seeded sample of them (`ifguide.evaluation.sampled_docs`); None for all.
+        limit_seed: of that sample, apart from ``seed``: evaluations of two seeds answer the same prompts.
         batch_size: sequences at once, or ``auto``: what fits.
         seed: of everything drawn.
         device: ``auto`` (a GPU where there is one), or torch's name of one.
@@ -42,6 +43,7 @@ class EvaluationSettings:
     scorers: tuple[str, ...] = ()
     data: Path | None = None
     limit: int | None = None
+    limit_seed: int = 0
     batch_size: int | str = "auto"
     seed: int = 0
     device: str = "auto"
@@ -67,6 +69,8 @@ class EvaluationSettings:
             faults.append(f"--data {self.data} is not a folder; `ifguide fetch-eval-data` writes one")
         if self.limit is not None and self.limit < 1:
             faults.append(f"--limit {self.limit} must be at least 1")
+        if self.limit_seed < 0:
+            faults.append(f"--limit-seed {self.limit_seed} must not be negative")
         if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
             faults.append(f"--batch-size {self.batch_size} must be a positive number or auto")
         if self.seed < 0:

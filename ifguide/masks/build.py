@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ifguide.errors import InputError, MismatchError
 from ifguide.masks.arguments import check_arguments
 from ifguide.masks.filtering import write_filtered
 from ifguide.masks.inputs import Category, Inputs, open_inputs
+from ifguide.masks.shortfall import of_documents, of_selection, of_words
 from ifguide.masks.words import WordList, word_positions
 from ifguide.selection import (
     SelectionSettings,
@@ -49,11 +50,13 @@ class _Outcome:
         paint: the mask.
         categories: by category name: ``threshold``, ``counts``, ``parameters``.
         dropped: ascending numbers of the documents that document-level removal drops; None for other methods.
+        shortfall: why less than the budget is selected and what changes it, a line for each category that is below.
     """
 
     paint: Paint
     categories: dict[str, dict[str, Any]]
     dropped: NDArray[np.int64] | None = None
+    shortfall: list[str] = field(default_factory=list)
 
 
 def build_mask(
@@ -103,7 +106,8 @@ def build_masks(
     Returns:
         ``method``, ``tokens``, ``selected``, ``fraction``, ``seconds``, and ``corpora``: ``output``, ``tokens``,
         ``selected`` (and ``filtered``) of each. For one direction its ``threshold`` and counts, for several
-        ``categories``: those of each. For one corpus its ``output`` (and ``filtered``).
+        ``categories``: those of each. ``shortfall``: why less than a budget is selected, and which flag changes it, a
+        line each. For one corpus its ``output`` (and ``filtered``).
 
     Raises:
         InputError: settings or files that cannot be used.
@@ -159,11 +163,13 @@ def _decide(
         if method == "influence":
             return outcome
         size = sum(int(np.count_nonzero(outcome.paint(span))) for span in source.spans())
+        shortfall = outcome.shortfall
         if words is not None:
             positions = word_positions(source, words, size, seed)
+            shortfall = shortfall + of_words(len(positions), size)
         else:
             positions = random_positions(source, size, seed)
-    return _Outcome(lambda span: paint_positions(span, positions), outcome.categories)
+    return _Outcome(lambda span: paint_positions(span, positions), outcome.categories, shortfall=shortfall)
 
 
 def _influence(
@@ -188,7 +194,12 @@ def _influence(
         category.name: {"threshold": found.threshold, "counts": found.counts, "parameters": asdict(category.settings)}
         for category, found in zip(categories, selections)
     }
-    return _Outcome(paint, about)
+    shortfall = [
+        line
+        for category, found in zip(categories, selections)
+        for line in of_selection(category, len(found.centres), found.counts)
+    ]
+    return _Outcome(paint, about, shortfall=shortfall)
 
 
 def _documents(category: Category, source: Source, progress: Progress) -> _Outcome:
@@ -196,7 +207,12 @@ def _documents(category: Category, source: Source, progress: Progress) -> _Outco
         source, category.settings, lambda span: progress.update(len(span))
     )  # fmt: skip
     about = {"threshold": threshold, "counts": counts, "parameters": asdict(category.settings)}
-    return _Outcome(lambda span: paint_documents(source, span, dropped), {category.name: about}, dropped)
+    return _Outcome(
+        lambda span: paint_documents(source, span, dropped),
+        {category.name: about},
+        dropped,
+        of_documents(category, counts),
+    )
 
 
 def _counted(
@@ -251,6 +267,7 @@ def _result(outcome: _Outcome, corpora: list[dict[str, Any]], method: str, start
     if "output" in corpora[0]:
         result["selected"] = sum(corpus["selected"] for corpus in corpora)
         result["fraction"] = result["selected"] / result["tokens"]
+    result["shortfall"] = outcome.shortfall
     if len(corpora) == 1:
         result |= {key: corpora[0][key] for key in ("output", "filtered") if key in corpora[0]}
     return {**result, "corpora": corpora, "seconds": round(time.monotonic() - started, 3)}

@@ -47,6 +47,7 @@ def evaluation_page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapp
             name=Path(results["model"]["path"]).name,
             tasks={name: _task(name, task, rows[name]) for name, task in results["tasks"].items()},
             record=_record(results),
+            warnings=list(dict.fromkeys(s["warning"] for s in results["scorers"] if s.get("warning"))),
             style=style(),
             shades=_SHADES,
         )
@@ -77,6 +78,7 @@ def _task(name: str, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
     pipelines = list(dict.fromkeys(entry["filter"] for entry in metrics))
     return {
         **task,
+        "sampled": task.get("sample"),
         "metrics": metrics,
         "pipelines": pipelines,
         "figures": [

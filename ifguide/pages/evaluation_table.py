@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -34,8 +34,22 @@ def results_table(results: Mapping[str, Any]) -> str:
                 ]
             )
     scorers = ", ".join(scorer["name"] for scorer in results["scorers"])
-    said = f"toxicity by {scorers}\n\n" if scorers else ""
-    return said + table(_without_needless_words(rows))
+    said = [f"toxicity by {scorers}"] if scorers else []
+    said += warnings_of(results["scorers"])
+    said += [line for name, task in results["tasks"].items() if (line := sample_line(name, task.get("sample")))]
+    return "\n".join([*said, ""] if said else []) + ("\n" if said else "") + table(_without_needless_words(rows))
+
+
+def sample_line(task: str, sample: Mapping[str, Any] | None) -> str:
+    """That a task was evaluated on a part of its prompts; "" where it was on all."""
+    if sample is None:
+        return ""
+    return f"{task}: a random sample of {sample['prompts']:,} of {sample['available']:,} prompts, seed {sample['seed']}"
+
+
+def warnings_of(scorers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What has to be said beside the numbers of these scorers, a line each; results of earlier versions carry none."""
+    return list(dict.fromkeys(f"warning: {scorer['warning']}" for scorer in scorers if scorer.get("warning")))
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
@@ -52,7 +66,10 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
                 bounds = ", ".join(map(signed, pair["interval"]))
                 numbers = [signed(pair["difference"]), f"[{bounds}]"]
                 differences.append([*what, models, *numbers, winner(pair), sureness(pair)])
-    return "\n\n".join(table(_without_needless_words(rows)) for rows in (values, differences))
+    said = [f"warning: {warning}" for warning in comparison["warnings"]]
+    said += [line for name, sample in comparison["samples"].items() if (line := sample_line(name, sample))]
+    tables = [table(_without_needless_words(rows)) for rows in (values, differences)]
+    return "\n\n".join(["\n".join(said), *tables] if said else tables)
 
 
 def winner(pair: Mapping[str, Any]) -> str:

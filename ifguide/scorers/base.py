@@ -35,12 +35,14 @@ class Scorer(ABC):
         labels: keys of what `score` returns.
         max_tokens: longest text read whole, in tokens with special ones; None if there is no limit.
         truncated: texts cut to `max_tokens` so far.
+        warning: what has to be said wherever its numbers are shown; "" for a classifier.
     """
 
     name: str
     labels: tuple[str, ...]
     max_tokens: int | None = None
     truncated: int = 0
+    warning: str = ""
 
     @cached_property
     def main(self) -> str:
@@ -93,6 +95,7 @@ class Scorer(ABC):
             "labels": list(self.labels),
             "max_tokens": self.max_tokens,
             "identity": self.identity(),
+            **({"warning": self.warning} if self.warning else {}),
         }
 
     def identity(self) -> str | None:

@@ -32,6 +32,10 @@ class LexiconScorer(Scorer):
     """1 minus the product of (1 - weight) over the listed words of a text, each occurrence counted."""
 
     name, labels = "lexicon", ("toxicity",)
+    warning = (
+        "the lexicon counts listed words and understands nothing; its numbers are for tests and first steps, never to "
+        "be reported as toxicity"
+    )
 
     def identity(self) -> str | None:
         return hash_value(_WEIGHT_OF)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ifguide.errors import tell
 from ifguide.scorers.base import Scorer
 from ifguide.system.progress import Progress
 
@@ -23,7 +24,10 @@ class ReportingScorer(Scorer):
 
     def __init__(self, inner: Scorer, quiet: bool):
         self._inner, self._quiet = inner, quiet
+        if inner.warning and not quiet:
+            tell("ifguide", f"warning: {inner.warning}")
         self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
+        self.warning = inner.warning
 
     def identity(self) -> str | None:
         return self._inner.identity()

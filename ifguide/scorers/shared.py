@@ -25,6 +25,7 @@ class SharedScorer(Scorer):
     def __init__(self, spec: str, inner: Scorer, ranks: Ranks):
         self._spec, self._inner, self._ranks = spec, inner, ranks
         self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
+        self.warning = inner.warning
 
     def identity(self) -> str | None:
         return self._inner.identity()

@@ -26,6 +26,7 @@ class StoredScorer(Scorer):
     def __init__(self, inner: Scorer, folder: Path, *, progress: bool = False):
         self._inner, self._progress = inner, progress
         self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
+        self.warning = inner.warning
         self.path = folder / f"scores-{key_of(inner.name, inner.labels, inner.identity())[:16]}.jsonl"
         self._journal = Journal(self.path)
 

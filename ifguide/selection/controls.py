@@ -64,6 +64,7 @@ def ranked_documents(
         "toxic": len(centres),
         "budget": budget,
         "documents": len(lengths),
+        "documents_toxic": len(order),
         "documents_removed": len(dropped),
         "tokens_removed": int(lengths[dropped].sum()),
     }

@@ -138,3 +138,5 @@ def _show(result: dict[str, Any]) -> None:
     named = {f"{name}: ": about | about["counts"] for name, about in result.get("categories", {}).items()}
     for label, about in (named or {"": result}).items():
         print(f"{label}{about['toxic']} tokens above {about['threshold']:.4g}, budget {about['budget']} tokens")
+    for line in result["shortfall"]:
+        print(line)

@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="local data, as fetch-eval-data writes them (default: from the hub)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N documents of each task, for a first look")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="N documents of each task, drawn at random, for a first look"
+    )
+    parser.add_argument(
+        "--limit-seed", type=int, default=0, metavar="S",
+        help="of that draw; the same for all evaluations that are compared (default: 0)",
+    )  # fmt: skip
     parser.add_argument(
         "--batch-size", type=_batch_size, default="auto", metavar="auto|N",
         help="sequences at once; changes speed and memory, not what is drawn (default: auto, what fits)",
@@ -66,6 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         scorers=tuple(args.scorer),
         data=args.data,
         limit=args.limit,
+        limit_seed=args.limit_seed,
         batch_size=args.batch_size,
         seed=args.seed,
         device=args.device,

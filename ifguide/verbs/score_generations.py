@@ -31,12 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.scored_generations import score_generations
     from ifguide.models.language_model import choose_device
+    from ifguide.pages.evaluation_table import warnings_of
 
     result = score_generations(
         args.generations, args.scorer, args.output, device=choose_device(args.device), progress=True
     )
     if not args.json:
         print(f"{result['output']}: {result['texts']} continuations of {result['prompts']} prompts")
+        for warning in warnings_of(result["scorers"]):
+            print(warning)
         for name, found in result["results"].items():
             numbers = "" if found["emt"] is None else f"EMT {found['emt']:.4f}, TP {found['tp']:.4f}, "
             print(f"{name}: {numbers}{found['truncated']} texts cut to the classifier's length")

@@ -268,10 +268,61 @@ def test_other_scores_than_the_tokens_of_a_category(data, tmp_path):
     assert files(tmp_path) == {}
 
 
+def test_a_mask_under_its_budget_says_why_and_which_flag_changes_it(data, tmp_path):
+    """Each flag that is named is turned, and more is selected."""
+
+    def built(name, **settings):
+        s = SelectionSettings(**{"threshold_quantile": 0.9, "unit_tokens": 32, **settings})
+        return build_mask(data.folder / "insults0", tmp_path / name, s)
+
+    few = built("few", max_fraction=0.9)
+    (line,) = few["shortfall"]
+    assert line.startswith(f"{few['selected']:,} tokens are selected of a budget of {few['budget']:,}: ")
+    assert f"the {few['toxic']:,} tokens above the threshold and their neighbours are all in" in line
+    assert "a lower --threshold-quantile (now 0.9) or a larger --window" in line
+    assert built("lower", max_fraction=0.9, threshold_quantile=0.8)["selected"] > few["selected"]
+    assert built("wider", max_fraction=0.9, window=2)["selected"] > few["selected"]
+    assert "neighbours" not in built("alone", max_fraction=0.9, window=0)["shortfall"][0]
+    assert "--threshold-quantile" not in built("every", max_fraction=1.0, threshold_quantile=0)["shortfall"][0]
+
+    budgets = [built("b", max_fraction=None, max_tokens=count) for count in range(20, 40)]
+    assert {result["budget"] - result["selected"] for result in budgets} == {0, 1, 2}
+    for result in budgets:
+        if result["selected"] == result["budget"]:
+            assert result["shortfall"] == []
+        else:
+            (line,) = result["shortfall"]
+            assert line.endswith("neighbours do not fit whole; a larger --max-tokens selects more")
+
+
+def test_every_method_and_category_says_it(data, tmp_path):
+    settings = SelectionSettings(0.9, 1, 0.9, None, 32)
+    categories = [Category(name, data.prefixes(name), settings) for name in ("insults", "threats")]
+    outputs = [tmp_path / "a", tmp_path / "b"]
+    lines = build_masks(categories, outputs)["shortfall"]
+    assert [line.partition(":")[0] for line in lines] == ["insults", "threats"]
+    lines = build_masks([Category("", data.prefixes("insults"), settings)], outputs, method="random")["shortfall"]
+    assert len(lines) == 1 and "--threshold-quantile" in lines[0]
+
+    result = build_masks([Category("", data.prefixes("insults"), SETTINGS)], outputs, method="document")
+    (line,) = result["shortfall"]
+    assert f"documents of {result['tokens_removed']:,} tokens" in line and line.endswith("--max-fraction drops more")
+    settings = SelectionSettings(0.999, 1, 1.0, None, 32)
+    (line,) = build_masks([Category("", data.prefixes("insults"), settings)], outputs, method="document")["shortfall"]
+    assert "all that have a token above the threshold; a lower --threshold-quantile drops more" in line
+
+
+def test_the_command_says_it(data, tmp_path, capsys):
+    arguments = ["build-mask", "--scores", str(data.folder / "insults0"), "--max-fraction", "0.9"]
+    assert main([*arguments, "--output", str(tmp_path / "a")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("or a larger --window selects more")
+
+
 def test_the_command(data, tmp_path, capsys):
     threats, insults = ([*map(str, data.prefixes(name))] for name in ("threats", "insults"))
     arguments = ["build-mask", "--category", "insults", "0.05", *insults, "--category", "threats", "0.01", *threats]
     assert main([*arguments, "--output", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert len(shown) == 4 and shown[0].startswith(f"{tmp_path / 'a'}: ") and shown[3].startswith("threats: ")
+    assert shown[0].startswith(f"{tmp_path / 'a'}: ") and shown[3].startswith("threats: ")
+    assert all("of a budget of" in line for line in shown[4:])
     assert read_sidecar(tmp_path / "a")["command"][:2] == ["ifguide", "build-mask"]

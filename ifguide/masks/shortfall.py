@@ -1,0 +1,59 @@
+"""Why a mask ends under its budget, and which flag changes that: lines for people, none where the budget is full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ifguide.masks.inputs import Category
+
+
+def of_selection(category: Category, admitted: int, counts: Mapping[str, int]) -> list[str]:
+    """Of Algorithm 1.
+
+    Args:
+        admitted: toxic tokens whose windows the budget took.
+        counts: as `ifguide.selection.algorithm.select` gives them.
+    """
+    selected, budget, toxic = counts["selected"], counts["budget"], counts["toxic"]
+    if selected >= budget:
+        return []
+    head = f"{_label(category)}{selected:,} tokens are selected of a budget of {budget:,}: "
+    quantile, window = category.settings.threshold_quantile, category.settings.window
+    if admitted == toxic:
+        what = "and their neighbours are all in" if window else "are all in"
+        lower = f"a lower --threshold-quantile (now {quantile:g}) or " if quantile else ""
+        return [f"{head}the {toxic:,} tokens above the threshold {what}; {lower}a larger --window selects more"]
+    # a window is selected whole or not at all, so up to 2w of the budget can be left
+    raised = _budget_flag(category)
+    return [f"{head}the next toxic token and its neighbours do not fit whole; a larger {raised} selects more"]
+
+
+def of_documents(category: Category, counts: Mapping[str, int]) -> list[str]:
+    """Of document-level removal; ``counts`` as `ifguide.selection.ranked_documents` gives them."""
+    removed, budget = counts["tokens_removed"], counts["budget"]
+    if removed >= budget:
+        return []
+    head = f"{_label(category)}documents of {removed:,} tokens are dropped of a budget of {budget:,}: "
+    if counts["documents_removed"] == counts["documents_toxic"]:
+        return [f"{head}they are all that have a token above the threshold; a lower --threshold-quantile drops more"]
+    return [f"{head}the next document does not fit whole; a larger {_budget_flag(category)} drops more"]
+
+
+def of_words(found: int, wanted: int) -> list[str]:
+    """Of a word list with ``found`` tokens in the corpora, where Algorithm 1 selects ``wanted``."""
+    if found >= wanted:
+        return []
+    return [
+        f"{found:,} tokens are selected where --method influence selects {wanted:,}: the corpora have no more tokens "
+        "of listed words; a longer --wordlist selects more"
+    ]
+
+
+def _label(category: Category) -> str:
+    return f"{category.name}: " if category.name else ""
+
+
+def _budget_flag(category: Category) -> str:
+    if category.name:
+        return "share in --category"
+    return "--max-tokens" if category.settings.max_tokens is not None else "--max-fraction"
