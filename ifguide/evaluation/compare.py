@@ -230,7 +230,7 @@ def _warnings(runs: Sequence[Run], tasks: Sequence[str]) -> list[str]:
     }
     # evaluations of earlier versions carry no warnings
     said = {LexiconScorer.name: LexiconScorer.warning}
-    said |= {s["name"]: s["warning"] for run in runs for s in run.results["scorers"] if s.get("warning")}
+    said |= {s["name"]: s["warning"] for run in runs for s in run.results.get("scorers", ()) if s.get("warning")}
     return [warning for name, warning in said.items() if name in judged]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 def sampled_documents(tasks: Mapping[str, Any], limit: int | None, seed: int) -> dict[str, list[int]] | None:
     """Numbers of the documents to evaluate, by task, as lm-eval's ``samples`` takes them; None for all.
 
-    A smaller limit of the same seed is a part of a larger one, so that what was answered serves again.
+    The sample of a smaller limit, by the same seed, is a part of that of a larger one.
 
     Args:
         tasks: lm-eval's tasks by name, loaded.

@@ -121,13 +121,14 @@ def _score(scorer: Scorer, texts: list[str], partial: Journal, progress: bool) -
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
             key = key_of(identity, start, some)
-            if key not in partial:
+            known = key in partial
+            if not known:
                 before = scorer.truncated
                 made = scorer.score(some, offset=start)[scorer.main].tolist()
                 partial.write([{"key": key, "scores": made, "truncated": scorer.truncated - before}])
             scores[start : start + len(some)] = partial[key]["scores"]
             truncated += partial[key]["truncated"]
-            bar.update(len(some))
+            (bar.skip if known else bar.update)(len(some))
     return scores, truncated
 
 

@@ -33,9 +33,11 @@ def score(inputs: Inputs, options: Options | None = None, quiet: bool = False) -
     after another for a range of documents each. The directions stay in ``output.direction.{safetensors,json}``.
 
     Returns:
-        ``finished``, ``missing_tokens`` (left to other calls), ``tokens``, ``documents``, ``resumed_tokens``,
-        ``seconds``, ``tokens_per_second``, ``method``, and for each behaviour in ``outputs``: ``output``, ``name``,
-        ``scores`` (min, max, mean, positive share).
+        ``finished``, ``missing_tokens`` (left to other calls), ``tokens``, ``documents``, ``resumed_tokens`` (kept
+        from earlier calls), ``scored_tokens`` (by this process), ``nothing_left`` (all was finished before),
+        ``seconds`` (with loading), ``scoring_seconds`` and ``tokens_per_second`` (without; None where nothing was
+        scored), ``method``, and for each behaviour in ``outputs``: ``output``, ``name``, ``scores`` (min, max, mean,
+        positive share).
 
     Raises:
         InputError: arguments, files or queries that cannot be used (`MismatchError` where two do not belong together).
@@ -53,10 +55,12 @@ def run(job: Job, inputs: Inputs, options: Options, started: float, quiet: bool)
     dataset = job.windows.dataset
     plan = plan_shards(job.windows, options.shard_tokens)
     store = _open_store(job, inputs)
-    scored, missing, resumed = 0, 0, dataset.num_tokens
+    scored, missing, resumed, scoring = 0, 0, dataset.num_tokens, 0.0
     if store is not None:
         resumed = sum(shard.tokens for shard in plan if store.finished(shard.number))
+        begun = time.monotonic()
         scored = work(store, in_documents(plan, job.documents), share, _worker(job), quiet)
+        scoring = time.monotonic() - begun
         if share.rank == 0:
             missing = _merge_if_complete(job, inputs, options, store, plan)
     summaries = _finished(job, inputs)
@@ -68,8 +72,11 @@ def run(job: Job, inputs: Inputs, options: Options, started: float, quiet: bool)
         "tokens": dataset.num_tokens,
         "documents": dataset.num_documents,
         "resumed_tokens": resumed,
+        "scored_tokens": scored,
+        "nothing_left": store is None,
         "seconds": round(seconds, 3),
-        "tokens_per_second": round(scored / seconds, 1),
+        "scoring_seconds": round(scoring, 3),
+        "tokens_per_second": round(scored / scoring, 1) if scored else None,
         "method": asdict(job.method),
         "outputs": [
             {"output": behaviour.output(inputs.output), "name": behaviour.name, "scores": summary}

@@ -129,21 +129,27 @@ def work(
     scored = 0
     with Progress(total, "tokens", "score", done=before, quiet=quiet or share.rank > 0) as progress:
         for shard in mine:
-            scored += _do(store, shard, score_shard, progress.update)
+            scored += _do(store, shard, score_shard, progress.update, progress.skip)
     if share.rank == 0:
         for shard in shards:
-            scored += _do(store, shard, score_shard, lambda tokens: None)
+            scored += _do(store, shard, score_shard, lambda tokens: None, lambda tokens: None)
     return scored
 
 
-def _do(store: PartStore, shard: Shard, score_shard: Callable, on_tokens: Callable[[int], None]) -> int:
+def _do(
+    store: PartStore,
+    shard: Shard,
+    score_shard: Callable,
+    on_tokens: Callable[[int], None],
+    on_others: Callable[[int], None],
+) -> int:
     """Score ``shard`` unless it is done; returns the tokens that were scored here."""
     if store.finished(shard.number):
         return 0
     try:
         with turn(store.lock(shard.number)):
             if store.finished(shard.number):  # by another process, while this one waited
-                on_tokens(shard.tokens)
+                on_others(shard.tokens)
                 return 0
             store.write(shard.number, score_shard(shard, on_tokens))
             return shard.tokens

@@ -59,6 +59,6 @@ class StoredScorer(Scorer):
                     scores = self._inner.score(texts[some], offset=start)
                     table = np.stack([scores[label] for label in self.labels], axis=1).tolist()
                     self._journal.write({"key": key, "scores": row} for key, row in zip(keys[some], table))
-                bar.update(len(texts[some]))
+                (bar.update if start in missing else bar.skip)(len(texts[some]))
         columns = np.array([self._journal[key]["scores"] for key in keys], dtype=np.float64).T
         return dict(zip(self.labels, columns))

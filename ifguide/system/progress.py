@@ -34,9 +34,14 @@ class Progress:
         if now - self._shown >= (_TERMINAL_INTERVAL if self._terminal else _LOG_INTERVAL):
             self._show(now)
 
+    def skip(self, amount: int) -> None:
+        """Add ``amount`` units that somebody else finished, or this command before: they are no part of the rate."""
+        self._resumed_at += amount
+        self.update(amount)
+
     @property
     def rate(self) -> float:
-        """Units per second since the start, not counting work that was resumed."""
+        """Units per second since the start, not counting work that was resumed or skipped."""
         return (self.done - self._resumed_at) / max(time.monotonic() - self._started, 1e-9)
 
     def _show(self, now: float, last: bool = False) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.system.progress import compact
+
 SUMMARY = "Score every training token: how much learning it raises the toxic-minus-safe log-likelihood."
 EXAMPLE = (
     "ifguide score --model runs/proxy/hf --data data/corpus_text_document --factors runs/factors "
@@ -163,11 +165,28 @@ def _tell(result: dict[str, Any]) -> None:
     if method["step"] is not None:
         how += f", step {method['step']:.1e}"
     for output in result["outputs"]:
-        if result["finished"]:
-            print(f"{output['output']}: {result['tokens']} tokens scored in {result['seconds']:.1f} s ({how})")
+        if result["nothing_left"]:
+            print(f"{output['output']}: all {result['tokens']} tokens were scored before; nothing was left to do")
+        elif result["finished"]:
+            print(f"{output['output']}: {result['tokens']} tokens scored ({how})")
+    if not result["nothing_left"]:
+        print(_work_done(result))
     if "cascade" in result:
         from ifguide.influence.cascade.report import describe
 
         print("\n".join(describe(result["cascade"])))
     if not result["finished"]:
         print(f"{result['missing_tokens']} of {result['tokens']} tokens are left for other calls; run them to finish")
+
+
+def _work_done(result: dict[str, Any]) -> str:
+    """What this call scored and what it kept; the rate is that of scoring, without loading and checks."""
+    kept = f"{result['resumed_tokens']} tokens were kept from an earlier call" if result["resumed_tokens"] else ""
+    if not result["scored_tokens"]:
+        return kept or "no token was left to this call"
+    loading = result["seconds"] - result["scoring_seconds"]
+    done = (
+        f"{result['scored_tokens']} tokens scored in {result['scoring_seconds']:.1f} s "
+        f"({compact(result['tokens_per_second'])} tokens/s), after {loading:.1f} s of loading and checks"
+    )
+    return f"{kept}, {done}" if kept else done

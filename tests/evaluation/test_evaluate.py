@@ -17,14 +17,18 @@ from lm_eval.tasks import TaskManager
 
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
+from ifguide.evaluation.compare import compare
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.evaluation.perplexity import language_model_perplexity
 from ifguide.evaluation.results import _metrics
 from ifguide.evaluation.run import EvaluationSettings, run_evaluation
+from ifguide.evaluation.sampled_docs import draw
 from ifguide.generation.draw import Drawing, generate
 from ifguide.models.language_model import load_language_model
+from ifguide.pages.comparison import comparison_page
+from ifguide.pages.evaluation_table import comparison_table, results_table
 from ifguide.scorers.lexicon import LexiconScorer
-from ifguide.system.files import read_json, read_jsonl, write_jsonl
+from ifguide.system.files import read_json, read_jsonl, write_json, write_jsonl
 from tests.support.tiny_models import byte_tokenizer, save_classifier, tiny_neox
 
 PROMPTS = ["you are", "a stupid cat", "", "you are", "the trees", "<b>&amp;", "kind words", "日本"]
@@ -207,6 +211,58 @@ def test_limit_and_rad(settings: Callable, tmp_path: Path) -> None:
     assert steered["model"]["rad"] == {"scorer": "lexicon", "weight": 10.0, "top_k": 2}
     texts = [read_jsonl(tmp_path / name / "samples.jsonl")[0]["continuations"] for name in ("run", "rad")]
     assert texts[0] != texts[1]
+
+
+def test_a_limit_is_a_sample_that_is_told(settings: Callable, tmp_path: Path) -> None:
+    results = run_evaluation(settings(tasks="ifguide_rtp,ifguide_heldout_ppl", limit=3, limit_seed=5))
+    ids = [row["id"] for row in read_jsonl(tmp_path / "run" / "samples.jsonl") if row["task"] == "ifguide_rtp"]
+    assert ids == draw("ifguide_rtp", 7, 3, 5) != [0, 1, 2]
+    prompts = [p for p in PROMPTS if p]
+    rows = read_jsonl(tmp_path / "run" / "samples.jsonl")
+    assert [row["prompt"] for row in rows if row["task"] == "ifguide_rtp"] == [prompts[number] for number in ids]
+    assert (results["settings"]["limit"], results["settings"]["limit_seed"]) == (3, 5)
+    assert results["tasks"]["ifguide_rtp"]["sample"] == {"prompts": 3, "available": 7, "seed": 5}
+    assert results["tasks"]["ifguide_heldout_ppl"]["sample"] is None, "all two texts of it are in"
+    line = "ifguide_rtp: a random sample of 3 of 7 prompts, seed 5"
+    assert line in results_table(results).splitlines()
+    assert results_table(results).count("random sample") == 1
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "3 of 7 prompts, drawn at random (seed 5)" in page and page.count("drawn at random") == 1
+
+    # another limit goes on in the same folder: the larger sample holds the smaller one
+    before = {row["id"]: row["continuations"] for row in rows if row["task"] == "ifguide_rtp"}
+    run_evaluation(settings(limit=4, limit_seed=5))
+    after = {row["id"]: row["continuations"] for row in read_jsonl(tmp_path / "run" / "samples.jsonl")}
+    assert len(after) == 4 and before.items() < after.items()
+    run_evaluation(settings("twin", limit=4, limit_seed=5))
+    compared = compare([tmp_path / "run", tmp_path / "twin"], resamples=100)
+    assert compared["samples"] == {"ifguide_rtp": {"prompts": 4, "available": 7, "seed": 5}}
+    assert "ifguide_rtp: a random sample of 4 of 7 prompts, seed 5" in comparison_table(compared)
+    assert "4 of 7 prompts, drawn at random (seed 5)" in comparison_page(compared)
+    run_evaluation(settings("other", limit=4, limit_seed=6))
+    with pytest.raises(MismatchError, match="--limit 4 --limit-seed 5 against --limit 4 --limit-seed 6"):
+        compare([tmp_path / "run", tmp_path / "other"], resamples=100)
+
+
+def test_what_the_lexicon_judged_says_so_everywhere(settings: Callable, tmp_path: Path) -> None:
+    results = run_evaluation(settings(limit=2))
+    (scorer,) = results["scorers"]
+    assert scorer["warning"] == LexiconScorer.warning and "never to be reported" in scorer["warning"]
+    warning = f"warning: {LexiconScorer.warning}"
+    assert results_table(results).splitlines().count(warning) == 1
+    assert (tmp_path / "run" / "report.html").read_text().count(f"</strong> {LexiconScorer.warning}") == 1
+    run_evaluation(settings("twin", limit=2))
+    old = read_json(tmp_path / "twin" / "results.json")
+    del old["scorers"][0]["warning"]  # as an earlier version wrote it
+    write_json(tmp_path / "twin" / "results.json", old)
+    for folders in (("run", "twin"), ("twin", "run")):
+        compared = compare([tmp_path / name for name in folders], resamples=100)
+        assert compared["warnings"] == [LexiconScorer.warning]
+        assert comparison_table(compared).splitlines().count(warning) == 1
+        assert comparison_page(compared).count(f"</strong> {LexiconScorer.warning}") == 1
+    run_evaluation(settings("texts", tasks="ifguide_heldout_ppl"))
+    run_evaluation(settings("more", tasks="ifguide_heldout_ppl"))
+    assert compare([tmp_path / "texts", tmp_path / "more"], resamples=100)["warnings"] == []
 
 
 def test_an_output_of_another_model_or_seed_is_refused(settings: Callable, tmp_path: Path) -> None:

@@ -152,8 +152,11 @@ def test_faults_are_told_together_and_first(tmp_path: Path) -> None:
 def test_the_verb(generations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["score-generations", "--generations", str(generations), "--output", str(tmp_path / "s.jsonl")]
     assert main([*command, "--scorer", "lexicon"]) == 0
-    assert "lexicon: EMT 0.7250, TP 1.0000, 0 texts cut" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "lexicon: EMT 0.7250, TP 1.0000, 0 texts cut" in shown
+    assert shown.splitlines()[1].startswith("warning: the lexicon counts listed words")
     assert main([*command, "--scorer", "lexicon", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["texts"] == 4
+    result = json.loads(capsys.readouterr().out)
+    assert result["texts"] == 4 and "never to be reported" in result["scorers"][0]["warning"]
     assert main([*command, "--scorer", "detoxify:unbiased@nowhere"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.method import Method
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
+from ifguide.influence.shard_store import PartStore
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
 from tests.influence import reference
@@ -90,6 +92,50 @@ def test_a_finished_job_is_not_repeated(job, monkeypatch):
     run(job)
     monkeypatch.setattr(score_module, "work", lambda *_: pytest.fail("already done"))
     assert run(job)["resumed_tokens"] == load_aligned(job.output, None, "scores").values.size
+
+
+def test_the_rate_is_that_of_scoring_alone(job, dataset, monkeypatch):
+    """Loading takes three seconds here, and is no part of the rate."""
+    original = score_module.prepare
+
+    def slow(*args):
+        found = original(*args)
+        time.sleep(3)
+        return found
+
+    monkeypatch.setattr(score_module, "prepare", slow)
+    result = run(job)
+    assert result["seconds"] > 3 > result["scoring_seconds"] > 0
+    assert result["scored_tokens"] == dataset.num_tokens and result["resumed_tokens"] == 0
+    assert result["tokens_per_second"] == pytest.approx(dataset.num_tokens / result["scoring_seconds"], rel=0.05)
+    again = run(job)
+    assert (again["scored_tokens"], again["tokens_per_second"], again["nothing_left"]) == (0, None, True)
+
+
+def test_the_command_says_what_was_left_to_do(job, capsys, dataset, monkeypatch):
+    tokens = dataset.num_tokens
+    command = [*_score_command(job), "--method", "jvp", "--shard-tokens", "20"]
+    original, calls = PartStore.write, []
+
+    def stop_at_the_third(self, part, values):
+        calls.append(len(values[0]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        original(self, part, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartStore, "write", stop_at_the_third)
+        assert main(command) == 130
+    capsys.readouterr()
+    assert main(command) == 0
+    shown = capsys.readouterr().out.splitlines()
+    kept = sum(calls[:2])
+    assert shown[0] == f"{job.output}: {tokens} tokens scored (jvp)"
+    assert shown[1].startswith(f"{kept} tokens were kept from an earlier call, {tokens - kept} tokens scored in ")
+    assert "of loading and checks" in shown[1] and len(shown) == 2
+    assert main(command) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == [f"{job.output}: all {tokens} tokens were scored before; nothing was left to do"]
 
 
 def test_another_damping_is_another_run(job):

@@ -81,12 +81,15 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
     dataset = job.windows.dataset
     about = {**job.identities[0], "cascade": {**asdict(cascade.settings), **_origin_of_cheap(cascade, dataset)}}
     result: dict[str, Any] = {}
+    scored, scoring = 0, 0.0
     done = finished(inputs.output, dataset, about)
+    nothing_left = done is not None
     if done is None:
-        cheap = _cheap_scores(inputs, options, cascade, dataset, started, quiet)
+        cheap, scored, scoring = _cheap_scores(inputs, options, cascade, dataset, started, quiet)
         choice = choose(_source(cheap.values, job), cascade.settings)
         job = replace(job, windows=job.windows.select(choice.windows(job.windows)), identities=[about])
         result = run(job, exact_inputs, options, started, quiet)
+        scored, scoring = scored + result["scored_tokens"], scoring + result["scoring_seconds"]
         if share.rank > 0:
             return result
         exact = load_aligned(exact_inputs.output, dataset, SCORES)
@@ -102,8 +105,11 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
         "missing_tokens": 0,
         "tokens": dataset.num_tokens,
         "documents": dataset.num_documents,
+        "nothing_left": nothing_left,
+        "scored_tokens": scored,
         "seconds": round(seconds, 3),
-        "tokens_per_second": round(dataset.num_tokens / seconds, 1),
+        "scoring_seconds": round(scoring, 3),
+        "tokens_per_second": round(scored / scoring, 1) if scored else None,
         "method": asdict(job.method),
         "outputs": [{"output": str(inputs.output), "name": "", "scores": done.sidecar["scores"]}],
         "cascade": done.sidecar["cascade"]["report"],
@@ -120,20 +126,24 @@ def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:
 
 def _cheap_scores(
     inputs: Inputs, options: Options, cascade: Cascade, dataset: TokenDataset, started: float, quiet: bool
-) -> Aligned:
-    """The scores that were given, or those of a cheap pass; every rank waits until rank 0 has merged them."""
+) -> tuple[Aligned, int, float]:
+    """The scores that were given, or those of a cheap pass; every rank waits until rank 0 has merged them.
+
+    Returns:
+        The scores, and how many tokens this process scored for them in how many seconds.
+    """
     if cascade.scores is not None:
-        return load_aligned(cascade.scores, dataset, SCORES)
+        return load_aligned(cascade.scores, dataset, SCORES), 0, 0.0
     assert cascade.model is not None and cascade.factors is not None
     output = f"{inputs.output}.cheap"
     cheap_inputs = replace(inputs, model=cascade.model, factors=cascade.factors, output=output)
     # the proxy's windows are its factors' own; its step is no matter of the exact pass
     cheap_options = replace(options, method=Method(method=passes.CHEAP), seq_length=None, context=None)
     job = prepare(cheap_inputs, cheap_options, quiet or Share.from_environment().rank > 0)
-    run(job, cheap_inputs, cheap_options, started, quiet)
+    result = run(job, cheap_inputs, cheap_options, started, quiet)
     while (cheap := finished(output, dataset, job.identities[0])) is None:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    return cheap
+    return cheap, result["scored_tokens"], result["scoring_seconds"]
 
 
 def _write(

@@ -83,7 +83,10 @@ def test_it_goes_on_after_a_kill_and_is_not_repeated(job, proxy, monkeypatch):
         patch.setattr(cascade_run, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             score_cascade(job, JVP, _cascade(proxy), quiet=True)
-    assert score_cascade(job, JVP, _cascade(proxy), quiet=True)["resumed_tokens"] > 0
+    resumed = score_cascade(job, JVP, _cascade(proxy), quiet=True)
+    assert resumed["resumed_tokens"] > 0 and not resumed["nothing_left"]
+    again = score_cascade(job, JVP, _cascade(proxy), quiet=True)
+    assert again["nothing_left"] and (again["scored_tokens"], again["tokens_per_second"]) == (0, None)
     assert Path(f"{job.output}.bin").read_bytes() == Path(f"{whole.output}.bin").read_bytes()
     monkeypatch.setattr(cascade_run, "run", lambda *_: pytest.fail("already done"))
     assert score_cascade(job, JVP, _cascade(proxy), quiet=True)["finished"]

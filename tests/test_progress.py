@@ -1,0 +1,44 @@
+"""The rate and the time left, of work that is partly somebody else's."""
+
+from __future__ import annotations
+
+import pytest
+
+from ifguide.system import progress as progress_module
+from ifguide.system.progress import Progress
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(progress_module, "time", made)
+    return made
+
+
+def test_kept_and_skipped_work_is_done_but_no_part_of_the_rate(clock: Clock, capsys: pytest.CaptureFixture) -> None:
+    with Progress(1000, "tokens", "score", done=400) as progress:
+        clock.now += 10
+        progress.update(100)
+        assert progress.rate == pytest.approx(10)
+        progress.skip(300)
+        assert progress.done == 800 and progress.rate == pytest.approx(10)
+        clock.now += 10
+        progress.update(100)
+        assert progress.rate == pytest.approx(10)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "score:  50% 500/1k tokens, 10 tokens/s, ETA 0:50"
+    assert last == "score:  90% 900/1k tokens, 10 tokens/s, in 0:20"
+
+
+def test_nothing_but_kept_work_has_no_rate(clock: Clock) -> None:
+    with Progress(10, "tokens", "score", quiet=True) as progress:
+        clock.now += 1
+        progress.skip(10)
+        assert progress.rate == 0
