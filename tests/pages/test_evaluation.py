@@ -86,6 +86,8 @@ def comparison() -> dict[str, Any]:
     return {
         "models": [{"label": label, "folder": label, "model": label} for label in labels],
         "tasks": {"ifguide_rtp": compared},
+        "samples": {"ifguide_rtp": {"prompts": 25, "available": 100, "seed": 3}},
+        "warnings": [f"by words alone {HOSTILE}"],
         "left_out": ["lambada"],
         "resamples": 10_000,
         "seed": 0,

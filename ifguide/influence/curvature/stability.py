@@ -1,6 +1,6 @@
 """How far the scores depend on which tokens the factors were fitted on.
 
-The documents of the sample are dealt to two halves, factors are fitted on each, and both directions score the same
+The sample's documents are split into two halves, factors are fitted on each, and both directions score the same
 documents. Each half has half of the tokens, so the factors of the whole sample are more stable than the figure says.
 
 Shapes: N scored tokens.
