@@ -103,7 +103,8 @@ def _pack_faults(config: Mapping[str, Any]) -> Iterator[str]:
 def _tokenizer_faults(config: Mapping[str, Any]) -> Iterator[str]:
     """Files that are not there: every rank would find out, in its own traceback."""
     kind = str(config.get("tokenizer_type") or "").lower()
-    for key, names in next((files for name, files in TOKENIZER_FILES.items() if name.lower() == kind), {}).items():
+    files = {name.lower(): files for name, files in TOKENIZER_FILES.items()}
+    for key, names in files.get(kind, {}).items():
         path = config.get(key)
         if isinstance(path, str) and not Path(path).is_file():
             yield with_hint(f"{key}: {path} does not exist or is not a file", tokenizer_hint(path, names))

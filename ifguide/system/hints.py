@@ -21,7 +21,7 @@ HF_FILES, SPM_FILES = ("tokenizer.json",), ("tokenizer.model", "spiece.model")
 GPT2_VOCABULARIES, GPT2_MERGES = ("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")
 
 # NeoX's tokenizer -> the names that its files usually have; tokenizers that are named, not read, are left out
-TOKENIZER_FILES = {
+TOKENIZER_FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "HFTokenizer": {"vocab_file": HF_FILES},
     "SPMTokenizer": {"vocab_file": SPM_FILES},
     "GPT2BPETokenizer": {"vocab_file": GPT2_VOCABULARIES, "merge_file": GPT2_MERGES},

@@ -106,6 +106,10 @@ def test_a_control_of_the_size_of_the_influence_mask(case, tmp_path):
         at = np.flatnonzero(load_aligned(tmp_path / "words", tokens, PENALTIES).values).tolist()
         assert result["selected"] == len(at) == min(size, len(listed)) and set(at) <= set(listed.tolist())
         assert chosen.setdefault((seed, budget), at) == at
+        short = [line for line in result["shortfall"] if "a longer --wordlist selects more" in line]
+        assert [line.startswith(f"{len(at):,} tokens are selected where") for line in short] == [True] * (
+            len(at) < size
+        )
     assert chosen[0, 11] != chosen[1, 11]
     assert chosen[0, tokens.num_tokens] == listed.tolist()
 

@@ -179,4 +179,5 @@ def test_the_terminal_tables() -> None:
     assert lines[4].split() == ["ifguide_rtp", "emt", "lexicon", "0.6123", "[0.5723,", "0.6423]", "30", "lower"]
     assert not any("nobody" in line for line in lines)
     shown = comparison_table(comparison())
-    assert shown.count("ifguide_rtp") == 2 and ">99.9%" in shown and "+0.2" in shown
+    assert "ifguide_rtp: a random sample of 25 of 100 prompts, seed 3" in shown.splitlines()
+    assert shown.count("ifguide_rtp") == 3 and ">99.9%" in shown and "+0.2" in shown

@@ -181,6 +181,21 @@ def test_masks_are_compared_with_their_data_before_launch(checkout: Path, tmp_pa
     assert found == ['train_penalty_data_paths: 2 masks for 1 train_data_paths; "" means none for one']
 
 
+def test_a_tokenizers_file_is_looked_for_before_every_rank_does(tmp_path: Path) -> None:
+    from ifguide_patch.config import _tokenizer_faults
+
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "tokenizer.json").write_text("{}")
+    (found,) = _tokenizer_faults({"tokenizer_type": "HFTokenizer", "vocab_file": str(tmp_path)})
+    wanted = f"did you mean {tmp_path / 'hf' / 'tokenizer.json'}?"
+    assert found == f"vocab_file: {tmp_path} does not exist or is not a file; {wanted}"
+    there = str(tmp_path / "hf" / "tokenizer.json")
+    assert not [*_tokenizer_faults({"tokenizer_type": "hftokenizer", "vocab_file": there})]
+    # a name, not a file
+    assert not [*_tokenizer_faults({"tokenizer_type": "TiktokenTokenizer", "vocab_file": "cl100k_base"})]
+    assert not [*_tokenizer_faults({"vocab_file": "absent"})]
+
+
 def test_what_neox_refuses_is_one_line(checkout: Path, tmp_path: Path) -> None:
     data = write_data(tmp_path)
     key = {"seq_length": None} if checkout == STAND_IN else {"num_attention_heads": 3}
