@@ -26,7 +26,7 @@ SCORED = {
     "qwen3": "Qwen3",
     "mistral": "Mistral",
 }
-TRAINED = ("gpt_neox",)
+TRAINED = ("gpt_neox", "llama")
 # what `ifguide convert` makes GPT-NeoX checkpoints of
 CONVERTED = ("gpt_neox", "llama")
 

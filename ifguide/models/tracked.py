@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ifguide.compat.transformers import attention_of, transposed_linear
 from ifguide.architectures.support import require_scorable
+from ifguide.compat.transformers import attention_of, transposed_linear
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
