@@ -8,14 +8,13 @@ own output on the first batch (`ScoredModel.check_architecture`); what it refuse
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ifguide.compat.transformers import attention_is_exchangeable, causal_class
 from ifguide.errors import InputError
 from ifguide.system.files import read_json
-from ifguide.system.hints import to_neox_command
 
 # model_type -> the name that people use, of what is tested in full
 SCORED = {
@@ -27,8 +26,6 @@ SCORED = {
     "mistral": "Mistral",
 }
 TRAINED = ("gpt_neox", "llama")
-# what `ifguide convert` makes GPT-NeoX checkpoints of
-CONVERTED = ("gpt_neox", "llama")
 
 # keys of a configuration that bend attention's scores or the logits -> the value at which they do nothing
 _BENDS = {
@@ -67,23 +64,20 @@ def require_trainable(directory: str | Path) -> None:
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind in TRAINED:
         return
-    fault = f"{directory} holds a model of type {kind}; the embedded engine trains {_listed(TRAINED)} models"
-    if kind in CONVERTED:
-        fault += f"; the neox engine trains this one, after: {to_neox_command(directory)}"
-    raise InputError(fault)
+    raise InputError(f"{directory} holds a model of type {kind}; the embedded engine trains {_listed(TRAINED)} models")
 
 
 def scoring_obstacle(config: Mapping[str, Any]) -> str:
     """Why a model of this configuration cannot be scored, in a few words; "" if nothing speaks against it."""
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CLASSES
 
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in CLASSES:
+    name = causal_class(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str) or name is None:
         return "transformers has no causal language model of that type"
     if kind in SCORED:
         return ""
-    if not _attention_can_be_exchanged(kind, CLASSES[kind]):
+    if not attention_is_exchangeable(name):
         return "its attention cannot be exchanged, and scoring needs one that carries forward-mode tangents"
     # a key that the file leaves out has the type's own default
     defaults = AutoConfig.for_model(kind)
@@ -93,14 +87,6 @@ def scoring_obstacle(config: Mapping[str, Any]) -> str:
             what = "attention's scores" if key in ("attn_logit_softcapping", "alibi") else "its logits"
             return f"{key} {value} changes {what}"
     return ""
-
-
-def _attention_can_be_exchanged(kind: str, class_name: str) -> bool:
-    """Whether the class asks transformers' registry which attention to run, where ours is registered."""
-    import transformers
-
-    found = getattr(transformers, class_name, None)
-    return found is not None and hasattr(importlib.import_module(found.__module__), "ALL_ATTENTION_FUNCTIONS")
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -51,7 +51,7 @@ USES: tuple[Use, ...] = (
     ),
     Use(
         "transformers", "transformers.GPTNeoXConfig",
-        ("ifguide/generation/prefix_cache.py", "ifguide/engine/model.py"),
+        ("ifguide/generation/prefix_cache.py",),
         "tells of its rotary embedding in `rope_parameters`", behaves=trials.rope_parameters,
     ),
     Use(
@@ -67,6 +67,14 @@ USES: tuple[Use, ...] = (
     Use(
         "transformers", "transformers.PreTrainedConfig._attn_implementation",
         (_ATTENTION,), "switches a model's attention for one batch", behaves=trials.switched_attention,
+    ),
+    Use(
+        "transformers", "transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        (_ATTENTION,), "names the class of a model type without loading it", behaves=trials.names_of_classes,
+    ),
+    Use(
+        "transformers", "transformers.models.gpt_neox.modeling_gpt_neox.ALL_ATTENTION_FUNCTIONS",
+        (_ATTENTION,), "stands in the module of every model whose attention can be exchanged",
     ),
     Use(
         "transformers", "transformers.pytorch_utils.Conv1D",
@@ -178,7 +186,8 @@ USES: tuple[Use, ...] = (
     ),
     Use(
         "lm_eval", "lm_eval.models.utils.normalize_gen_kwargs",
-        ("ifguide/evaluation/lm/model.py",), "gives the options of a decoding one form", behaves=trials.decoding_options,
+        ("ifguide/evaluation/lm/model.py",), "gives the options of a decoding one form",
+        behaves=trials.decoding_options,
     ),
     Use(
         "lm_eval", "lm_eval.api.instance.Instance",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,21 @@ def attention_of(config: Any, implementation: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
+
+
+def causal_class(model_type: str) -> str | None:
+    """Name of the class of a causal language model of this ``model_type``, told without loading it; None if none is."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+
+
+def attention_is_exchangeable(class_name: str) -> bool:
+    """Whether a model's class asks transformers' registry which attention to run, where ours is registered."""
+    import transformers
+
+    found = getattr(transformers, class_name, None)
+    return found is not None and hasattr(importlib.import_module(found.__module__), "ALL_ATTENTION_FUNCTIONS")
 
 
 def transposed_linear() -> Any:

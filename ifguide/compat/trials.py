@@ -75,6 +75,12 @@ def names_its_cache(forward: Any) -> str | None:
     return None if name_of_cache(forward) else "its cache has a name that is not known here"
 
 
+def names_of_classes(names: Any) -> str | None:
+    """It maps model types to names of classes."""
+    found = names.get("gpt_neox")
+    return None if found == "GPTNeoXForCausalLM" else f"gives {found!r} for gpt_neox"
+
+
 def rope_parameters(kind: Any) -> str | None:
     """The kind of rotary embedding is told."""
     return _wrong("the kind of rotary embedding", kind().rope_parameters.get("rope_type"), "default")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +134,9 @@ def test_what_the_embedded_engine_fine_tunes(name: str, tmp_path: Path, capsys: 
     assert launch.main([str(ROOT / "train.py"), str(tmp_path / "run.yml")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("deepy.py: train_iters")  # the fault that every one of them has here
-    if name == "gpt_neox":
+    if name != "gpt2":
         assert len(lines) == 1
         return
-    assert f"load: {model} holds a model of type {name}; the embedded engine trains gpt_neox models" in lines[1]
-    command = lines[1].partition("; the neox engine trains this one, after: ")[2]
-    assert bool(command) == (name == "llama")
-    if command:
-        arguments = cli.make_parser("convert").parse_args(shlex.split(command)[2:])
-        assert (arguments.source, arguments.input, arguments.target) == ("hf", str(model), "neox")
+    assert (
+        f"load: {model} holds a model of type {name}; the embedded engine trains gpt_neox and llama models" in lines[1]
+    )
