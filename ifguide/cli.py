@@ -44,6 +44,7 @@ VERBS = {
     "evaluate": "a model's toxicity, LAMBADA and perplexity, by lm-eval; any other of its tasks",
     "compare": "evaluated models side by side: who is better, and how sure",
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
+    "doctor": "what is installed here, what was tested, which verbs will work",
 }
 
 
@@ -69,24 +70,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_verb(verb: str, argv: Sequence[str]) -> int:
     """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2."""
+    from ifguide.requirements import needs
+
     let_waiting_threads_sleep()  # before anything imports torch
     module = _module_of(verb)
     args = make_parser(verb).parse_args(argv)
+    if not needs.ready(verb, f"ifguide {verb}"):
+        return 2
     try:
         with _one_line_warnings(verb), running(["ifguide", verb, *argv]):
             result = module.run(args)
     except IFGuideError as error:
         tell(f"ifguide {verb}", error)
         return 2
-    except ModuleNotFoundError as error:
-        extra = _extra_of(error.name or "")
-        if extra is None:
+    except (ImportError, AttributeError, TypeError) as error:
+        reason = needs.explain(verb, error)
+        if reason is None:
             raise
-        print(
-            f"ifguide {verb}: needs the package '{error.name}'; install it with: "
-            f"pip install 'gpt-neox-ifguide[{extra}]'",
-            file=sys.stderr,
-        )
+        tell(f"ifguide {verb}", reason)
         return 2
     except KeyboardInterrupt:
         print(f"\nifguide {verb}: interrupted; run the same command again", file=sys.stderr)
@@ -129,18 +130,6 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
 
 def _module_of(verb: str) -> ModuleType:
     return importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
-
-
-def _extra_of(package: str) -> str | None:
-    """The extra that brings a missing package, or None if it is not one of ours to bring."""
-    root = package.split(".")[0]
-    if root in ("torch", "transformers", "deepspeed", "megatron", "tokenizers", "sentencepiece", "tensorboard"):
-        return "embedded"
-    if root in ("kronfluence", "accelerate", "datasets", "einops", "einconv", "opt_einsum", "safetensors"):
-        return "influence"
-    if root in ("sklearn", "matplotlib", "jinja2", "lm_eval"):
-        return "eval"
-    return None
 
 
 def _overview() -> str:

@@ -15,6 +15,7 @@ from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.settings import load_config
 from ifguide.engine.worker import encode_arguments
 from ifguide.errors import ConfigError, tell
+from ifguide.requirements.needs import TRAINING, ready
 from ifguide.system.processes import free_port, share_cores
 
 # NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if engine.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     arguments = _parse(rest)
+    if not ready(TRAINING, "deepy.py"):
+        return 2
     try:
         config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
     except ConfigError as error:

@@ -1,0 +1,131 @@
+"""Which dependencies each verb uses, beside numpy and PyYAML, and what to say where one of them is not as it should be.
+
+A test follows the imports of every verb through the package and compares them with this table.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ifguide.errors import tell
+from ifguide.requirements.ranges import dependencies, fault, installed
+
+TRAINING = "training"
+
+_TOKENIZERS = ("tokenizers", "transformers", "sentencepiece")
+_SCORERS = ("transformers", "scikit-learn", "deepspeed")
+# where the name that is imported is not that of the package
+_DISTRIBUTIONS = {
+    "megatron": "megatron-core", "scipy": "scikit-learn", "sklearn": "scikit-learn", "yaml": "PyYAML",
+}  # fmt: skip
+_KRONFLUENCE = ("kronfluence", "accelerate", "datasets", "einconv", "einops", "opt_einsum", "tqdm")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one verb needs.
+
+    Attributes:
+        always: without these it cannot run.
+        sometimes: these serve some of its options only: a kind of tokenizer, scorer, model or picture.
+    """
+
+    always: tuple[str, ...] = ()
+    sometimes: tuple[str, ...] = ()
+
+
+# every verb of ifguide.cli, and `TRAINING`, which is `python deepy.py`
+NEEDS = {
+    "preprocess": Needs(sometimes=(*_TOKENIZERS, "megatron-core", "zstandard")),
+    "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
+    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), _TOKENIZERS),
+    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", "deepspeed")),
+    "transfer-scores": Needs(sometimes=_TOKENIZERS),
+    "build-mask": Needs(sometimes=_TOKENIZERS),
+    "import-mask": Needs(sometimes=_TOKENIZERS),
+    "merge-masks": Needs(sometimes=_TOKENIZERS),
+    "inspect": Needs(sometimes=_TOKENIZERS),
+    "mask-stats": Needs(sometimes=(*_TOKENIZERS, "matplotlib")),
+    "provenance": Needs(sometimes=(*_TOKENIZERS, "megatron-core", "zstandard")),
+    "verify": Needs(sometimes=_TOKENIZERS),
+    "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
+    "tasks-path": Needs(sometimes=("torch", "transformers", "datasets", "scikit-learn")),
+    "fetch-eval-data": Needs(("datasets",)),
+    "generate": Needs(("torch", "transformers"), _SCORERS),
+    "score-generations": Needs(("torch", "transformers"), _SCORERS),
+    "build-queries": Needs(("torch", "transformers"), _SCORERS),
+    "evaluate": Needs(
+        ("torch", "transformers", "lm_eval", "datasets", "jinja2", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
+    ),
+    "compare": Needs(sometimes=("jinja2", "matplotlib", *_TOKENIZERS, "torch", "scikit-learn")),
+    "quickstart": Needs(
+        ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "jinja2",
+         "matplotlib"),
+        ("sentencepiece", "megatron-core", "zstandard", "tensorboard"),
+    ),
+    "doctor": Needs(),
+    TRAINING: Needs(("torch", "transformers", "deepspeed"), (*_TOKENIZERS, "tensorboard")),
+}  # fmt: skip
+
+
+def ready(verb: str, speaker: str) -> bool:
+    """Tell, before ``verb`` starts, what of its dependencies is missing or outside its tested range, a line each.
+
+    Args:
+        verb: of `NEEDS`.
+        speaker: the command that says it, ``ifguide score`` say.
+
+    Returns:
+        False if the verb cannot run.
+    """
+    always = NEEDS[verb].always
+    absent = [name for name in always if installed(name) is None]
+    if absent:
+        tell(speaker, f"needs {', '.join(absent)}, not installed here; {how_to_install(absent)}")
+        return False
+    for line in strange(always):
+        tell(speaker, f"warning: {line}; `ifguide doctor` says what to do")
+    return True
+
+
+def explain(verb: str, error: Exception) -> str | None:
+    """Why ``error`` ended ``verb``, in one line, if the environment is to blame; None if it is not known to be.
+
+    To blame are a package that is missing, and a name that another package no longer has or means otherwise while
+    a dependency of the verb is outside its tested range.
+    """
+    what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        root = error.name.partition(".")[0]
+        name = _DISTRIBUTIONS.get(root, root)
+        if name in dependencies() and installed(name) is None:
+            return f"needs the package '{name}', not installed here; {how_to_install([name])}"
+        if root not in ("ifguide", "ifguide_patch") and root not in sys.stdlib_module_names:
+            return f"needs the module '{error.name}', not installed here; `ifguide doctor` says what else is missing"
+    if isinstance(error, (ImportError, AttributeError, TypeError)):
+        lines = strange((*NEEDS[verb].always, *NEEDS[verb].sometimes))
+        if lines:
+            return f"{what}; probably because {' and '.join(lines)}; `ifguide doctor` says what to do"
+    return None
+
+
+def strange(names: Iterable[str]) -> list[str]:
+    """A line for each of ``names`` that is installed in a version outside its tested range."""
+    return [line for name in dict.fromkeys(names) if installed(name) is not None and (line := fault(name))]
+
+
+def how_to_install(names: Iterable[str]) -> str:
+    """What brings ``names``, all of them direct dependencies."""
+    extras = [dependencies()[name].extras for name in names]
+    if any("locked" in these for these in extras):
+        return "`make install` in a clone of the repository brings everything"
+    if all("base" in these for these in extras):
+        return "install it with: pip install gpt-neox-ifguide"
+    # an extra that already brings something else is not named beside one that brings the rest too
+    wanted: list[str] = []
+    for these in extras:
+        if not set(these) & {"base", *wanted}:
+            wanted.append(these[0])
+    return f"install with: pip install 'gpt-neox-ifguide[{','.join(wanted)}]'"
