@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from ifguide.objectives.penalised import penalised_token_loss, penalty_lambda_at, penalty_statistics
 from ifguide.penalties.coding import unsign
+
+# torch comes with the first training step: the patch and its check can be looked at where there is none
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -44,6 +44,8 @@ _current: Step | None = None
 @contextmanager
 def training_step(neox_args: Any) -> Iterator[Step]:
     """The objective acts inside this block; validation, test and generation stay outside of it."""
+    from ifguide.objectives.penalised import penalty_lambda_at
+
     global _current
     form = str(neox_args.penalty_form).lower()
     # NeoX counts finished iterations, (M4) the current one from 1
@@ -69,7 +71,10 @@ def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
         step = _current
         if step is None:
             return original(output, labels, _fp16=_fp16)
+        import torch
         from megatron import mpu
+
+        from ifguide.objectives.penalised import penalised_token_loss, penalty_statistics
 
         targets, signed = labels
         if _fp16:

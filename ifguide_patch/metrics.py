@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ifguide.objectives.penalised import reported
 from ifguide.penalties.keys import mask_pairs, values_of
 from ifguide_patch.loss import Step, training_step
 
@@ -48,6 +47,8 @@ def training_log(original: Callable[..., Any]) -> Callable[..., Any]:
             skipped = total_loss_dict.get("skipped iterations", 0) + skipped_iter
             divisor = max(1, neox_args.log_interval - skipped)
             total_loss_dict.pop("penalty_ce", None)
+            from ifguide.objectives.penalised import reported
+
             for key, value in reported(_interval).items():
                 # NeoX adds this iteration's value to the total, then divides the total by the iterations
                 added = float(loss_dict[key]) if key in loss_dict and not skipped_iter else 0.0
@@ -80,5 +81,7 @@ def _over_ranks(step: Step) -> Any:
 def _tensors(sums: Any) -> dict[str, Any]:
     """NeoX's log wants tensors."""
     import torch
+
+    from ifguide.objectives.penalised import reported
 
     return {name: torch.tensor(value) for name, value in reported(sums).items()}

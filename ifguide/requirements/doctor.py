@@ -20,7 +20,7 @@ from typing import Any
 import ifguide
 from ifguide.requirements import lock, machine
 from ifguide.requirements.needs import NEEDS, how_to_install
-from ifguide.requirements.ranges import Dependency, allows, dependencies, installed, tested
+from ifguide.requirements.ranges import Dependency, allows, dependencies, installed, record
 
 BASE = ("numpy", "PyYAML")
 AS_LOCKED, IN_RANGE, OUTSIDE, MISSING = "as locked", "in range", "outside", "missing"
@@ -53,7 +53,7 @@ def examine(
     torch = machine.torch_build() if "torch" in judged and installed("torch") else None
     report: dict[str, Any] = {
         "version": ifguide.__version__,
-        "python": {**machine.python(), **tested()["python"]},
+        "python": {**machine.python(), **record()["python"]},
         "dependencies": rows,
         "indirect": _indirect(),
         "torch": torch,
@@ -73,7 +73,7 @@ def _dependencies(judged: Collection[str]) -> list[dict[str, Any]]:
     rows = []
     for name, dependency in dependencies().items():
         found = installed(name)
-        locked = tested()["torch"] if name == "torch" else lock.version_for(entries, name, python)
+        locked = record()["torch"] if name == "torch" else lock.version_for(entries, name, python)
         rows.append({
             "name": name,
             "found": found,
@@ -98,7 +98,7 @@ def _state(dependency: Dependency, found: str | None, locked: str | None) -> str
 def _indirect() -> list[dict[str, str]]:
     """What the lock has beside the direct dependencies and is installed here in another version."""
     entries, python = lock.read(), machine.python()["version"]
-    found = {}
+    found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         # a folder that an aborted install left behind has metadata without a name
         if name := distribution.metadata["Name"]:
@@ -176,7 +176,7 @@ def _outside(row: dict[str, Any]) -> str:
 
 def _faults(report: dict[str, Any], judged: Collection[str]) -> Iterable[str]:
     """One line a fault, each with what it means and what to do."""
-    least = tested()["python"]["base"][0]
+    least = record()["python"]["base"][0]
     if not allows(f">={least}", report["python"]["version"]):
         yield f"Python {report['python']['version']} is older than {least}"
     for row in report["dependencies"]:

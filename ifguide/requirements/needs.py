@@ -38,7 +38,7 @@ class Needs:
 
 # every verb of ifguide.cli, and `TRAINING`, which is `python deepy.py`
 NEEDS = {
-    "preprocess": Needs(sometimes=(*_TOKENIZERS, "megatron-core", "zstandard")),
+    "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
     "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), _TOKENIZERS),
     "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", "deepspeed")),
@@ -62,8 +62,8 @@ NEEDS = {
     "compare": Needs(sometimes=("jinja2", "matplotlib", *_TOKENIZERS, "torch", "scikit-learn")),
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "jinja2",
-         "matplotlib"),
-        ("sentencepiece", "megatron-core", "zstandard", "tensorboard"),
+         "matplotlib", "megatron-core"),
+        ("sentencepiece", "zstandard", "tensorboard"),
     ),
     "doctor": Needs(),
     TRAINING: Needs(("torch", "transformers", "deepspeed"), (*_TOKENIZERS, "tensorboard")),

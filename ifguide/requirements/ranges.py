@@ -34,7 +34,7 @@ class Dependency:
 
 
 @cache
-def tested() -> dict[str, Any]:
+def record() -> dict[str, Any]:
     """The contents of ``tested.json``: ``python``, ``torch`` and ``dependencies``."""
     return json.loads(resources.files("ifguide.requirements").joinpath("tested.json").read_text(encoding="utf-8"))
 
@@ -44,7 +44,7 @@ def dependencies() -> dict[str, Dependency]:
     """Every direct dependency by its name."""
     return {
         name: Dependency(name, facts["range"], tuple(facts["extras"]), tuple(facts["tried"]), facts.get("why", ""))
-        for name, facts in tested()["dependencies"].items()
+        for name, facts in record()["dependencies"].items()
     }
 
 
