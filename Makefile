@@ -57,7 +57,7 @@ $(STAMP): pyproject.toml Makefile $(LOCK)
 lock: .venv-lock/bin/uv
 	env --unset=UV_INDEX --unset=UV_INDEX_URL --unset=UV_DEFAULT_INDEX --unset=UV_EXTRA_INDEX_URL --unset=UV_FIND_LINKS \
 	  DS_BUILD_OPS=0 $(RESOLVE) --upgrade --universal --python-version 3.10 --generate-hashes --annotation-style line \
-	  --custom-compile-command "make lock" --output-file $(LOCK)
+	  --custom-compile-command "make lock    (tested.json beside this file says what was tried on which Python)" --output-file $(LOCK)
 
 # The newest and the oldest of what pyproject.toml allows, each in an environment of its own, and the whole suite there.
 # Oldest: of each package that pyproject.toml names the lowest version that it allows, of all others the newest that

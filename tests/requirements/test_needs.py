@@ -50,7 +50,7 @@ def imports(module: str) -> frozenset[tuple[str, bool]]:
 
 
 def reachable(start: str, at_once: bool = False) -> set[str]:
-    """Packages that ``start`` and all that it imports of ours import; ``at_once``: without any function being called."""
+    """Packages that ``start`` and all that it imports of ours import; ``at_once``: without a function being called."""
     packages, seen, todo = set(), set(), [start]
     while todo:
         module = todo.pop()
@@ -80,7 +80,8 @@ def test_every_verb_is_in_the_table() -> None:
 @pytest.mark.parametrize("verb", NEEDS)
 def test_the_table_names_all_that_a_verb_can_import(verb: str) -> None:
     listed = {*NEEDS[verb].always, *NEEDS[verb].sometimes, *EVERYWHERE}
-    assert reachable(start_of(verb)) <= listed
+    # the doctor asks for the number of cores, and leaves what torch and others say to other processes
+    assert reachable(start_of(verb), at_once=verb == "doctor") <= listed
     assert listed <= ranges.dependencies().keys()
 
 
@@ -92,7 +93,7 @@ def test_the_table_names_nothing_that_a_verb_cannot_import(verb: str) -> None:
     assert listed - theirs <= reachable(start_of(verb))
 
 
-@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS])
+@pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_help_needs_no_dependency(verb: str) -> None:
     assert reachable(start_of(verb), at_once=True) <= EVERYWHERE
 
