@@ -154,19 +154,25 @@ def _ask(command: list[str], what: str, codes: Collection[int] = (0,)) -> Any:
 
 
 def _verdict(verb: str, rows: dict[str, dict[str, Any]], torch_error: str | None) -> dict[str, Any]:
-    """Whether ``verb`` will work: ``state``, the reasons ``why``, and what its options will be ``without``."""
+    """Whether ``verb`` will work.
+
+    Returns:
+        ``verb``, ``state``, the reasons ``why``; of what serves some of its options only, what is missing
+        (``without``) and what is in a version that was not tested (``doubtful``).
+    """
     needs = NEEDS[verb]
     always = dict.fromkeys((*BASE, *needs.always))
     absent = [f"{name} is not installed" for name in always if rows[name]["state"] == MISSING]
     if torch_error and "torch" in always:
         absent.append(f"torch does not work: {torch_error}")
-    used = dict.fromkeys((*always, *needs.sometimes))
-    strange = [_outside(rows[name]) for name in used if rows[name]["state"] == OUTSIDE]
+    strange = [_outside(rows[name]) for name in always if rows[name]["state"] == OUTSIDE]
+    options = [name for name in dict.fromkeys(needs.sometimes) if name not in always]
     return {
         "verb": verb,
         "state": FAILS if absent else UNTESTED if strange else WORKS,
         "why": absent or strange,
-        "without": [name for name in used if name not in always and rows[name]["state"] == MISSING],
+        "without": [name for name in options if rows[name]["state"] == MISSING],
+        "doubtful": [name for name in options if rows[name]["state"] == OUTSIDE],
     }
 
 
@@ -183,16 +189,15 @@ def _faults(report: dict[str, Any], judged: Collection[str]) -> Iterable[str]:
         if row["name"] not in judged:
             continue
         users = [verb["verb"] for verb in report["verbs"] if row["name"] in NEEDS[verb["verb"]].always]
-        partly = [verb["verb"] for verb in report["verbs"] if row["name"] in NEEDS[verb["verb"]].sometimes]
+        partly = [verb["verb"] for verb in report["verbs"] if row["name"] in (*verb["without"], *verb["doubtful"])]
         if row["name"] in BASE:
             users, partly = [verb["verb"] for verb in report["verbs"]], []
         if row["state"] == MISSING:
-            lost = f"{_series(users)} will not work" if users else f"some options of {_series(partly)} will not work"
+            lost = _lost(users, partly, "will not work")
             yield f"{row['name']} is not installed: {lost}; {how_to_install([row['name']])}"
         elif row["state"] == OUTSIDE:
-            concerned = _series([*users, *(verb for verb in partly if verb not in users)])
             yield (
-                f"{_outside(row)}: {concerned} may fail; install the locked version: "
+                f"{_outside(row)}: {_lost(users, partly, 'may fail')}; install the locked version: "
                 f"pip install '{row['name']}=={row['locked']}'"
             )
     if report["torch"] and "error" in report["torch"]:
@@ -205,6 +210,11 @@ def _faults(report: dict[str, Any], judged: Collection[str]) -> Iterable[str]:
     yield from report["private_parts"] or ()
     if report["neox"]:
         yield from (f"GPT-NeoX: {fault}" for fault in report["neox"]["faults"])
+
+
+def _lost(users: list[str], partly: list[str], what: str) -> str:
+    """Which verbs a dependency takes with it, and of which only some options."""
+    return f"{_series(users)} {what}" if users else f"some options of {_series(partly)} {what}"
 
 
 def _series(names: list[str], most: int = 4) -> str:

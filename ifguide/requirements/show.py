@@ -69,7 +69,8 @@ def _verbs(verbs: Sequence[dict[str, Any]]) -> Iterator[str]:
         for row in rows:
             why = "; ".join(row["why"])
             without = f"without {', '.join(row['without'])}" if row["without"] and state != FAILS else ""
-            yield f"  {row['verb']:<17}  {'; '.join(filter(None, (why, without)))}".rstrip()
+            doubtful = f"some options use an untested {', '.join(row['doubtful'])}" if row["doubtful"] else ""
+            yield f"  {row['verb']:<17}  {'; '.join(filter(None, (why, without, doubtful)))}".rstrip()
 
 
 def _verdict(report: dict[str, Any]) -> Iterator[str]:

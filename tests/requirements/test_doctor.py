@@ -51,6 +51,14 @@ def test_one_dependency_outside_its_range_is_named_with_the_verbs(environment, c
     assert "evaluate may fail" in faults[0] and "pip install 'lm_eval==" in faults[0]
 
 
+def test_a_base_verb_is_not_in_doubt_for_what_only_its_options_use(environment, capsys) -> None:
+    environment["transformers"] = "4.57.1"
+    assert cli.main(["doctor", "--json"]) == 1
+    states = {row["verb"]: row for row in json.loads(capsys.readouterr().out)["verbs"]}
+    assert states["verify"]["state"] == "works" and states["verify"]["doubtful"] == ["transformers"]
+    assert states["score"]["state"] == "untested"
+
+
 def test_verbs_that_do_not_work_say_why(environment, capsys) -> None:
     environment["kronfluence"] = None
     environment["sentencepiece"] = None
@@ -60,7 +68,7 @@ def test_verbs_that_do_not_work_say_why(environment, capsys) -> None:
     assert states["fit-factors"]["state"] == states["quickstart"]["state"] == "fails"
     assert states["fit-factors"]["why"] == ["kronfluence is not installed"]
     assert states["preprocess"]["state"] == "works" and states["preprocess"]["without"] == ["sentencepiece"]
-    assert states["generate"] == {"verb": "generate", "state": "works", "why": [], "without": []}
+    assert states["generate"] == {"verb": "generate", "state": "works", "why": [], "without": [], "doubtful": []}
     assert len(found["faults"]) == 2 and all("\n" not in fault for fault in found["faults"])
     assert "kronfluence is not installed: fit-factors, quickstart will not work" in "".join(found["faults"])
 
