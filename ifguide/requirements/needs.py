@@ -18,7 +18,8 @@ _TOKENIZERS = ("tokenizers", "transformers", "sentencepiece")
 _SCORERS = ("transformers", "scikit-learn", "deepspeed")
 # where the name that is imported is not that of the package
 _DISTRIBUTIONS = {
-    "huggingface_hub": "transformers", "megatron": "megatron-core", "scipy": "scikit-learn", "sklearn": "scikit-learn", "yaml": "PyYAML",
+    "huggingface_hub": "transformers", "megatron": "megatron-core", "scipy": "scikit-learn",
+    "sklearn": "scikit-learn", "yaml": "PyYAML",
 }  # fmt: skip
 _KRONFLUENCE = ("kronfluence", "accelerate", "datasets", "einconv", "einops", "opt_einsum", "tqdm")
 
