@@ -67,7 +67,7 @@ NEEDS = {
         ("sentencepiece", "zstandard", "tensorboard"),
     ),
     "doctor": Needs(),
-    TRAINING: Needs(("torch", "transformers", "deepspeed"), (*_TOKENIZERS, "tensorboard")),
+    TRAINING: Needs(("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard")),
 }  # fmt: skip
 
 
