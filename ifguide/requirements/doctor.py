@@ -39,7 +39,8 @@ def examine(
     """All that ``ifguide doctor`` says.
 
     Args:
-        verbs: the verbs that are wanted here; None is all of them, with training.
+        verbs: the verbs that are wanted here; None is all of them, with training. What only some options of a named
+            verb need may be missing; of all of them it is a fault.
         neox: a GPT-NeoX checkout to compare with what the patch expects.
         output: where results will be written; by default the current folder.
 
@@ -64,7 +65,7 @@ def examine(
     }
     broken = torch["error"] if torch and "error" in torch else None
     report["verbs"] = [_verdict(verb, {row["name"]: row for row in rows}, broken) for verb in wanted]
-    report["faults"] = list(_faults(report, judged))
+    report["faults"] = list(_faults(report, judged, verbs is None))
     return report
 
 
@@ -162,7 +163,8 @@ def _verdict(verb: str, rows: dict[str, dict[str, Any]], torch_error: str | None
     """
     needs = NEEDS[verb]
     always = dict.fromkeys((*BASE, *needs.always))
-    absent = [f"{name} is not installed" for name in always if rows[name]["state"] == MISSING]
+    missing = [name for name in always if rows[name]["state"] == MISSING]
+    absent = [f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"] if missing else []
     if torch_error and "torch" in always:
         absent.append(f"torch does not work: {torch_error}")
     strange = [_outside(rows[name]) for name in always if rows[name]["state"] == OUTSIDE]
@@ -180,7 +182,7 @@ def _outside(row: dict[str, Any]) -> str:
     return f"{row['name']} {row['found']} is outside the tested range {row['range']}"
 
 
-def _faults(report: dict[str, Any], judged: Collection[str]) -> Iterable[str]:
+def _faults(report: dict[str, Any], judged: Collection[str], everything: bool) -> Iterable[str]:
     """One line a fault, each with what it means and what to do."""
     least = record()["python"]["base"][0]
     if not allows(f">={least}", report["python"]["version"]):
@@ -193,6 +195,9 @@ def _faults(report: dict[str, Any], judged: Collection[str]) -> Iterable[str]:
         if row["name"] in BASE:
             users, partly = [verb["verb"] for verb in report["verbs"]], []
         if row["state"] == MISSING:
+            # who names a verb knows which of its options are wanted: the verb's own line says what they lack
+            if not users and not everything:
+                continue
             lost = _lost(users, partly, "will not work")
             yield f"{row['name']} is not installed: {lost}; {how_to_install([row['name']])}"
         elif row["state"] == OUTSIDE:
