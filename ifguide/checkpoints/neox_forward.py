@@ -1,7 +1,8 @@
 """NeoX's forward pass, literally, over a checkpoint's own shards: what a conversion is held against.
 
 It shares no code with the conversion: nothing is merged, every rank computes its part and the parts are added or
-concatenated as NeoX's collectives do. Slow and plain on purpose; fp32.
+concatenated as NeoX's collectives do. Slow and plain on purpose; fp32, or fp64 to tell rounding from a mistake. The
+angles of rotary positions are fp32 in both, as NeoX makes them.
 
 Shapes: B sequences, S positions, H hidden_size, n and k query and key/value heads of one rank, D head size,
 V padded vocabulary; ``x[B, S, H]`` is the residual stream.
@@ -22,15 +23,21 @@ Rank = dict[str, Tensor]
 
 
 @torch.no_grad()
-def forward(shards: Callable[[int], list[Rank]], architecture: Architecture, tokens: Tensor) -> Tensor:
+def forward(
+    shards: Callable[[int], list[Rank]],
+    architecture: Architecture,
+    tokens: Tensor,
+    precision: torch.dtype = torch.float32,
+) -> Tensor:
     """Logits[B, S, V] of ``tokens[B, S]``.
 
     Args:
         shards: pipeline layer -> the parameters of each tensor-parallel rank; asked for one layer at a time.
+        precision: of everything that is computed.
     """
 
     def layer(number: int) -> list[Rank]:
-        return [{name: tensor.float() for name, tensor in rank.items()} for rank in shards(number)]
+        return [{name: tensor.to(precision) for name, tensor in rank.items()} for rank in shards(number)]
 
     depth = architecture.num_layers
     x = _embed(layer(0), tokens)
@@ -112,7 +119,7 @@ def _rotate(x: Tensor, architecture: Architecture) -> Tensor:
     angles = torch.cat([angles, angles], dim=-1)[:, None, :]
     turned, passed = x[..., :rotated], x[..., rotated:]
     left, right = turned[..., : rotated // 2], turned[..., rotated // 2 :]
-    turned = turned * angles.cos() + torch.cat([-right, left], dim=-1) * angles.sin()
+    turned = turned * angles.cos().to(x.dtype) + torch.cat([-right, left], dim=-1) * angles.sin().to(x.dtype)
     return torch.cat([turned, passed], dim=-1)
 
 

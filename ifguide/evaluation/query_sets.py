@@ -29,6 +29,10 @@ from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin
 
 _TEXTS_AT_ONCE = 2048
+# what `queries.json` counts, a count of nothing included
+_COUNTED = (
+    "read", "duplicates", "empty", "unscored", "between", "toxic", "toxic_overlapping", "safe", "safe_overlapping",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def build_queries(
     if scorer is None and source != "rtp":
         raise InputError(f"source {source} has no scores of its own; give a scorer")
     overlap = Overlap(text for path in exclude for text in _evaluation_texts(path))
-    counts: Counter[str] = Counter()
+    counts = Counter(dict.fromkeys(_COUNTED, 0))
     candidates = _distinct(_read(source, inputs), counts)
     loaded = load_scorer(scorer, device=device) if scorer else None
     scores = _scores(candidates, loaded, progress)

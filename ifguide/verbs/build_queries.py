@@ -65,4 +65,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"{counts['between']} between the thresholds, {counts['duplicates']} duplicates, {counts['empty']} empty, "
             f"{counts['unscored']} without a score"
         )
+        if result["truncated"]:
+            print(
+                f"{result['truncated']} texts were cut to the {result['scorer']['max_tokens']} tokens that {args.scorer} reads"
+            )
     return result

@@ -23,6 +23,8 @@ from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
 from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
 from tests.checkpoints.tiny import (
+    HEADS,
+    HIDDEN,
     STYLES,
     VOCABULARY,
     Ranks,
@@ -56,7 +58,7 @@ def test_huggingface_computes_what_neox_computes(tmp_path: Path, style: str, ran
     expected = neox_logits(keys, model, tokens())
     found = huggingface_logits(tmp_path / "hf", tokens())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
-    assert result["check"]["passed"] and result["check"]["max_difference"] < 1e-4
+    assert result["check"]["passed"] and result["check"]["relative_difference"] < 1e-5
     assert result["tensor_parallel"] == ranks and result["vocabulary"] == VOCABULARY
     assert expected.abs().max() > 3
 
@@ -149,8 +151,79 @@ def test_the_check_sees_every_known_mistake(tmp_path: Path, monkeypatch: pytest.
     make(monkeypatch)
     result = to_huggingface(folder, tmp_path / "hf", check_text=check.TEXT)
     assert result["check"]["passed"] is False
-    assert result["check"]["max_difference"] > check.TOLERANCE
+    assert result["check"]["relative_difference"] > check.TOLERANCE
+    assert result["check"]["precision"] == "float64"
     assert [path.name for path in tmp_path.iterdir()] == ["neox"], "a wrong conversion was kept"
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("scale", [1.0, 40.0, 4000.0])
+def test_large_logits_are_no_other_function(tmp_path: Path, style: str, scale: float) -> None:
+    """Rounding grows with the logits; what is allowed grows with them."""
+    keys = keys_of(style, no_weight_tying=True)
+    model = random_ranks(keys, 2)
+    for rank in model:
+        rank[layout.output_layer(architecture_of(keys))]["final_linear.weight"] *= scale
+    save(tmp_path / "neox", keys, model, sequential=False)
+    found = to_huggingface(tmp_path / "neox", tmp_path / "hf", check_text=check.TEXT)["check"]
+    assert found["passed"] and found["max_logit"] > 3 * scale
+    assert found["relative_difference"] == pytest.approx(found["max_difference"] / found["max_logit"])
+
+
+def test_doubt_in_single_precision_is_settled_in_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deep model's rounding, put on top of the fp32 logits."""
+    folder, _, _ = checkpoint(tmp_path / "neox", "llama grouped")
+    exact = check._huggingface_logits
+
+    def rounded(folder: Path, ids: Tensor, precision: torch.dtype) -> Tensor:
+        logits = exact(folder, ids, precision)
+        return logits * (1 + 3e-5) if precision == torch.float32 else logits
+
+    monkeypatch.setattr(check, "_huggingface_logits", rounded)
+    found = to_huggingface(folder, tmp_path / "hf", check_text=check.TEXT)["check"]
+    assert found["passed"] and found["precision"] == "float64" and found["relative_difference"] < 2e-6
+
+
+def exchange_two_heads(matrix: Tensor) -> Tensor:
+    """The first two heads of a matrix [heads x size, inputs]."""
+    size = HIDDEN // HEADS
+    return torch.cat([matrix[size : 2 * size], matrix[:size], matrix[2 * size :]])
+
+
+@pytest.mark.parametrize("scale", [1.0, 4000.0])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.layers.1.self_attn.q_proj.weight", exchange_two_heads),
+        ("model.layers.1.self_attn.v_proj.weight", exchange_two_heads),
+        ("model.layers.1.self_attn.o_proj.weight", Tensor.t),
+        ("model.layers.0.self_attn.q_proj.weight", Tensor.t),
+    ],
+)
+def test_one_wrong_matrix_is_another_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], Tensor], scale: float
+) -> None:
+    """However large the logits are; the same change of nothing passes."""
+    keys = keys_of("llama plain")
+    model = random_ranks(keys, 1)
+    model[0][layout.output_layer(architecture_of(keys))]["final_linear.weight"] *= scale
+    save(tmp_path / "neox", keys, model, sequential=True)
+    export = llama.Llama.export
+    seen = []
+
+    def changed(self: Any, layer: int, tensors: Any, architecture: Any) -> dict[str, Tensor]:
+        found = export(self, layer, tensors, architecture)
+        if name in found:
+            seen.append(found[name].shape)
+            found[name] = change(found[name]).contiguous()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llama.Llama, "export", changed)
+        wrong = to_huggingface(tmp_path / "neox", tmp_path / "wrong", check_text=check.TEXT)["check"]
+    assert seen == [(HIDDEN, HIDDEN)]
+    assert wrong["passed"] is False and wrong["relative_difference"] > 100 * check.TOLERANCE
+    assert to_huggingface(tmp_path / "neox", tmp_path / "hf", check_text=check.TEXT)["check"]["passed"]
 
 
 def test_config_serves_transformers_4_and_5(tmp_path: Path) -> None:

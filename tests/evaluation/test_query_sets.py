@@ -162,3 +162,22 @@ def test_the_verb(files: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out)["max"] == 3
     assert main([*command, "--input", "nowhere.jsonl"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [[], [0]], ids=["nothing left out", "a duplicate"])
+def test_the_command_says_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[int]) -> None:
+    """Zero is a count like any other."""
+    rows = [
+        {"prompt": {"text": prompt}, "continuation": {"text": text, "toxicity": toxicity}}
+        for prompt, text, toxicity in (("One man said", " you idiot", 0.99), ("Two men said", " nice day", 0.01))
+    ]
+    write_jsonl(tmp_path / "in.jsonl", rows + [rows[number] for number in more])
+    write_jsonl(tmp_path / "eval.jsonl", [{"prompt": "unrelated"}])
+    command = ["build-queries", "--source", "rtp", "--input", str(tmp_path / "in.jsonl")]
+    command += ["--exclude", str(tmp_path / "eval.jsonl"), "--output", str(tmp_path / "q")]
+    assert main(command) == 0
+    assert f"0 between the thresholds, {len(more)} duplicates, 0 empty, 0 without a score" in capsys.readouterr().out
+    assert read_json(tmp_path / "q" / "queries.json")["counts"] == {
+        "read": 2 + len(more), "duplicates": len(more), "empty": 0, "unscored": 0, "between": 0,
+        "toxic": 1, "toxic_overlapping": 0, "safe": 1, "safe_overlapping": 0,
+    }  # fmt: skip
