@@ -185,7 +185,8 @@ def load_model(
         device: default: the GPU if there is one.
 
     Raises:
-        InputError: no model in the folder, weights that do not fit it, nothing to track.
+        InputError: no model in the folder, weights that do not fit it, nothing to track, or weights of attention and
+            MLP that cannot be tracked.
     """
     from transformers import AutoModelForCausalLM
 
@@ -208,6 +209,7 @@ def load_model(
     if info["missing_keys"]:
         raise InputError(f"model {directory} lacks weights, for example {sorted(info['missing_keys'])[0]}")
     _replace_conv1d(model)
+    check_coverage(model, directory)
     model.eval().requires_grad_(False)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
@@ -217,7 +219,8 @@ def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredM
     """The model of a folder without its weights, which need not be there: for whoever asks about shapes alone.
 
     Raises:
-        InputError: no configuration in the folder, one that is unknown, nothing to track.
+        InputError: no configuration in the folder, one that is unknown, nothing to track, or weights of attention and
+            MLP that cannot be tracked.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -231,6 +234,7 @@ def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredM
     except Exception as error:  # whatever a hostile configuration runs into inside transformers
         raise InputError(f"model {directory}: its config.json cannot be used: {_first_line(error)}") from error
     _replace_conv1d(model)
+    check_coverage(model, directory)
     model.eval().requires_grad_(False)
     return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
 
@@ -256,6 +260,45 @@ def tracked_layers(model: Any, pattern: str | None = None) -> dict[str, nn.Linea
         example = f"; its linear layers are named like {linear[0]}" if linear else ""
         raise InputError(f"no linear layer of attention or MLP matches {pattern or 'this architecture'!r}{example}")
     return layers
+
+
+def check_coverage(model: Any, directory: str | Path) -> None:
+    """Refuse a model with weights in its blocks that no linear layer holds, such as the fused experts of a mixture.
+
+    Their part of the influence would be missing from every score. What is left out by a pattern is left out on purpose;
+    this is what no pattern could name.
+
+    Raises:
+        InputError: there are such weights; names the largest and the share of all of them.
+    """
+    head = model.get_output_embeddings()
+    named = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if _IN_A_BLOCK.search(name) and (head is None or parameter is not head.weight)
+    }
+    known = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Linear | nn.Embedding)
+        for parameter in module.parameters(recurse=False)
+    }
+    # biases, norms and gains have one axis, whatever shape they are kept in
+    foreign = {
+        name: parameter.numel()
+        for name, parameter in named.items()
+        if id(parameter) not in known and sum(size > 1 for size in parameter.shape) > 1
+    }
+    if not foreign:
+        return
+    largest = max(foreign, key=lambda name: foreign[name])
+    share = sum(foreign.values()) / sum(parameter.numel() for parameter in named.values())
+    others = f" and {len(foreign) - 1} others" if len(foreign) > 1 else ""
+    raise InputError(
+        f"model {directory} ({type(model).__name__}) keeps {share:.0%} of the weights of its blocks outside of linear "
+        f"layers: {largest} {list(named[largest].shape)}{others} (experts of a mixture, or a state space?); their "
+        "influence cannot be scored, and scores without it would be wrong; take a dense model"
+    )
 
 
 def track_only(model: ScoredModel, names: list[str]) -> ScoredModel:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ifguide.errors import InputError
 from ifguide.models.tracked import describe_model
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -81,6 +82,12 @@ def read_shape(model_dir: str | Path, pattern: str | None = None) -> Shape:
     """
     model = describe_model(model_dir, pattern)
     config = model.model.config
+    for key in ("num_attention_heads", "num_hidden_layers"):
+        if getattr(config, key, None) is None:
+            raise InputError(
+                f"model {model_dir} ({type(model.model).__name__}) says nothing of its {key}; "
+                "only transformers with plain attention can be planned and scored"
+            )
     linear = [m for m in model.model.modules() if isinstance(m, nn.Linear) and m is not model.head]
     widest = max(layer.out_features for layer in linear)
     heads = config.num_attention_heads
