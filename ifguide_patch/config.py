@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.config.yaml_files import merge_files, numbers_as_text
+from ifguide.data.index_file import MAGIC
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide_patch import cpu, told
 from ifguide_patch.arguments import neox_faults
 from ifguide_patch.dataset import verify_masks
+
+# the first bytes of an index -> the data_impl that reads it
+_IMPLEMENTATIONS = {MAGIC[:8]: "mmap", b"TNTIDX\x00\x00": "cached"}
 
 # what NeoX and its launcher raise on a configuration that they refuse
 _REFUSALS = (AssertionError, ValueError, TypeError, KeyError, AttributeError)
@@ -40,11 +44,17 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
         for key, fault in _value_faults(cls, config):
             faults.append(fault)
             readable &= key not in _LOOKED_AT
+        implementation = None
         if readable:
+            implementation, unlike = _inferred_data_impl(config)
+            faults += unlike
             faults += [*neox_faults(config), *_pack_faults(config), *_tokenizer_faults(config), *verify_masks(config)]
         if faults:
             raise ConfigError(faults)
         values = dict(overwrite_values or {})
+        if implementation:
+            print(f"data_impl: {implementation}, as the files are; GPT-NeoX's own 'infer' opens none", flush=True)
+            values = {"data_impl": implementation} | values
         if cpu.is_asked_for():
             changed = cpu.overrides(config)
             cpu.set_processes({**config, **changed}["num_gpus"])
@@ -108,6 +118,35 @@ def _tokenizer_faults(config: Mapping[str, Any]) -> Iterator[str]:
         path = config.get(key)
         if isinstance(path, str) and not Path(path).is_file():
             yield with_hint(f"{key}: {path} does not exist or is not a file", tokenizer_hint(path, names))
+
+
+def _inferred_data_impl(config: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """What ``data_impl: infer``, NeoX's default, has to become, and faults.
+
+    NeoX looks at the files for it and then opens none of them: every rank dies where it builds its datasets.
+    None where the configuration says otherwise, or names no dataset that is there.
+    """
+    if (config.get("data_impl") or "infer") != "infer":
+        return None, []
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if key.endswith(("data_path", "data_paths")) and "penalty" not in key:
+            for prefix in value if isinstance(value, list) else [value]:
+                if isinstance(prefix, str) and (kind := _implementation_of(prefix)):
+                    found.setdefault(kind, f"{key} {prefix}")
+    if len(found) > 1:
+        named = " and ".join(f"{prefix} ({kind})" for kind, prefix in found.items())
+        return None, [f"data_impl: one value reads all datasets, and these need two: {named}; preprocess again"]
+    return next(iter(found), None), []
+
+
+def _implementation_of(prefix: str) -> str | None:
+    """The data_impl that reads the dataset; None where there is none, or it is of no known kind."""
+    try:
+        with open(f"{prefix}.idx", "rb") as stream:
+            return _IMPLEMENTATIONS.get(stream.read(8))
+    except OSError:
+        return None
 
 
 def _listed(changed: Mapping[str, Any]) -> str:

@@ -196,6 +196,46 @@ def test_a_tokenizers_file_is_looked_for_before_every_rank_does(tmp_path: Path) 
     assert not [*_tokenizer_faults({"vocab_file": "absent"})]
 
 
+def resolved(checkout: Path, folder: Path, **keys: object) -> tuple[str, list[str]]:
+    """``data_impl`` as ``from_ymls`` leaves it, and what is said about it."""
+    config = {key: value for key, value in {**configuration(checkout), **keys}.items() if value is not None}
+    (folder / "run.yml").write_text(json.dumps(config))
+    code = (
+        "import sys, ifguide_patch\nifguide_patch.apply()\nfrom megatron.neox_arguments import NeoXArgs\n"
+        "print('IMPL', NeoXArgs.from_ymls([sys.argv[1]]).data_impl)"
+    )
+    result = run_python(code, checkout, str(folder / "run.yml"))
+    assert result.returncode == 0, result.stderr[-2000:]
+    lines = result.stdout.splitlines()
+    (found,) = [line.removeprefix("IMPL ") for line in lines if line.startswith("IMPL ")]
+    return found, [line for line in lines if line.startswith("data_impl: ")]
+
+
+@pytest.mark.parametrize("given", [None, "infer"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_infer_becomes_what_the_files_are(checkout: Path, tmp_path: Path, given: str | None, masked: bool) -> None:
+    data = write_data(tmp_path)
+    mask = {"penalty_data_path": f"{data}_mask"} if masked else {}
+    found, said = resolved(checkout, tmp_path, data_impl=given, data_path=data, **mask)
+    assert found == "mmap" and len(said) == 1 and "mmap" in said[0]
+
+
+def test_a_data_impl_that_is_given_stays(checkout: Path, tmp_path: Path) -> None:
+    assert resolved(checkout, tmp_path, data_impl="mmap", data_path=write_data(tmp_path)) == ("mmap", [])
+
+
+def test_files_of_the_older_kind_are_cached(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "old.idx").write_bytes(b"TNTIDX\x00\x00" + bytes(8))
+    assert resolved(checkout, tmp_path, data_impl=None, data_path=str(tmp_path / "old"))[0] == "cached"
+    data, old = write_data(tmp_path), str(tmp_path / "old")
+    keys = {"train_data_paths": [data], "valid_data_paths": [old], "test_data_paths": [data]}
+    (fault,) = faults(checkout, tmp_path, data_impl="infer", **keys)
+    assert fault == (
+        f"data_impl: one value reads all datasets, and these need two: train_data_paths {data} (mmap) and "
+        f"valid_data_paths {old} (cached); preprocess again"
+    )
+
+
 def test_what_neox_refuses_is_one_line(checkout: Path, tmp_path: Path) -> None:
     data = write_data(tmp_path)
     key = {"seq_length": None} if checkout == STAND_IN else {"num_attention_heads": 3}

@@ -21,7 +21,7 @@ class NeoXArgsTraining(NeoXArgsTemplate):
     valid_data_paths: list = None
     test_data_paths: list = None
     split: str = "8,1,1"
-    data_impl: str = "mmap"
+    data_impl: str = "infer"
     dataset_impl: str = "gpt2"
     pack_impl: str = "packed"
     train_impl: Literal["normal", "dpo", "rm", "kto", "reinforce"] = "normal"
