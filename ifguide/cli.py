@@ -20,6 +20,7 @@ import ifguide
 from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.provenance import running
+from ifguide.system.quiet import end_with_reader
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
@@ -49,8 +50,12 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code (0 done, 1 the verdict is no, 2 bad input, 130 interrupted)."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    """Run one verb; returns the exit code (0 done, 1 the verdict is no, 2 bad input, 130 interrupted, 141 nobody
+    reads the output)."""
+    return end_with_reader(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_overview())
         return 0

@@ -12,13 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ifguide.errors import InputError
+from ifguide.system.quiet import end_with_reader
 from ifguide_patch import checkout, registry
 
 _EXAMPLE = "example:\n  python -m ifguide_patch.check ~/gpt-neox"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 if the patch fits, 1 if not, 2 if there is no checkout."""
+    """0 if the patch fits, 1 if not, 2 if there is no checkout, 141 if nobody reads the output."""
+    return end_with_reader(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m ifguide_patch.check",
         description="Compare a GPT-NeoX checkout with what the patch expects of it.",

@@ -1,5 +1,6 @@
 """The command: help for every verb, one line and exit 2 for bad input, a base install of numpy and PyYAML."""
 
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,67 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "none.idx" in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+def _into_closed_pipe(command: list[str], folder: Path, stderr: bool = False) -> subprocess.CompletedProcess:
+    """``command``, the reader of whose stdout is gone before it starts."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        return subprocess.run(
+            [sys.executable, *command], stdout=writing, stderr=writing if stderr else subprocess.PIPE, text=True,
+            cwd=folder, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )  # fmt: skip
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        [],
+        ["tasks-path"],
+        ["provenance", "--help"],
+        ["score", "--help"],
+        ["verify", "--data", "d"],
+    ],
+    ids=" ".join,
+)
+def test_a_closed_pipe_is_no_traceback(tmp_path, command, buffered):
+    """Whether the first line or the last flush meets it."""
+    write_index(tmp_path / "d.idx", np.uint16, np.array([2, 2]), np.array([0, 2, 4]), np.arange(3))
+    np.ones(4, np.uint16).tofile(tmp_path / "d.bin")
+    result = _into_closed_pipe([*([] if buffered else ["-u"]), "-m", "ifguide.cli", *command], tmp_path)
+    assert "Traceback" not in result.stderr and "Broken" not in result.stderr
+    # argparse passes over a line of help that it cannot write
+    assert result.returncode == 141 or (result.returncode == 0 and len(command) == 2 and command[1] == "--help")
+
+
+def test_more_than_a_buffer_into_a_closed_pipe(tmp_path):
+    """The rest must not come up again when the interpreter ends; nor where stderr is gone as well."""
+    code = (
+        "from ifguide import cli; from types import SimpleNamespace as Module; "
+        "cli._module_of = lambda verb: Module(SUMMARY='s', EXAMPLE='e', add_arguments=lambda parser: None, "
+        "run=lambda args: [print('x' * 100_000) for _ in range(10)] and None); "
+        "raise SystemExit(cli.main(['verify']))"
+    )
+    for stderr in (False, True):
+        result = _into_closed_pipe(["-c", code], tmp_path, stderr)
+        assert result.returncode == 141 and not result.stderr
+
+
+def test_a_pipe_of_our_own_that_breaks_is_an_error(monkeypatch):
+    """Between processes of ours: a defect, and not the reader's leave."""
+
+    def run(args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("ifguide.verbs.tasks_path.run", run)
+    with pytest.raises(BrokenPipeError):
+        main(["tasks-path"])
 
 
 def test_the_base_install_needs_numpy_and_yaml_only():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,10 +45,24 @@ def _call(node: ast.Call) -> Iterator[str]:
 
 
 def product() -> list[Path]:
-    """The Python files that are delivered."""
-    folders = ("ifguide", "tools", "benchmarks")
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return [*files, ROOT / "deepy.py", ROOT / "train.py"]
+    """The Python files that are delivered: all but tests, environments and what a tool left there."""
+    folders = [
+        path
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name not in ("tests", "build", "dist") and not path.name.startswith(".")
+        if not (path / "pyvenv.cfg").exists()
+    ]
+    return [*ROOT.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
+
+
+def test_every_package_is_looked_into() -> None:
+    """Whatever pyproject.toml installs, and what is run from the folder."""
+    found = re.search(r"packages\.find\]\ninclude = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)
+    assert found
+    names = {name.rstrip("*.") for name in re.findall(r'"(.*?)"', found[1])} | {"tools", "benchmarks", "docker"}
+    assert {"ifguide", "ifguide_patch"} <= names
+    seen = {path.relative_to(ROOT).parts[0] for path in product()}
+    assert names | {"deepy.py", "train.py"} <= seen and "tests" not in seen
 
 
 def test_the_product_unpickles_nothing() -> None:

@@ -6,7 +6,7 @@ Shapes: P prompts, K continuations each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,10 @@ def task_result(
             "repeats": config.get("repeats"),
             "generation": config.get("generation_kwargs") if generates else None,
             "prompt_scores": metadata.get("prompt_scores"),
-            "scorers": [{"name": scorer.name, "identity": scorer.identity()} for scorer in scored],
+            "scorers": [
+                {"name": scorer.name, "identity": scorer.identity(), **_cut(scorer, rows, metadata)}
+                for scorer in scored
+            ],
         },
         "data": {
             "source": metadata.get("data"),
@@ -82,6 +85,20 @@ def task_result(
         "metrics": _metrics(rows, found["results"][name], found["higher_is_better"].get(name) or {}, seed),
         "texts": _texts(rows),
     }
+
+
+def scorer_record(scorer: StoredScorer, tasks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the scorer is, and of how many texts of all ``tasks`` it read only the start."""
+    parts = [one for task in tasks for one in task["setting"]["scorers"] if one["name"] == scorer.name]
+    return scorer.describe() | {key: sum(part[key] for part in parts) for key in ("texts", "truncated")}
+
+
+def _cut(scorer: StoredScorer, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, int]:
+    """How many texts of the task were scored, and how many of them were cut."""
+    texts = [text for row in rows for text in row.get("continuations", ())]
+    if metadata.get("prompt_scores") == "scorer":
+        texts += [row["prompt"] for row in rows]
+    return {"texts": len(texts), "truncated": int(scorer.cut(texts).sum())}
 
 
 def _row(name: str, sample: Mapping[str, Any], scorers: Sequence[StoredScorer]) -> dict[str, Any]:

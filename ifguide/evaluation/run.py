@@ -28,7 +28,7 @@ from lm_eval.tasks import TaskManager
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.lm.batches import BatchedLM
 from ifguide.evaluation.lm.model import EvaluationLM
-from ifguide.evaluation.results import FORMAT, KIND, sample_rows, task_result
+from ifguide.evaluation.results import FORMAT, KIND, sample_rows, scorer_record, task_result
 from ifguide.evaluation.sampled_docs import sampled_documents
 from ifguide.evaluation.settings import DTYPES, EvaluationSettings
 from ifguide.evaluation.tasks import settings as task_settings
@@ -78,13 +78,14 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
     with _environment(settings), contextlib.ExitStack() as stack:
         prepare_lm_eval()
         manager = _task_manager(settings.tasks)
-        identity = _identity(settings)
+        guide = None if settings.rad is None else load_scorer(settings.rad, device=settings.torch_device)
+        identity = _identity(settings, guide)
         journals = stack.enter_context(_journals(settings.output, identity))
         scorers = Scorers(journals, settings.torch_device, ranks, progress)
         stack.callback(scorers.close)
         stack.enter_context(scorers_from(scorers))
         tasks = _load_tasks(manager, settings)
-        loaded, rad = _model(settings)
+        loaded, rad = _model(settings, guide)
         lm = EvaluationLM(
             loaded,
             journals,
@@ -101,17 +102,18 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
         found = evaluator.evaluate(lm, tasks, samples=samples, bootstrap_iters=0, log_samples=True)
         assert found is not None  # it is None on other ranks than the first, and it knows of one
         rows = {name: sample_rows(name, logged, scorers.used) for name, logged in found["samples"].items()}
+        judged = {
+            name: task_result(tasks["tasks"][name], name, some, found, scorers.used, settings.seed)
+            | {"sample": _sample(settings, tasks["tasks"][name], some)}
+            for name, some in rows.items()
+        }
         results = {
             "format": FORMAT,
             "kind": KIND,
             "model": {"path": str(settings.model.absolute()), **identity},
             "settings": {**_as_dict(settings), "processes": ranks.size},
-            "scorers": [scorer.describe() for scorer in scorers.used],
-            "tasks": {
-                name: task_result(tasks["tasks"][name], name, some, found, scorers.used, settings.seed)
-                | {"sample": _sample(settings, tasks["tasks"][name], some)}
-                for name, some in rows.items()
-            },
+            "scorers": [scorer_record(scorer, judged.values()) for scorer in scorers.used],
+            "tasks": judged,
             "groups": _numbers(found.get("groups", {})),
             **provenance.environment(),
             "command": provenance.command(),
@@ -202,18 +204,23 @@ def _load_tasks(manager: TaskManager, settings: EvaluationSettings) -> Any:
     return loaded
 
 
-def _model(settings: EvaluationSettings) -> tuple[LanguageModel, Rad | None]:
-    """The model, and what steers it."""
+def _model(settings: EvaluationSettings, guide: Scorer | None = None) -> tuple[LanguageModel, Rad | None]:
+    """The model, and what steers it: by ``guide`` where that is loaded already."""
     loaded = load_language_model(settings.model, DTYPES[settings.dtype], settings.torch_device)
     if settings.rad is None:
         return loaded, None
-    scorer = load_scorer(settings.rad, device=settings.torch_device)
+    scorer = guide or load_scorer(settings.rad, device=settings.torch_device)
     return loaded, Rad(loaded, scorer, settings.rad_weight, settings.rad_top_k)
 
 
-def _identity(settings: EvaluationSettings) -> dict[str, Any]:
+def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, Any]:
     """What decides every continuation and likelihood, and so what one folder of journals can belong to."""
-    steered = settings.rad and {"scorer": settings.rad, "weight": settings.rad_weight, "top_k": settings.rad_top_k}
+    steered = guide and {
+        "scorer": settings.rad,
+        "identity": guide.identity(),
+        "weight": settings.rad_weight,
+        "top_k": settings.rad_top_k,
+    }
     return {
         "identity": _model_identity(settings.model),
         "dtype": settings.dtype,
@@ -242,13 +249,22 @@ def _journals(output: Path, identity: dict[str, Any]) -> Iterator[Path]:
         if not record.exists():
             write_json(record, identity)
         known = read_json(record, "identity of the evaluation")
-        differing = ["model" if key == "identity" else key for key in identity if known.get(key) != identity[key]]
+        differing = [
+            "model" if key == "identity" else key for key in identity if _differs(known.get(key), identity[key])
+        ]
         if differing:
             raise MismatchError(
                 f"--output {output} holds an evaluation with another {' and '.join(differing)}; "
                 "give another folder, or remove that one"
             )
         yield folder
+
+
+def _differs(known: Any, given: Any) -> bool:
+    """Whether a recorded value is another one; of earlier versions' RAD the record names no classifier's identity."""
+    if isinstance(known, dict) and isinstance(given, dict) and "identity" not in known:
+        given = {key: value for key, value in given.items() if key != "identity"}
+    return known != given
 
 
 def _model_identity(folder: Path) -> str:

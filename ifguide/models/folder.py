@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,15 @@ from ifguide.system.files import hash_file, hash_value, read_json
 from ifguide.system.hints import model_hint
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+# whatever turns text into ids; the last kinds are SentencePiece's and WordPiece's
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "*.model",
+)  # fmt: skip
+# of tokenizer_config.json, what neither changes an id nor where a text ends
+_IDLE_KEYS = {"chat_template", "name_or_path", "processor_class", "special_tokens_map_file", "tokenizer_file"}
+# between the parts of a `text_identity`
+_JOINT = "+"
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -28,7 +39,10 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def model_identity(directory: Path) -> str:
-    """Hash of the configuration and of every weight file.
+    """Hash of the configuration and of every weight file: what a function of token ids is told by.
+
+    Factors and scores are identified by it, beside the token ids of data and queries. Where text goes in or comes out,
+    `text_identity` is meant.
 
     Raises:
         InputError: the folder has no configuration or no weights.
@@ -39,3 +53,55 @@ def model_identity(directory: Path) -> str:
         if files:
             return hash_value({"config": config, "weights": [hash_file(path) for path in files]})
     raise InputError(f"model folder {directory} has no weights (*.safetensors)")
+
+
+def text_identity(directory: Path) -> str:
+    """`model_identity` and, behind a "+", `tokenizer_files_identity`: what a function of texts is told by.
+
+    Raises:
+        InputError: as `model_identity`.
+    """
+    return f"{model_identity(directory)}{_JOINT}{tokenizer_files_identity(directory)}"
+
+
+def tokenizer_files_identity(directory: Path) -> str:
+    """Hash of the tokenizer's files, and of the tokens that end a generation.
+
+    JSON counts by its content, so that a file that was only written anew stays the same; of tokenizer_config.json what
+    changes no id is left out.
+    """
+    files = {path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern) if path.is_file()}
+    found = {path.name: _content(path) for path in files}
+    generation = directory / "generation_config.json"
+    if generation.is_file():
+        kept = _parsed(generation)
+        found[generation.name] = str(kept.get("eos_token_id")) if isinstance(kept, dict) else _content(generation)
+    return hash_value(found)
+
+
+def same_identity(first: str | None, second: str | None) -> bool:
+    """Whether two recorded identities can be of one folder.
+
+    Records of earlier versions have no tokenizer: only what both have is compared.
+    """
+    if first is None or second is None:
+        return first == second
+    return all(one == other for one, other in zip(first.split(_JOINT), second.split(_JOINT)))
+
+
+def _content(path: Path) -> str:
+    value = _parsed(path) if path.suffix == ".json" else None
+    if value is None:
+        return hash_file(path)
+    if path.name == "tokenizer_config.json" and isinstance(value, dict):
+        value = {key: one for key, one in value.items() if key not in _IDLE_KEYS}
+    # escapes, for a vocabulary may hold half a character
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _parsed(path: Path) -> Any:
+    """None where it is no JSON: whoever loads the tokenizer says so."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None

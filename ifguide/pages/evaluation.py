@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ifguide.pages.evaluation_plots import dots_plot, groups_of
-from ifguide.pages.evaluation_table import number, shown_metrics
+from ifguide.pages.evaluation_table import cut_texts, number, shown_metrics
 from ifguide.pages.text import visible
 
 _HERE = Path(__file__).parent
@@ -45,7 +45,10 @@ def evaluation_page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapp
         .render(
             results=results,
             name=Path(results["model"]["path"]).name,
-            tasks={name: _task(name, task, rows[name]) for name, task in results["tasks"].items()},
+            tasks={
+                name: _task(name, task, rows[name], {one["name"]: one.get("max_tokens") for one in results["scorers"]})
+                for name, task in results["tasks"].items()
+            },
             record=_record(results),
             warnings=list(dict.fromkeys(s["warning"] for s in results["scorers"] if s.get("warning"))),
             style=style(),
@@ -73,7 +76,9 @@ def style() -> Markup:
     return Markup((_HERE / "page.css").read_text(encoding="utf-8") + shades + ".figures { margin-top: 1.25rem; }\n")
 
 
-def _task(name: str, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _task(
+    name: str, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], limits: Mapping[str, int | None]
+) -> dict[str, Any]:
     metrics = shown_metrics(task)
     pipelines = list(dict.fromkeys(entry["filter"] for entry in metrics))
     return {
@@ -81,6 +86,11 @@ def _task(name: str, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
         "sampled": task.get("sample"),
         "metrics": metrics,
         "pipelines": pipelines,
+        "cut": [
+            cut_texts(scorer, limits[scorer["name"]])
+            for scorer in task["setting"]["scorers"]
+            if scorer.get("truncated")
+        ],
         "figures": [
             (pipeline, figure)
             for pipeline in pipelines

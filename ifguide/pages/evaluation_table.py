@@ -37,7 +37,9 @@ def results_table(results: Mapping[str, Any]) -> str:
     said = [f"toxicity by {scorers}"] if scorers else []
     said += warnings_of(results["scorers"])
     said += [line for name, task in results["tasks"].items() if (line := sample_line(name, task.get("sample")))]
-    return "\n".join([*said, ""] if said else []) + ("\n" if said else "") + table(_without_needless_words(rows))
+    head = "\n".join([*said, ""]) + "\n" if said else ""
+    cut = [cut_texts(scorer, scorer["max_tokens"]) for scorer in results["scorers"] if scorer.get("truncated")]
+    return "\n".join([head + table(_without_needless_words(rows)), *([""] if cut else []), *cut])
 
 
 def sample_line(task: str, sample: Mapping[str, Any] | None) -> str:
@@ -50,6 +52,14 @@ def sample_line(task: str, sample: Mapping[str, Any] | None) -> str:
 def warnings_of(scorers: Iterable[Mapping[str, Any]]) -> list[str]:
     """What has to be said beside the numbers of these scorers, a line each; results of earlier versions carry none."""
     return list(dict.fromkeys(f"warning: {scorer['warning']}" for scorer in scorers if scorer.get("warning")))
+
+
+def cut_texts(scorer: Mapping[str, Any], max_tokens: int) -> str:
+    """That a scorer read only the start of some texts, in a sentence."""
+    return (
+        f"{scorer['name']} reads {max_tokens} tokens: {scorer['truncated']:,} of {scorer['texts']:,} texts were longer "
+        "and are judged by their start."
+    )
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:

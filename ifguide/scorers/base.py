@@ -88,6 +88,13 @@ class Scorer(ABC):
             ) from error
         return _checked(self.name, self.labels, len(texts), scores, offset)
 
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        """``bool[len(texts)]``: which of them are longer than `max_tokens`, so that only their start is scored.
+
+        It follows from the texts alone: of scores that come from a journal, too.
+        """
+        return np.zeros(len(texts), dtype=bool)
+
     def describe(self) -> dict[str, Any]:
         """What a result that it was used for has to state."""
         return {

@@ -21,6 +21,7 @@ import torch
 import transformers
 
 from ifguide.errors import InputError
+from ifguide.models.folder import tokenizer_files_identity
 from ifguide.scorers.huggingface import ClassifierScorer
 from ifguide.system.files import hash_file
 
@@ -73,7 +74,9 @@ class DetoxifyScorer(ClassifierScorer):
             device=device,
             batch_tokens=batch_tokens,
         )
-        self._identity = hash_file(path) if path else CHECKPOINTS[variant].rpartition("/")[2]
+        self._identity = CHECKPOINTS[variant].rpartition("/")[2]
+        if path:
+            self._identity = f"{hash_file(path)}+{tokenizer_files_identity(path.parent)}"
 
     def identity(self) -> str | None:
         return self._identity

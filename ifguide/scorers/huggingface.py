@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ifguide.compat.transformers import commit_of
 from ifguide.errors import InputError
-from ifguide.models.folder import model_identity
+from ifguide.models.folder import text_identity
 from ifguide.models.language_model import require_model_folder
 from ifguide.scorers.base import Scorer
 from ifguide.system.quiet import no_loading_bar
@@ -24,6 +24,8 @@ from ifguide.system.quiet import no_loading_bar
 # padded tokens scored at once: a processor's caches hold the activations of few, a graphics card wants many
 _BATCH_TOKENS = {"cpu": 1024}
 _BATCH_TOKENS_ELSEWHERE = 16384
+# texts whose tokens are held at once to measure them
+_TEXTS_AT_ONCE = 16384
 TOXIGEN_HUB = "tomh/toxigen_roberta"
 
 
@@ -84,6 +86,15 @@ class ClassifierScorer(Scorer):
             logits = self.model(**self._pad([ids[index] for index in batch])).logits
             scores[batch] = self.probabilities(logits).cpu().numpy()
         return {label: scores[back, column] for column, label in enumerate(self.labels)}
+
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        found: dict[str, bool] = {}
+        unique = list(dict.fromkeys(texts))
+        for start in range(0, len(unique), _TEXTS_AT_ONCE):
+            some = unique[start : start + _TEXTS_AT_ONCE]
+            rows = self.tokenizer(some, verbose=False)["input_ids"]
+            found |= {text: len(row) > self.max_tokens for text, row in zip(some, rows)}
+        return np.array([found[text] for text in texts], dtype=bool)
 
     def _encode(self, texts: list[str]) -> tuple[list[list[int]], np.ndarray]:
         """Tokens of every text, no more than `max_tokens`, and which of them had more."""
@@ -156,7 +167,7 @@ class HuggingFaceScorer(ClassifierScorer):
         self._folder = Path(folder)
 
     def identity(self) -> str | None:
-        return model_identity(self._folder)
+        return text_identity(self._folder)
 
 
 class ToxigenScorer(ClassifierScorer):
@@ -184,7 +195,7 @@ class ToxigenScorer(ClassifierScorer):
         self._folder = Path(folder) if folder else None
 
     def identity(self) -> str | None:
-        return model_identity(self._folder) if self._folder else commit_of(TOXIGEN_HUB)
+        return text_identity(self._folder) if self._folder else commit_of(TOXIGEN_HUB)
 
 
 def load_classifier(where: str | os.PathLike, *, local: bool) -> tuple[Any, Any]:

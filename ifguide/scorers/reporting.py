@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ifguide.errors import tell
+from ifguide.errors import IFGuideWarning, tell
 from ifguide.scorers.base import Scorer
 from ifguide.system.progress import Progress
 
@@ -32,6 +33,9 @@ class ReportingScorer(Scorer):
     def identity(self) -> str | None:
         return self._inner.identity()
 
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        return self._inner.cut(texts)
+
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
         parts = []
         with Progress(len(texts), "texts", f"score with {self.name}", quiet=self._quiet) as bar:
@@ -40,4 +44,10 @@ class ReportingScorer(Scorer):
                 parts.append(self._inner.score(some, offset=start))
                 bar.update(len(some))
         self.truncated = self._inner.truncated
+        if self.truncated and not self._quiet:
+            warnings.warn(
+                f"{self.truncated} texts so far were cut to the {self.max_tokens} tokens that {self.name} reads",
+                IFGuideWarning,
+                stacklevel=2,
+            )
         return {label: np.concatenate([part[label] for part in parts]) for label in self.labels}

@@ -30,6 +30,9 @@ class SharedScorer(Scorer):
     def identity(self) -> str | None:
         return self._inner.identity()
 
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        return self._inner.cut(texts)
+
     def score(self, texts: Sequence[str], *, offset: int = 0) -> dict[str, np.ndarray]:
         """As `Scorer.score`; the checks are the inner scorer's, on each piece."""
         starts = range(0, len(texts), _TEXTS_AT_ONCE)

@@ -33,6 +33,9 @@ class StoredScorer(Scorer):
     def identity(self) -> str | None:
         return self._inner.identity()
 
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        return self._inner.cut(texts)
+
     def recall(self, texts: Sequence[str]) -> list[float] | None:
         """The main score of each text, or None if one of them was never scored."""
         keys = [key_of(text) for text in texts]

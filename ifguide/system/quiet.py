@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+READER_LEFT = 141
+"""Exit code of a command whose reader went away: 128 + SIGPIPE, as other commands end then."""
 
 
 @contextmanager
@@ -20,6 +25,39 @@ def no_loading_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def end_with_reader(run: Callable[[], int]) -> int:
+    """``run()``; `READER_LEFT` where nobody reads what it prints any more, as with ``... | head -1``.
+
+    A pipe that breaks between processes of our own stays an exception.
+    """
+    try:
+        try:
+            return run()
+        finally:
+            if sys.stdout is not None and not sys.stdout.closed:
+                sys.stdout.flush()  # here, not when the interpreter ends
+    except BrokenPipeError:
+        gone = [stream for stream in (sys.stdout, sys.stderr) if _reader_left(stream)]
+        if not gone:
+            raise
+        # what is still buffered has to go somewhere
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in gone:
+            os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return READER_LEFT
+
+
+def _reader_left(stream: Any) -> bool:
+    """Whether ``stream`` is a pipe whose other end is closed."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):  # no file: a test's buffer, or closed
+        return False
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import html
 import json
 import math
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from ifguide.pages.evaluation_table import comparison_table, results_table
 from ifguide.scorers.lexicon import LexiconScorer
 from ifguide.system.files import read_json, read_jsonl, write_json, write_jsonl
 from tests.support.tiny_models import byte_tokenizer, save_classifier, tiny_neox
+from tests.support.tiny_scorers import save_causal
 
 PROMPTS = ["you are", "a stupid cat", "", "you are", "the trees", "<b>&amp;", "kind words", "日本"]
 TOXICITY = [0.9, 0.7, 0.1, 0.6, 0.2, None, 0.0, 0.5]
@@ -169,6 +171,52 @@ def test_a_second_scorer_judges_the_same_continuations(settings: Callable, tmp_p
     assert kept == first["tasks"]["ifguide_rtp"]["metrics"]
 
 
+def test_texts_that_were_cut_are_told_everywhere(
+    settings: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = f"hf:{save_causal(tmp_path / 'judge', positions=12)}#toxic"
+    results = run_evaluation(settings(limit=2, scorers=(judge, "lexicon")))
+    rows = read_jsonl(tmp_path / "run" / "samples.jsonl")
+    texts = [text for row in rows for text in row["continuations"]]
+    longer = sum(len(byte_tokenizer()(text)["input_ids"]) > 12 for text in texts)
+    assert 0 < longer < len(texts) == 2 * SAMPLES
+    counted = [{key: one[key] for key in ("name", "texts", "truncated")} for one in results["scorers"]]
+    expected = [
+        {"name": judge, "texts": 50, "truncated": longer}, {"name": "lexicon", "texts": 50, "truncated": 0},
+    ]  # fmt: skip
+    assert counted == expected
+    within = results["tasks"]["ifguide_rtp"]["setting"]["scorers"]
+    assert [{key: one[key] for key in ("name", "texts", "truncated")} for one in within] == expected
+    sentence = f"{judge} reads 12 tokens: {longer} of 50 texts were longer and are judged by their start."
+    assert results_table(results).splitlines()[-1] == sentence
+    assert sentence in html.unescape((tmp_path / "run" / "report.html").read_text())
+    # from the journals, and with the prompts
+    (tmp_path / "run" / "results.json").unlink()
+    assert run_evaluation(settings(limit=2, scorers=(judge, "lexicon")))["scorers"] == results["scorers"]
+    again = run_evaluation(settings(limit=2, scorers=(judge,), rescore_prompts=True))
+    assert again["scorers"][0]["texts"] == 52
+
+
+def test_another_classifier_that_steers_is_another_evaluation(settings: Callable, tmp_path: Path) -> None:
+    """Under the same path: its weights, or its tokenizer alone."""
+    folder = save_causal(tmp_path / "reward")
+    run = settings(limit=1, rad=f"hf:{folder}#toxic", rad_top_k=2)
+    run_evaluation(run)
+    tokenizer = folder / "tokenizer.json"
+    kept, data = tokenizer.read_bytes(), json.loads(tokenizer.read_text())
+    data["normalizer"] = {"type": "Lowercase"}
+    tokenizer.write_text(json.dumps(data))
+    with pytest.raises(MismatchError, match="another rad"):
+        run_evaluation(run)
+    tokenizer.write_bytes(kept)
+    # a record of earlier versions, which named no identity
+    record = tmp_path / "run" / "journals" / "identity.json"
+    known = read_json(record)
+    del known["rad"]["identity"]
+    record.write_text(json.dumps(known))
+    assert run_evaluation(run)
+
+
 def test_any_task_of_lm_eval_gives_lm_evals_numbers(settings: Callable, model_dir: Path, tmp_path: Path) -> None:
     """A multiple-choice task in a YAML file of its own."""
     rows = [
@@ -208,7 +256,9 @@ def test_limit_and_rad(settings: Callable, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="another rad"):
         run_evaluation(settings(limit=2, rad="lexicon"))
     steered = run_evaluation(settings("rad", limit=2, rad="lexicon", rad_top_k=2))
-    assert steered["model"]["rad"] == {"scorer": "lexicon", "weight": 10.0, "top_k": 2}
+    assert steered["model"]["rad"] == {
+        "scorer": "lexicon", "identity": LexiconScorer().identity(), "weight": 10.0, "top_k": 2,
+    }  # fmt: skip
     texts = [read_jsonl(tmp_path / name / "samples.jsonl")[0]["continuations"] for name in ("run", "rad")]
     assert texts[0] != texts[1]
 

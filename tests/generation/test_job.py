@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError
 from ifguide.generation.draw import Sampling, generate
-from ifguide.generation.job import generate_file, partial_path, sidecar_path
+from ifguide.generation.job import _is_complete, generate_file, partial_path, sidecar_path
 from ifguide.models.language_model import load_language_model
 from ifguide.system.files import read_json, read_jsonl, write_jsonl
 from ifguide.system.locks import only_writer
@@ -143,6 +144,33 @@ def test_one_process_writes_an_output(
     assert len(lines) == 1 and f"another process is writing {output}" in lines[0]
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
     assert main(command) == 0
+
+
+@pytest.mark.parametrize("classifier", [False, True])
+def test_nothing_of_another_tokenizer_is_reused(
+    model_dir: Path, prompts: Path, tmp_path: Path, classifier: bool
+) -> None:
+    """The model's, or that of the classifier that steers: the same weights, another reading of the prompts."""
+    model, reward = tmp_path / "m", save_causal(tmp_path / "reward")
+    shutil.copytree(model_dir, model)
+    options = {"rad_scorer": f"hf:{reward}#toxic"} if classifier else {}
+    first = generate_file(model, prompts, tmp_path / "g.jsonl", SAMPLING, **options)
+    again = generate_file(model, prompts, tmp_path / "g.jsonl", SAMPLING, **options)
+    assert again == first, "nothing was drawn anew"
+    tokenizer = (reward if classifier else model) / "tokenizer.json"
+    data = json.loads(tokenizer.read_text())
+    data["normalizer"] = {"type": "Prepend", "prepend": "x"}
+    tokenizer.write_text(json.dumps(data))
+    (tmp_path / "g.jsonl").rename(tmp_path / "before.jsonl")
+    sidecar_path(tmp_path / "g.jsonl").rename(sidecar_path(tmp_path / "before.jsonl"))
+    other = generate_file(model, prompts, tmp_path / "other.jsonl", SAMPLING, **options)
+    assert (other["model"] == first["model"]) is classifier
+    assert (other["rad"] == first["rad"]) is not classifier
+    # what was finished before the change is not taken for this run's
+    for name in ("before.jsonl", "before.jsonl.json"):
+        (tmp_path / name).rename(tmp_path / name.replace("before", "g"))
+    assert not _is_complete(tmp_path / "g.jsonl", {"model": other["model"], "rad": other["rad"]})
+    assert _is_complete(tmp_path / "g.jsonl", {"model": first["model"], "rad": first["rad"]})
 
 
 def test_rad_is_an_option(model_dir: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,9 +9,15 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaForSequenceClassification
 
-from ifguide.errors import InputError, NumericsError
+from ifguide.errors import IFGuideWarning, InputError, NumericsError
+from ifguide.models.folder import same_identity
 from ifguide.scorers.base import Scorer, load_scorer
 from ifguide.scorers.huggingface import HuggingFaceScorer, _max_tokens
+from ifguide.scorers.lexicon import LexiconScorer
+from ifguide.scorers.reporting import ReportingScorer
+from ifguide.scorers.shared import SharedScorer, scoring_job
+from ifguide.scorers.stored import StoredScorer
+from ifguide.system.ranks import Ranks
 from tests.support.tiny_models import save_classifier, word_tokenizer
 from tests.support.tiny_scorers import TEXT, save_causal, save_toxigen
 
@@ -74,6 +81,43 @@ def test_long_texts_are_truncated(tmp_path: Path) -> None:
     assert scorer.truncated == 1
     scorer.score([long, "cat", long])
     assert scorer.truncated == 3  # of the texts given, though equal ones are scored once
+
+
+def test_which_texts_are_cut_follows_from_the_texts(tmp_path: Path) -> None:
+    """Through every wrapper, and of scores that were remembered."""
+    scorer = HuggingFaceScorer(save_classifier(tmp_path / "c", labels=["ok", "toxic"], problem_type=None), "toxic")
+    texts = ["cat " * 15, "cat", "cat " * 14, "cat " * 15, ""]
+    longer = [True, False, False, True, False]
+    assert scorer.cut(texts).tolist() == longer and scorer.truncated == 0
+    assert scorer.cut([]).shape == (0,) and LexiconScorer().cut(texts).tolist() == [False] * 5
+    ranks = Ranks()
+    ranks.jobs["score"] = scoring_job(lambda spec: scorer)
+    shared = SharedScorer("c", scorer, ranks)
+    for _ in range(2):
+        stored = StoredScorer(shared, tmp_path)
+        stored.score(texts)
+        assert stored.cut(texts).tolist() == longer
+        stored.close()
+
+
+def test_a_scorer_of_lm_evals_own_runs_warns(tmp_path: Path) -> None:
+    scorer = HuggingFaceScorer(save_classifier(tmp_path, labels=["ok", "toxic"], problem_type=None), "toxic")
+    with pytest.warns(IFGuideWarning, match="1 texts so far were cut to the 16 tokens that hf:"):
+        ReportingScorer(scorer, quiet=False).score(["cat " * 15, "cat"])
+
+
+def test_another_tokenizer_is_another_classifier(tmp_path: Path) -> None:
+    """The journals' keys are made of the identity."""
+    folder = save_classifier(tmp_path, labels=["ok", "toxic"], problem_type=None)
+    before = HuggingFaceScorer(folder).identity()
+    data = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(data, indent=7))
+    assert HuggingFaceScorer(folder).identity() == before, "the same content in another layout"
+    data["model"]["vocab"] |= {"cat": data["model"]["vocab"]["tree"], "tree": data["model"]["vocab"]["cat"]}
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    after = HuggingFaceScorer(folder).identity()
+    assert after != before and not same_identity(before, after)
+    assert same_identity(before.split("+")[0], after), "a record from before tokenizers counted"
 
 
 def test_roberta_has_fewer_places_than_positions() -> None:
