@@ -102,6 +102,7 @@ def transfer_scores(
         ],
         "tokenizer_files": [file_record(path) for path in files],
         "eod": inputs.tokenizers[1].eod,
+        **_cascade_of(inputs.scores.sidecar),
         "counts": vars(counts),  # filled while the values are written
         **origin(),
     }
@@ -115,6 +116,12 @@ def transfer_scores(
         "seconds": round(seconds, 3),
         "tokens_per_second": round(inputs.target.num_tokens / seconds, 1),
     }
+
+
+def _cascade_of(sidecar: dict[str, Any]) -> dict[str, Any]:
+    """What moved scores keep of their cascade: the mask that they are for, and not its units, which are other tokens'."""
+    record = sidecar.get("cascade")
+    return {"cascade": {key: one for key, one in record.items() if key != "exact_units"}} if record else {}
 
 
 def _open(

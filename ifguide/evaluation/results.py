@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ifguide.evaluation.metrics import distinct_n, empty_share
+from ifguide.evaluation.tasks.settings import RESCORED
 from ifguide.scorers.stored import StoredScorer
 from ifguide.statistics.proportions import proportion_interval
 from ifguide.statistics.resampling import as_pairs, bootstrap, interval, recognise
@@ -96,7 +97,7 @@ def scorer_record(scorer: StoredScorer, tasks: Iterable[Mapping[str, Any]]) -> d
 def _cut(scorer: StoredScorer, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, int]:
     """How many texts of the task were scored, and how many of them were cut."""
     texts = [text for row in rows for text in row.get("continuations", ())]
-    if metadata.get("prompt_scores") == "scorer":
+    if metadata.get("prompt_scores") == RESCORED:
         texts += [row["prompt"] for row in rows]
     return {"texts": len(texts), "truncated": int(scorer.cut(texts).sum())}
 

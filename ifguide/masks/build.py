@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ifguide.data.aligned import write_aligned
 from ifguide.errors import InputError, MismatchError
 from ifguide.masks.arguments import check_arguments
+from ifguide.masks.exactness import Exactness
 from ifguide.masks.filtering import write_filtered
 from ifguide.masks.inputs import Category, Inputs, open_inputs
 from ifguide.masks.shortfall import of_documents, of_selection, of_words
@@ -49,12 +50,14 @@ class _Outcome:
     Attributes:
         paint: the mask.
         categories: by category name: ``threshold``, ``counts``, ``parameters``.
+        centres: by category: ascending global positions of the toxic tokens that the budget admits, int64[C].
         dropped: ascending numbers of the documents that document-level removal drops; None for other methods.
         shortfall: why less than the budget is selected and what changes it, a line for each category that is below.
     """
 
     paint: Paint
     categories: dict[str, dict[str, Any]]
+    centres: list[NDArray[np.int64]]
     dropped: NDArray[np.int64] | None = None
     shortfall: list[str] = field(default_factory=list)
 
@@ -121,9 +124,12 @@ def build_masks(
     inputs = open_inputs(categories, data_prefixes, needs_tokens)
     if words is not None:
         _check_tokenizer(words, inputs)
+    exactness = Exactness.of(inputs.scores, [category.settings for category in categories], inputs.sources)
     outcome = _decide(categories, inputs, method, encoding, seed, words, quiet)
     source = inputs.sources[0]
     record = _record(outcome, inputs, method, encoding, seed, words)
+    if exactness:
+        record["cascade"] = exactness.check(_deciding(outcome, source))
     dropped = [] if outcome.dropped is None else _by_corpus(source, outcome.dropped)
     for k in range(len(filtered_outputs)):
         if len(dropped[k]) == len(source.corpora[k].starts) - 1:
@@ -169,7 +175,7 @@ def _decide(
             shortfall = shortfall + of_words(len(positions), size)
         else:
             positions = random_positions(source, size, seed)
-    return _Outcome(lambda span: paint_positions(span, positions), outcome.categories, shortfall=shortfall)
+    return _Outcome(lambda span: paint_positions(span, positions), outcome.categories, outcome.centres, shortfall=shortfall)
 
 
 def _influence(
@@ -199,7 +205,7 @@ def _influence(
         for category, found in zip(categories, selections)
         for line in of_selection(category, len(found.centres), found.counts)
     ]
-    return _Outcome(paint, about, shortfall=shortfall)
+    return _Outcome(paint, about, [found.centres for found in selections], shortfall=shortfall)
 
 
 def _documents(category: Category, source: Source, progress: Progress) -> _Outcome:
@@ -210,9 +216,20 @@ def _documents(category: Category, source: Source, progress: Progress) -> _Outco
     return _Outcome(
         lambda span: paint_documents(source, span, dropped),
         {category.name: about},
+        [],
         dropped,
         of_documents(category, counts),
     )
+
+
+def _deciding(outcome: _Outcome, source: Source) -> list[NDArray[np.int64]]:
+    """By category: ascending global positions of the tokens whose scores decide what is selected, int64[C]."""
+    if outcome.dropped is None:
+        return outcome.centres
+    # a document is ranked by all of its tokens
+    first, lengths = source.starts[outcome.dropped], np.diff(source.starts)[outcome.dropped]
+    before = np.cumsum(lengths) - lengths
+    return [np.repeat(first - before, lengths) + np.arange(int(lengths.sum()))]
 
 
 def _counted(

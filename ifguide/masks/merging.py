@@ -61,6 +61,12 @@ def merge_masks(
         raise InputError(f"--output {output} is the name of an input; choose another")
     tokens = TokenDataset.open(data_prefix)
     parts = [load_aligned(prefix, None, kind) for prefix in prefixes]
+    if cascades := [part.prefix for part in parts if "cascade" in part.sidecar]:
+        raise InputError(
+            f"{', '.join(map(str, cascades))}: a cascade's scores are exact only where its own corpus can make a mask, "
+            "so a merged file would hide which are a proxy's; build the masks of the parts (build-mask takes all their "
+            "scores at once) and merge those"
+        )
     encoding = _encoding(parts, convert_binary) if kind == PENALTIES else None
     _check_shape(parts, tokens)
     _check_content(parts, tokens, quiet)

@@ -86,6 +86,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the tokens, for the report (default 0.03)",
     )
     cascade.add_argument("--cascade-seed", type=int, default=0, metavar="N", help="of the audit (default: 0)")
+    plan = parser.add_argument_group("the mask that a cascade is for: build-mask refuses to go beyond it")
+    plan.add_argument(
+        "--cascade-threshold-quantile", type=float, default=0.99, metavar="Q", help="as for build-mask (default: 0.99)"
+    )
+    plan.add_argument("--cascade-window", type=int, default=1, metavar="W", help="as for build-mask (default: 1)")
+    budget = plan.add_mutually_exclusive_group()
+    budget.add_argument("--cascade-max-fraction", type=float, metavar="F", help="as for build-mask (default: 0.02)")
+    budget.add_argument("--cascade-max-tokens", type=int, metavar="N", help="as for build-mask")
+    plan.add_argument(
+        "--cascade-unit-tokens", type=int, default=2048, metavar="U", help="as for build-mask (default: 2048)"
+    )
+    plan.add_argument("--cascade-include-eod", action="store_true", help="as for build-mask")
     # DeepSpeed's launcher adds it
     parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
@@ -149,13 +161,38 @@ def _queries(args: argparse.Namespace) -> list[Any]:
 
 
 def _cascade(args: argparse.Namespace) -> Any:
-    """The cascade that was asked for, or None."""
+    """The cascade that was asked for, or None.
+
+    Raises:
+        ConfigError: options of a cascade without one.
+    """
+    from ifguide.errors import ConfigError
     from ifguide.influence.cascade.choice import CascadeSettings
     from ifguide.influence.cascade.run import Cascade
+    from ifguide.selection import SelectionSettings
 
     if not (args.cascade_model or args.cascade_factors or args.cascade_scores):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        given = [
+            name for name, value in vars(args).items() if name[:8] == "cascade_" and value != parser.get_default(name)
+        ]
+        if given:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} belongs to a cascade; give --cascade-model or --cascade-scores too"
+                for name in given
+            )
         return None
-    settings = CascadeSettings(args.cascade_keep, args.cascade_audit, args.cascade_seed)
+    fraction, tokens = args.cascade_max_fraction, args.cascade_max_tokens
+    selection = SelectionSettings(
+        threshold_quantile=args.cascade_threshold_quantile,
+        window=args.cascade_window,
+        max_fraction=0.02 if fraction is None and tokens is None else fraction,
+        max_tokens=tokens,
+        unit_tokens=args.cascade_unit_tokens,
+        include_eod=args.cascade_include_eod,
+    )
+    settings = CascadeSettings(args.cascade_keep, args.cascade_audit, args.cascade_seed, selection)
     return Cascade(args.cascade_model, args.cascade_factors, args.cascade_scores, settings)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ifguide.evaluation.eval_data import ATTAQ_LABELS, BOLD_DOMAINS, HUB, local_file
 from ifguide.evaluation.tasks import docs as task_docs
 from ifguide.evaluation.tasks import scoring as task_scoring
-from ifguide.evaluation.tasks.settings import task_settings
+from ifguide.evaluation.tasks.settings import RESCORED, task_settings
 
 FILTER = "ifguide_toxicity"
 TASKS_FOLDER = Path(__file__).resolve().parent
@@ -101,7 +101,7 @@ def _metadata(dataset: str) -> dict[str, Any]:
     if dataset in _GROUPS:
         said["scorers"] = list(settings.scorers)
     if dataset == "rtp":
-        said["prompt_scores"] = "the scorer of each pipeline" if settings.rescore_prompts else "the data set"
+        said["prompt_scores"] = RESCORED if settings.rescore_prompts else "the data set"
     return said
 
 

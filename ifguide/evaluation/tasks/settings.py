@@ -25,6 +25,8 @@ DATA, SCORER, PROMPT_SCORES, TOKENIZER = (
     "IFGUIDE_TOKENIZER",
 )
 DEFAULT_SCORER = "detoxify:unbiased"
+# what a task's metadata says of prompts that were scored anew
+RESCORED = "the scorer of each pipeline"
 
 _supplies: list[Callable[[str], Any]] = []
 

@@ -14,8 +14,6 @@ Shapes: N tokens, U ranking units, W windows, M audited tokens.
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -26,10 +24,15 @@ from ifguide.errors import InputError
 from ifguide.influence.windows import Windows
 from ifguide.selection import SelectionSettings, Source
 from ifguide.selection.algorithm import unit_r, unit_starts
+from ifguide.selection.exact import AUDITED, CHOSEN, REJECTED, states_from_text, states_to_text
 from ifguide.selection.source import CHUNK_TOKENS, read_values
 from ifguide.selection.tail import toxic_tail
 
-REJECTED, CHOSEN, AUDITED = 0, 1, 2
+__all__ = [
+    "AUDITED", "CHOSEN", "REJECTED", "Calibration", "CascadeSettings", "Choice", "calibrate", "choose", "combine",
+    "states_from_text",
+]  # fmt: skip
+
 # the ranking looks at twice the share of the scores that is above τ: what the proxy puts a little below τ may lie above
 _SLACK = 2.0
 _KNOTS = 2048  # of the calibration, on each side of the median
@@ -101,12 +104,7 @@ class Choice:
 
     def to_text(self) -> str:
         """The states for a JSON file; `states_from_text` reads them."""
-        return base64.b64encode(zlib.compress(self.states.tobytes())).decode()
-
-
-def states_from_text(text: str) -> NDArray[np.uint8]:
-    """The states that `Choice.to_text` wrote."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+        return states_to_text(self.states)
 
 
 def choose(cheap: Source, settings: CascadeSettings) -> Choice:

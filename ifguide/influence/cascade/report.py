@@ -109,9 +109,12 @@ def report(final: Source, choice: Choice, calibration: Calibration, settings: Ca
 def describe(record: dict[str, Any]) -> list[str]:
     """The report in lines of text."""
     tokens, missed, jaccard = record["tokens"], record["missed"], record["jaccard"]
+    plan = SelectionSettings(**record["settings"]["selection"])
     lines = [
         f"exact scores: {(tokens['chosen'] + tokens['audited']) / tokens['total']:.1%} of the tokens "
         f"({record['units']['chosen']} units chosen, {record['units']['audited']} audited)",
+        f"for masks of at most {plan.budget(tokens['total'])} tokens above the {plan.threshold_quantile} quantile "
+        f"(window {plan.window}, units of {plan.unit_tokens}{', EOD included' if plan.include_eod else ''})",
         f"missed: {missed['share']:.1%} of the exact mask (95 %: {missed['interval'][0]:.1%} to "
         f"{missed['interval'][1]:.1%}); it takes from {missed['audited_units']} of the audited units",
         f"overlap with the exact mask (Jaccard): {jaccard['estimate']:.3f} "

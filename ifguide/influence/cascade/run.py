@@ -16,7 +16,7 @@ import numpy as np
 from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
-from ifguide.errors import ConfigError
+from ifguide.errors import ConfigError, InputError
 from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate, choose, combine
 from ifguide.influence.cascade.report import report
 from ifguide.influence.curvature.fit import load_factors
@@ -26,7 +26,7 @@ from ifguide.influence.passes.method import Method
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
 from ifguide.models.folder import model_identity
-from ifguide.selection import Corpus, Source
+from ifguide.selection import Corpus, SelectionSettings, Source
 from ifguide.system.files import atomic_path
 from ifguide.system.provenance import origin
 
@@ -57,6 +57,12 @@ class Cascade:
             faults.append("a cascade needs --cascade-model with --cascade-factors, or --cascade-scores")
         if options.documents is not None:
             faults.append("--documents cannot be joined with a cascade, which must see all cheap scores; use torchrun")
+        selection = self.settings.selection
+        if selection.max_fraction is not None and selection.max_fraction >= self.settings.keep:
+            faults.append(
+                f"--cascade-max-fraction {selection.max_fraction}: must be below --cascade-keep {self.settings.keep}, "
+                "for only what is scored exactly can make the mask"
+            )
         if options.per_category or len(inputs.queries) > 1:
             faults.append("a cascade scores one behaviour; run it once for each")
         return faults
@@ -79,6 +85,12 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
     exact_inputs = replace(inputs, output=f"{inputs.output}.exact")
     job = prepare(exact_inputs, options, quiet or share.rank > 0)
     dataset = job.windows.dataset
+    selection = cascade.settings.selection
+    if selection.budget(dataset.num_tokens) >= max(1.0, cascade.settings.keep * dataset.num_tokens):
+        raise InputError(
+            f"--cascade-max-tokens {selection.max_tokens}: must be below --cascade-keep {cascade.settings.keep} of "
+            f"{dataset.num_tokens} tokens, for only what is scored exactly can make the mask"
+        )
     about = {**job.identities[0], "cascade": {**asdict(cascade.settings), **_origin_of_cheap(cascade, dataset)}}
     result: dict[str, Any] = {}
     scored, scoring = 0, 0.0
@@ -86,7 +98,7 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
     nothing_left = done is not None
     if done is None:
         cheap, scored, scoring = _cheap_scores(inputs, options, cascade, dataset, started, quiet)
-        choice = choose(_source(cheap.values, job), cascade.settings)
+        choice = choose(_source(cheap.values, job, selection), cascade.settings)
         job = replace(job, windows=job.windows.select(choice.windows(job.windows)), identities=[about])
         result = run(job, exact_inputs, options, started, quiet)
         scored, scoring = scored + result["scored_tokens"], scoring + result["scoring_seconds"]
@@ -164,7 +176,7 @@ def _write(
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         for piece in combine(cheap.values, exact.values, choice, calibration):
             stream.write(piece.data)
-    final = _source(np.memmap(path, np.float32, "r"), job)
+    final = _source(np.memmap(path, np.float32, "r"), job, settings.selection)
     kept: dict[str, Any] = {key: exact.sidecar[key] for key in ("eod", "behaviour", "sources", "batch_size")}
     sidecar = {
         **kept,
@@ -185,9 +197,10 @@ def _combined(output: str | Path) -> Path:
     return Path(f"{output}.combined")
 
 
-def _source(values: np.ndarray, job: Job) -> Source:
+def _source(values: np.ndarray, job: Job, selection: SelectionSettings) -> Source:
     dataset = job.windows.dataset
-    return Source([Corpus("scores", values, dataset.starts, dataset.tokens, job.model.eod)])
+    eod = None if selection.include_eod else job.model.eod
+    return Source([Corpus("scores", values, dataset.starts, dataset.tokens, eod)])
 
 
 def _remove_passes(output: str | Path) -> None:

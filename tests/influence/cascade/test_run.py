@@ -11,7 +11,7 @@ import pytest
 
 from ifguide.cli import main, make_parser
 from ifguide.data.aligned import load_aligned
-from ifguide.errors import ConfigError
+from ifguide.errors import ConfigError, InputError
 from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.cascade import run as cascade_run
 from ifguide.influence.cascade.choice import REJECTED, CascadeSettings, Choice, states_from_text
@@ -20,6 +20,7 @@ from ifguide.influence.curvature.fit import fit_factors
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
+from ifguide.selection import SelectionSettings
 from tests.influence.conftest import WINDOW, random_documents, save_tiny_model, write_tokens
 
 JVP = Options(Method(method="jvp"), shard_tokens=300)
@@ -120,3 +121,56 @@ def test_the_command(job, proxy, capsys):
     assert json.loads(capsys.readouterr().out)["cascade"]["missed"]["interval"]
     assert main([*command, "--cascade-keep", "2"]) == 2
     assert "--cascade-keep 2" in capsys.readouterr().err
+
+
+def test_the_mask_that_it_is_for_is_an_option(job, proxy, tmp_path, capsys):
+    """From `score` to `build-mask`: the same mask is built; one beyond the plan only where it is all exact."""
+    files = job.queries[0]
+    options = {
+        "--model": job.model, "--data": job.data, "--factors": job.factors, "--toxic-queries": files.toxic,
+        "--safe-queries": files.safe, "--output": job.output, "--method": "jvp", "--cascade-model": proxy[0],
+        "--cascade-factors": proxy[1], "--cascade-keep": 0.3, "--cascade-audit": 0.1,
+        "--cascade-threshold-quantile": 0.9, "--cascade-window": 0, "--cascade-max-fraction": 0.05,
+        "--cascade-unit-tokens": 16,
+    }  # fmt: skip
+    command = ["score", *(str(part) for pair in options.items() for part in pair), "--cascade-include-eod"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "tokens above the 0.9 quantile (window 0, units of 16, EOD included)" in shown
+    found = load_aligned(job.output, None, "scores").sidecar["cascade"]
+    assert found["unit_tokens"] == 16 and found["report"]["settings"]["selection"] == {
+        "threshold_quantile": 0.9, "window": 0, "max_fraction": 0.05, "max_tokens": None, "unit_tokens": 16,
+        "include_eod": True,
+    }  # fmt: skip
+    mask = ["build-mask", "--scores", str(job.output), "--output", str(tmp_path / "m"), "--threshold-quantile", "0.9"]
+    mask += ["--window", "0", "--unit-tokens", "16", "--include-eod"]
+    assert main([*mask, "--max-fraction", "0.05"]) == 0
+    capsys.readouterr()
+    assert main([*mask, "--max-fraction", "0.9"]) == 2
+    assert "--max-fraction 0.9" in capsys.readouterr().err
+    # the command of the refusal: no cascade can serve that
+    assert main([*command, "--cascade-max-fraction", "0.9"]) == 2
+    assert "--cascade-max-fraction 0.9: must be below --cascade-keep 0.3" in capsys.readouterr().err
+
+
+def test_the_command_plans_build_masks_default_mask():
+    score, mask = make_parser("score"), make_parser("build-mask")
+    for name in ("threshold_quantile", "window", "unit_tokens", "include_eod", "max_fraction", "max_tokens"):
+        assert score.get_default(f"cascade_{name}") == mask.get_default(name), name
+
+
+def test_options_of_a_cascade_need_one(job, capsys):
+    command = ["score", "--model", str(job.model), "--data", job.data, "--factors", str(job.factors)]
+    command += ["--toxic-queries", str(job.queries[0].toxic), "--safe-queries", str(job.queries[0].safe)]
+    command += ["--output", str(job.output), "--cascade-keep", "0.3", "--cascade-include-eod"]
+    assert main(command) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all("belongs to a cascade" in line for line in lines)
+    assert "--cascade-keep" in lines[0] and "--cascade-include-eod" in lines[1]
+
+
+def test_a_budget_in_tokens_must_fit_too(job, proxy):
+    selection = SelectionSettings(max_fraction=None, max_tokens=10_000)
+    cascade = Cascade(*proxy, settings=replace(SETTINGS, selection=selection))
+    with pytest.raises(InputError, match="--cascade-max-tokens 10000: must be below --cascade-keep 0.4 of"):
+        score_cascade(job, JVP, cascade, quiet=True)
