@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import ifguide
-from ifguide.errors import IFGuideError, IFGuideWarning, tell
+from ifguide.errors import IFGuideError, IFGuideWarning, InputError, tell
 from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.provenance import running
 from ifguide.system.quiet import end_with_reader
@@ -47,6 +48,13 @@ VERBS = {
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
     "doctor": "what is installed here, what was tested, which verbs will work",
 }
+
+
+# what every process of a launcher would do whole, into one output; the others share their work, or write nothing
+_ONE_PROCESS = {
+    "preprocess", "fit-factors", "transfer-scores", "build-mask", "import-mask", "merge-masks", "convert",
+    "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,6 +91,7 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     if not needs.ready(verb, f"ifguide {verb}"):
         return 2
     try:
+        _check_processes(verb)
         with _one_line_warnings(verb), running(["ifguide", verb, *argv]):
             result = module.run(args)
     except IFGuideError as error:
@@ -100,6 +109,21 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     if args.json and result is not None:
         print(json.dumps(result, allow_nan=False))
     return module.exit_code(result) if hasattr(module, "exit_code") else 0
+
+
+def _check_processes(verb: str) -> None:
+    """
+    Raises:
+        InputError: one of several processes that a launcher started, of a verb that they cannot share.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    # launchers set both; a cluster's scheduler may set WORLD_SIZE alone
+    launched = "LOCAL_RANK" in os.environ and size.isdecimal() and int(size) > 1
+    if verb in _ONE_PROCESS and launched:
+        raise InputError(
+            f"this is one of {size} processes (WORLD_SIZE), and each of them would do all the work into the same "
+            f"output; run {verb} once, without torchrun (where something else sets WORLD_SIZE, unset it)"
+        )
 
 
 @contextmanager

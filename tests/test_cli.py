@@ -1,5 +1,6 @@
 """The command: help for every verb, one line and exit 2 for bad input, a base install of numpy and PyYAML."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -53,6 +54,38 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "none.idx" in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_launcher_of_processes_is_refused_where_they_cannot_share(verb, monkeypatch, capsys):
+    """Before anything is read or written; the others get as far as their own work."""
+
+    class Begun(Exception):
+        pass
+
+    def run(args):
+        raise Begun
+
+    module = importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module, "add_arguments", lambda parser: None)
+    monkeypatch.setenv("RANK", "0")
+    for size, launcher in (("1", "LOCAL_RANK"), ("2", "OF_A_SCHEDULER")):
+        with monkeypatch.context() as patch, pytest.raises(Begun):
+            patch.setenv("WORLD_SIZE", size)
+            patch.setenv(launcher, "0")
+            main([verb])
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    if verb in (
+        "score", "evaluate", "plan", "verify", "inspect", "mask-stats", "provenance", "compare", "tasks-path",
+    ):  # fmt: skip
+        with pytest.raises(Begun):
+            main([verb])
+        return
+    assert main([verb]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ifguide {verb}: this is one of 2 processes") and "without torchrun" in line
 
 
 def _into_closed_pipe(command: list[str], folder: Path, stderr: bool = False) -> subprocess.CompletedProcess:

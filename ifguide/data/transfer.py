@@ -119,7 +119,7 @@ def transfer_scores(
 
 
 def _cascade_of(sidecar: dict[str, Any]) -> dict[str, Any]:
-    """What moved scores keep of their cascade: the mask that they are for, and not its units, which are other tokens'."""
+    """What moved scores keep of their cascade: the mask that they are for, and not its units of other tokens."""
     record = sidecar.get("cascade")
     return {"cascade": {key: one for key, one in record.items() if key != "exact_units"}} if record else {}
 

@@ -163,7 +163,7 @@ def _generate(
     contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens)
     drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad)
     with Journal(partial_path(output)) as partial:
-        texts = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), progress)
+        texts, cut = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), rad, progress)
     write_jsonl(
         output,
         [
@@ -172,7 +172,7 @@ def _generate(
             for index, (row, said) in enumerate(zip(rows, texts))
         ],
     )
-    counts = {"prompts": len(rows), "continuations": len(rows) * sampling.samples}
+    counts = {"prompts": len(rows), "continuations": len(rows) * sampling.samples, "truncated": cut}
     sidecar = {"kind": KIND, "format": FORMAT, **settings, **counts, "hash": hash_file(output), **origin()}
     write_json(sidecar_path(output), sidecar | environment())
 
@@ -184,21 +184,25 @@ def _continue(
     samples: int,
     partial: Journal,
     settings: str,
+    rad: Rad | None,
     progress: bool,
-) -> list[list[str]]:
-    """``[prompt][sample]``, from the journal or drawn now."""
+) -> tuple[list[list[str]], int]:
+    """``[prompt][sample]``, from the journal or drawn now; and how many texts RAD's scorer read only the start of."""
     keys = [key_of(settings, batch) for batch in drawing.batches]
     known = sum(len(batch) for batch, key in zip(drawing.batches, keys) if key in partial)
     texts: list[list[str]] = [[] for _ in contexts]
+    cut = 0
     with Progress(
         len(contexts) * samples, "continuations", "generate", done=known * samples, quiet=not progress
     ) as bar:  # fmt: skip
         for batch, key in zip(drawing.batches, keys):
             if key not in partial:
+                before = rad.truncated if rad else 0
                 drawn = zip(batch, drawing.draw(batch))
                 said = [continuation_texts(lm, contexts[index], ids) for index, ids in drawn]
-                partial.write([{"key": key, "continuations": said}])
+                partial.write([{"key": key, "continuations": said, "cut": (rad.truncated if rad else 0) - before}])
                 bar.update(len(batch) * samples)
             for index, rows in zip(batch, partial[key]["continuations"]):
                 texts[index] = rows
-    return texts
+            cut += partial[key].get("cut", 0)
+    return texts, cut

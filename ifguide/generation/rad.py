@@ -59,6 +59,11 @@ class Rad:
         self._label = scorer.main
         self._causal = _causal_reader(scorer, lm)
 
+    @property
+    def truncated(self) -> int:
+        """Texts so far that the scorer read only the start of, so that it did not see the candidate at their end."""
+        return self._scorer.truncated
+
     def describe(self) -> dict[str, Any]:
         """What a result made with it has to state."""
         return {

@@ -74,7 +74,7 @@ class CascadeScores:
         return cls(str(scores.prefix), plan, starts, states)
 
     def beyond(self, settings: SelectionSettings, num_tokens: int, corpora: int) -> list[str]:
-        """What a mask of these ``settings``, over ``corpora`` of together ``num_tokens``, has beyond the plan: flags."""
+        """The flags by which a mask of these ``settings``, over so many tokens and corpora, goes beyond the plan."""
         plan, found = self.plan, []
         if settings.threshold_quantile != plan.threshold_quantile:  # another order of the units
             found.append("threshold_quantile")
@@ -157,7 +157,8 @@ class Exactness:
         Raises:
             InputError: a mask beyond what its cascade made exact.
         """
-        faults, records = [], []
+        faults: list[str] = []
+        records: list[dict[str, Any]] = []
         for (category, corpus), cascade, given, beyond in self._each():
             if cascade.states is None:
                 records.append({"scores": str(Path(cascade.prefix).absolute()), "proxy_share": None})

@@ -54,7 +54,7 @@ def warnings_of(scorers: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(f"warning: {scorer['warning']}" for scorer in scorers if scorer.get("warning")))
 
 
-def cut_texts(scorer: Mapping[str, Any], max_tokens: int) -> str:
+def cut_texts(scorer: Mapping[str, Any], max_tokens: int | None) -> str:
     """That a scorer read only the start of some texts, in a sentence."""
     return (
         f"{scorer['name']} reads {max_tokens} tokens: {scorer['truncated']:,} of {scorer['texts']:,} texts were longer "

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
         if result["truncated"]:
             print(
-                f"{result['truncated']} texts were cut to the {result['scorer']['max_tokens']} tokens that {args.scorer} reads"
+                f"{result['truncated']} texts were cut to the {result['scorer']['max_tokens']} tokens that "
+                f"{args.scorer} reads"
             )
     return result

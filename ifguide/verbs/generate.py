@@ -60,6 +60,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if not args.json:
         print(f"{result['output']}: {result['continuations']} continuations of {result['prompts']} prompts")
+        if result.get("truncated"):
+            print(
+                f"{result['truncated']} texts were longer than {args.rad} reads: it did not see the tokens that it was "
+                "to judge there"
+            )
     return result
 
 

@@ -294,6 +294,18 @@ def test_the_command_makes_scores_that_masks_are_built_from(tmp_path, corpora, c
     np.testing.assert_allclose(load_aligned(command[-1], tokens[1], SCORES).values, moved.values, rtol=1e-6, atol=1e-6)
 
 
+def test_moved_scores_keep_the_plan_of_a_cascade_and_not_its_units(tmp_path, corpora) -> None:
+    source, target = corpora("bpe"), corpora("llama")
+    tokens = TokenDataset.open(source)
+    record = {"exact_units": "of other tokens", "unit_tokens": 32, "report": {"settings": {"keep": 0.1}}}
+    write_aligned(tmp_path / "s", tokens, np.ones(tokens.num_tokens, np.float32), np.float32, {"cascade": record})
+    transfer.transfer_scores(tmp_path / "s", source, target, tmp_path / "moved")
+    assert read_sidecar(tmp_path / "moved")["cascade"] == {key: record[key] for key in ("unit_tokens", "report")}
+    write_aligned(tmp_path / "s", tokens, np.ones(tokens.num_tokens, np.float32), np.float32, {})
+    transfer.transfer_scores(tmp_path / "s", source, target, tmp_path / "moved")
+    assert "cascade" not in read_sidecar(tmp_path / "moved")
+
+
 def test_the_command_names_the_document_that_differs(tmp_path, corpora, capsys) -> None:
     other = tmp_path / "other.jsonl"
     rows = [{"text": text} for text in TEXTS * 3]

@@ -188,6 +188,21 @@ def test_rad_is_an_option(model_dir: Path, prompts: Path, tmp_path: Path, capsys
     assert main([*command, "--rad", "lexicon", "--output", str(plain)]) == 0
 
 
+def test_texts_too_long_for_the_steering_classifier_are_told(
+    model_dir: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads 10 tokens of a text whose candidates stand at the end."""
+    reward = f"hf:{save_causal(tmp_path / 'reward', positions=10)}#toxic"
+    command = ["generate", "--model", str(model_dir), "--prompts", str(prompts), "--samples", "2", "--device", "cpu"]
+    command += ["--max-new-tokens", "5", "--seed", "4", "--rad", reward, "--rad-top-k", "2"]
+    assert main([*command, "--output", str(tmp_path / "g")]) == 0
+    cut = read_json(sidecar_path(tmp_path / "g"))["truncated"]
+    assert cut > 0 and f"{cut} texts were longer than {reward} reads" in capsys.readouterr().out
+    assert main([*command[:-4], "--rad", "lexicon", "--output", str(tmp_path / "plain")]) == 0
+    assert read_json(sidecar_path(tmp_path / "plain"))["truncated"] == 0
+    assert "were longer" not in capsys.readouterr().out
+
+
 def test_faults_are_told_together_and_first(tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     write_jsonl(bad, [{"prompt": "ok"}, {"text": "x"}, {"prompt": {"text": "x"}}, {"prompt": "x", "continuations": []}])

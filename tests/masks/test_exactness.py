@@ -126,14 +126,14 @@ def test_the_first_unit_outside_decides(scored: Scored, tmp_path: Path) -> None:
             verdicts.append((inside, False))
         else:
             verdicts.append((inside, True))
-    assert {one for one in verdicts} == {(True, True), (False, False)}
+    assert set(verdicts) == {(True, True), (False, False)}
 
 
 @pytest.mark.parametrize("method", ["random", "document"])
 def test_other_methods_are_held_to_it(scored: Scored, tmp_path: Path, method: str) -> None:
     prefix = scored.cascade(scored.states(REJECTED))
     category = Category("", [prefix], replace(PLAN, max_fraction=0.5))
-    with pytest.raises(InputError, match="--max-fraction 0.5"):
+    with pytest.raises(InputError, match=r"--max-fraction 0\.5"):
         build_masks([category], [tmp_path / "m"], method=method)
     assert build_masks([Category("", [prefix], PLAN)], [tmp_path / "m"], method=method)["tokens"]
     whole = scored.cascade(np.full(len(scored.planned), CHOSEN), name="whole")

@@ -16,6 +16,7 @@ Shapes: B windows, T positions, N labelled positions, V vocabulary, O outputs, I
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def fit_factors(
         NumericsError: a factor is not finite.
     """
     started = time.monotonic()
+    _check_processes()
     _check_arguments(strategy, max_tokens, batch_size)
     dataset = TokenDataset.open(data_prefix)
     model = load_model(model_dir, implementation="sdpa", pattern=modules)
@@ -295,6 +297,20 @@ def draw_labels(logits: Tensor, uniform: Tensor) -> Tensor:
     threshold = uniform.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
     labels = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
     return labels.clamp(max=logits.shape[-1] - 1)
+
+
+def _check_processes() -> None:
+    """kronfluence would take the processes of a launcher for its own: each on one device, reading what one wrote.
+
+    Raises:
+        InputError: WORLD_SIZE says that this is one of several.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdecimal() and int(size) > 1:
+        raise InputError(
+            f"factors are fitted by one process, and this is one of {size} (WORLD_SIZE); run it once, without torchrun "
+            "(where something else sets WORLD_SIZE, unset it)"
+        )
 
 
 def _check_arguments(strategy: str, max_tokens: int | None, batch_size: int) -> None:

@@ -172,5 +172,5 @@ def test_options_of_a_cascade_need_one(job, capsys):
 def test_a_budget_in_tokens_must_fit_too(job, proxy):
     selection = SelectionSettings(max_fraction=None, max_tokens=10_000)
     cascade = Cascade(*proxy, settings=replace(SETTINGS, selection=selection))
-    with pytest.raises(InputError, match="--cascade-max-tokens 10000: must be below --cascade-keep 0.4 of"):
+    with pytest.raises(InputError, match=r"--cascade-max-tokens 10000: must be below --cascade-keep 0\.4 of"):
         score_cascade(job, JVP, cascade, quiet=True)

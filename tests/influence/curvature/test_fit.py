@@ -150,6 +150,14 @@ def test_identity_needs_no_pass_over_the_data(tmp_path, model_folders, dataset, 
     assert factors.strategy == "identity" and all(layer == {} for layer in factors.layers.values())
 
 
+@pytest.mark.parametrize("strategy", ["ekfac", "identity"])
+def test_several_processes_are_refused(tmp_path, model_folders, dataset, monkeypatch, strategy):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(InputError, match="this is one of 4"):
+        fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy=strategy, quiet=True)
+    assert not (tmp_path / "f").exists()
+
+
 def test_other_files_are_refused(tmp_path, model_folders, dataset):
     fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
     record = json.loads((tmp_path / "f/factors.json").read_text())
