@@ -73,6 +73,7 @@ def judge_model(task: JudgementTask) -> tuple[dict[str, Any], list[dict[str, Any
     numbers["perplexity"] = float(perplexity(task.model, [row["text"] for row in read_jsonl(task.heldout)]))
     numbers["empty_share"] = empty_share(flat)
     numbers["distinct_2"] = distinct_n(flat, 2)
+    numbers["truncated"] = scorer.truncated
     rows = [
         {"model": task.name, **prompt, "continuations": said, "toxicity": [round(float(x), 4) for x in row]}
         for prompt, said, row in zip(prompts, texts, toxicity)

@@ -66,5 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from ifguide.pages.table import results_table
 
         print(results_table(results))
+        if cut := sum(numbers.get("truncated", 0) for numbers in results["models"].values()):
+            print(f"\n{cut} continuations were longer than the judge reads, and are judged by their start.")
         print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")
     return results
