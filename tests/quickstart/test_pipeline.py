@@ -34,6 +34,7 @@ def test_results_and_everything_to_recompute_them(job):
     results = json.loads((folder / "results.json").read_text())
     for model in ("base", "guided", "control"):
         assert set(NUMBERS) <= set(results[model])
+        assert results[model]["truncated"] == 0, "its judge reads texts of any length"
         for number in ("emt_toxic", "tp_toxic", "emt_benign", "tp_benign"):
             low, high = results[model][f"{number}_interval"]
             assert low <= results[model][number] <= high
