@@ -20,8 +20,8 @@ import numpy as np
 
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.results import FORMAT, KIND, metric_pairs
-from ifguide.scorers.lexicon import LexiconScorer
 from ifguide.models.folder import same_identity
+from ifguide.scorers.lexicon import LexiconScorer
 from ifguide.statistics.resampling import RESAMPLES, Floats, bootstrap, interval, statistic
 from ifguide.system.files import read_json, read_jsonl
 

@@ -175,7 +175,9 @@ def _decide(
             shortfall = shortfall + of_words(len(positions), size)
         else:
             positions = random_positions(source, size, seed)
-    return _Outcome(lambda span: paint_positions(span, positions), outcome.categories, outcome.centres, shortfall=shortfall)
+    return _Outcome(
+        lambda span: paint_positions(span, positions), outcome.categories, outcome.centres, shortfall=shortfall
+    )
 
 
 def _influence(
