@@ -87,13 +87,14 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
 
     let_waiting_threads_sleep()  # before anything imports torch
     module = _module_of(verb)
-    args = make_parser(verb).parse_args(argv)
+    parser = make_parser(verb)
+    args = parser.parse_args(argv)
     if not needs.ready(verb, f"ifguide {verb}"):
         return 2
     try:
         _check_processes(verb)
-        with _one_line_warnings(verb), running(["ifguide", verb, *argv]):
-            result = module.run(args)
+        with _one_line_warnings(verb):
+            result, unchanged = _run(module, verb, parser, args, argv)
     except IFGuideError as error:
         tell(f"ifguide {verb}", error)
         return 2
@@ -108,6 +109,8 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
         return 130
     if args.json and result is not None:
         print(json.dumps(result, allow_nan=False))
+    if unchanged:
+        return 0
     return module.exit_code(result) if hasattr(module, "exit_code") else 0
 
 
@@ -124,6 +127,35 @@ def _check_processes(verb: str) -> None:
             f"this is one of {size} processes (WORLD_SIZE), and each of them would do all the work into the same "
             f"output; run {verb} once, without torchrun (where something else sets WORLD_SIZE, unset it)"
         )
+
+
+def _run(
+    module: ModuleType, verb: str, parser: argparse.ArgumentParser, args: argparse.Namespace, argv: Sequence[str]
+) -> tuple[dict[str, Any] | None, bool]:
+    """The verb's result, and whether there was nothing to do for it (`ifguide.system.outputs`)."""
+    command = ["ifguide", verb, *argv]
+    writes = getattr(module, "WRITES", None)
+    if writes is None:
+        with running(command):
+            return module.run(args), False
+    from ifguide.system.outputs import SAME, UNFINISHED, claim
+
+    with running(command):
+        output = writes.output(args)
+        if output is None:
+            return module.run(args), False
+        request = writes.request(verb, parser, args)
+    with running(command, request), claim(output, request, args.overwrite) as state:
+        if state == SAME:
+            said = f"ifguide {verb}: {output.name} is what this command makes already; nothing to do"
+            print(said, file=sys.stderr if args.json else sys.stdout)
+            return {**writes.kept_result(args, output), "unchanged": True}, True
+        if state == UNFINISHED and os.environ.get("RANK", "0") == "0":
+            print(f"ifguide {verb}: going on with {output.name}, which this command left unfinished", file=sys.stderr)
+        result = module.run(args)
+        if result is not None:
+            writes.keep_result(output, result)
+        return result, False
 
 
 @contextmanager
@@ -153,6 +185,10 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
+    if hasattr(module, "WRITES"):
+        from ifguide.system.outputs import add_overwrite
+
+        add_overwrite(parser)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     return parser
 

@@ -67,6 +67,7 @@ def to_huggingface(
     tokenizer: TokenizerFiles | None = None,
     carry_tokenizer: bool = True,
     check_text: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the NeoX checkpoint ``source`` as a Hugging Face folder.
 
@@ -78,6 +79,7 @@ def to_huggingface(
         tokenizer: default, the one that the configuration names.
         carry_tokenizer: also write it, in Hugging Face's format.
         check_text: compare logits on this text before the folder gets its name; needs a tokenizer.
+        overwrite: replace a model or a checkpoint at ``output``.
 
     Returns:
         What was written and, under ``check``, how the comparison went (None without ``check_text``); if it failed,
@@ -91,7 +93,7 @@ def to_huggingface(
     output = Path(output)
     faults: list[str] = []
     with _collected(faults):
-        check_output(output)
+        check_output(output, Path(source), overwrite)
     checkpoint = NeoxCheckpoint.open(source)
     paths = [Path(path) for path in configs] or checkpoint.config_files
     if not paths:
@@ -150,6 +152,7 @@ def to_neox(
     divisible_by: int | None = None,
     tokenizer: TokenizerFiles | None = None,
     check_text: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the Hugging Face folder ``source`` as a NeoX checkpoint to fine-tune from, and the YAML that loads it.
 
@@ -159,6 +162,7 @@ def to_neox(
         divisible_by: make_vocab_size_divisible_by; default 128, or what keeps every row of the model.
         tokenizer: default, the folder's tokenizer.json.
         check_text: compare logits on this text before the folder gets its name.
+        overwrite: replace a model or a checkpoint at ``output``.
 
     Returns:
         As `to_huggingface`.
@@ -170,7 +174,7 @@ def to_neox(
     source, output = Path(source), Path(output)
     faults: list[str] = []
     with _collected(faults):
-        check_output(output)
+        check_output(output, Path(source), overwrite)
     family, config = _load_config(source)
     original, problems = family.architecture(config)
     faults += problems + neox_faults(original) + layout.split_faults(original, tensor_parallel)

@@ -12,10 +12,23 @@ from ifguide.errors import InputError, OutOfSpaceError
 _FULL_BYTES = 1 << 20
 
 
-def check_output(final: Path) -> None:
-    """Raises:
-    InputError: there is something at ``final`` already.
+# a folder that holds one of these is a model or a checkpoint; any other is not ours to remove
+_OURS = ("run.json", "config.json", "latest")
+
+
+def check_output(final: Path, source: Path, overwrite: bool = False) -> None:
     """
+    Args:
+        source: what is converted.
+        overwrite: a model or a checkpoint at ``final`` may be replaced.
+
+    Raises:
+        InputError: there is something at ``final`` already, or it is what is converted.
+    """
+    if final.resolve() == source.resolve() or final.resolve() in source.resolve().parents:
+        raise InputError(f"--output {final} is the input, or holds it; choose another")
+    if overwrite and any((final / name).exists() for name in _OURS):
+        return
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         raise InputError(f"{final} already exists; remove it, or choose another --output")
 
@@ -38,9 +51,12 @@ def staged_folder(final: Path) -> Iterator[Path]:
         raise InputError(f"{final.parent}: {error.strerror}") from error
     try:
         yield staging
+        previous = final.parent / f".{final.name}.replaced"
+        shutil.rmtree(previous, ignore_errors=True)
         if final.exists():
-            final.rmdir()
+            final.rename(previous)
         staging.rename(final)
+        shutil.rmtree(previous, ignore_errors=True)
     except BaseException as error:
         full = shutil.disk_usage(final.parent).free < _FULL_BYTES
         shutil.rmtree(staging, ignore_errors=True)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ifguide.errors import ConfigError, InputError
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.provenance import origin
 
 BOLD_DOMAINS = ("gender", "political_ideology", "profession", "race", "religious_ideology")
 ATTAQ_LABELS = (
@@ -124,7 +125,9 @@ def fetch(output: str | os.PathLike, sources: Mapping[str, str | os.PathLike] | 
         report[name] = {"source": source, "records": len(records), "blank": blank, "hash": hash_file(path)}
     written = folder / "sources.json"
     before = _sources(written)
-    write_json(written, before | report)
+    request = origin().get("request")  # one a set: the next command may add another set
+    kept = report if request is None else {name: {**said, "request": request} for name, said in report.items()}
+    write_json(written, before | kept)
     return report
 
 

@@ -73,14 +73,14 @@ def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> d
 def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[str, Any]:
     from ifguide.pages.evaluation import evaluation_page  # needs jinja2 and matplotlib: before the work
 
-    started = time.monotonic()
+    started, about = time.monotonic(), provenance.environment()
     settings.check()
     with _environment(settings), contextlib.ExitStack() as stack:
         prepare_lm_eval()
         manager = _task_manager(settings.tasks)
         guide = None if settings.rad is None else load_scorer(settings.rad, device=settings.torch_device)
         identity = _identity(settings, guide)
-        journals = stack.enter_context(_journals(settings.output, identity))
+        journals = stack.enter_context(_journals(settings.output, identity, settings.overwrite))
         scorers = Scorers(journals, settings.torch_device, ranks, progress)
         stack.callback(scorers.close)
         stack.enter_context(scorers_from(scorers))
@@ -115,8 +115,8 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
             "scorers": [scorer_record(scorer, judged.values()) for scorer in scorers.used],
             "tasks": judged,
             "groups": _numbers(found.get("groups", {})),
-            **provenance.environment(),
-            "command": provenance.command(),
+            **about,
+            **provenance.origin(),
             "seconds": round(time.monotonic() - started, 3),
         }
     write_jsonl(settings.output / "samples.jsonl", [row for some in rows.values() for row in some])
@@ -230,7 +230,7 @@ def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, A
 
 
 @contextlib.contextmanager
-def _journals(output: Path, identity: dict[str, Any]) -> Iterator[Path]:
+def _journals(output: Path, identity: dict[str, Any], overwrite: bool = False) -> Iterator[Path]:
     """The folder of the journals, this process's alone, once it is sure that they are of this model and decoding."""
     folder = output / "journals"
     try:
@@ -252,7 +252,12 @@ def _journals(output: Path, identity: dict[str, Any]) -> Iterator[Path]:
         differing = [
             "model" if key == "identity" else key for key in identity if _differs(known.get(key), identity[key])
         ]
-        if differing:
+        if differing and overwrite:
+            for path in folder.iterdir():
+                if path.name != "lock":
+                    path.unlink()
+            write_json(record, identity)
+        elif differing:
             raise MismatchError(
                 f"--output {output} holds an evaluation with another {' and '.join(differing)}; "
                 "give another folder, or remove that one"

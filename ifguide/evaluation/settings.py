@@ -35,6 +35,7 @@ class EvaluationSettings:
         rad_weight: nats that its reward is worth.
         rad_top_k: candidates a step.
         rescore_prompts: RTP's prompts are called toxic by the main scorer, not by the data set.
+        overwrite: throw away what the folder holds of another model or decoding.
     """
 
     model: Path
@@ -52,6 +53,7 @@ class EvaluationSettings:
     rad_weight: float = 10.0
     rad_top_k: int = 20
     rescore_prompts: bool = False
+    overwrite: bool = False
 
     def check(self) -> None:
         """

@@ -13,6 +13,7 @@ from typing import Any
 
 from ifguide.errors import ConfigError, IFGuideError
 from ifguide.influence.queries import Query, identity, load_query_sets
+from ifguide.system.files import read_jsonl
 from ifguide.system.provenance import file_record
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
@@ -101,6 +102,20 @@ def load_behaviours(
     if faults:
         raise ConfigError(faults)
     return behaviours
+
+
+def output_prefixes(prefix: str | Path, files: Sequence[QueryFiles], per_category: bool) -> list[str]:
+    """Where the scores of all behaviours go, before anything is loaded. Faults of the queries are not told here."""
+    names = []
+    for entry in files:
+        name = _slug(entry.name)
+        try:
+            rows = read_jsonl(entry.toxic) if per_category else []
+        except IFGuideError:
+            rows = []
+        found = sorted({str(row["category"]) for row in rows if row.get("category") is not None})
+        names += [_slug(f"{name}-{one}" if name else one) for one in found] if per_category else [name]
+    return list(dict.fromkeys(f"{prefix}.{name}" if name else str(prefix) for name in names)) or [str(prefix)]
 
 
 def _categories(whole: Behaviour, faults: list[str]) -> list[Behaviour]:

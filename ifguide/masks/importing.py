@@ -24,7 +24,11 @@ METHOD = "import"
 
 
 def import_mask(
-    data_prefix: str | Path, mask_prefix: str | Path, encoding: str | None = None, quiet: bool = True
+    data_prefix: str | Path,
+    mask_prefix: str | Path,
+    encoding: str | None = None,
+    quiet: bool = True,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Check that ``mask_prefix`` holds one code for every token of ``data_prefix`` and write its sidecar.
 
@@ -33,6 +37,7 @@ def import_mask(
     Args:
         encoding: ``binary`` (codes 0 and 1) or ``graded`` (strength = code / 255); None: ``binary`` if no
             code is above 1, else a fault, for a mask of 0 and 255 may mean either.
+        overwrite: replace a sidecar that says the mask came from elsewhere.
 
     Returns:
         ``output``, ``encoding``, ``tokens``, ``documents``, ``selected``, ``fraction``, ``codes`` (how often each
@@ -48,7 +53,7 @@ def import_mask(
     tokens, mask = TokenDataset.open(data_prefix), IndexedDataset.open(mask_prefix)
     _check_shape(mask, tokens)
     known = read_sidecar(mask.prefix)
-    if known and (known.get("parameters") or {}).get("method") != METHOD:
+    if known and not overwrite and (known.get("parameters") or {}).get("method") != METHOD:
         raise InputError(
             f"{sidecar_path(mask.prefix)} exists, and says where the mask came from; "
             "remove it first if the files are no longer what it describes"

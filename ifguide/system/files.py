@@ -17,6 +17,7 @@ from ifguide.errors import InputError, OutOfSpaceError
 
 _HASH_CHUNK = 1 << 22
 _TEMPORARY = ".tmp"
+_hashed: dict[tuple[str, int, int, int], str] = {}
 
 
 @contextlib.contextmanager
@@ -131,6 +132,15 @@ def hash_file(path: str | os.PathLike, on_bytes: Callable[[int], object] | None 
             if on_bytes:
                 on_bytes(len(chunk))
     return digest.hexdigest()
+
+
+def hash_unchanged(path: str | os.PathLike) -> str:
+    """`hash_file`, once in a process as long as size and time of the file stay what they are."""
+    status = Path(path).stat()
+    key = (str(Path(path).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
+    if key not in _hashed:
+        _hashed[key] = hash_file(path)
+    return _hashed[key]
 
 
 def hash_value(value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ifguide
-from ifguide.system.files import hash_file, write_json
+from ifguide.system.files import hash_unchanged, write_json
 
 _PACKAGES = (
     "numpy", "torch", "transformers", "tokenizers", "deepspeed", "megatron-core", "kronfluence", "safetensors",
@@ -22,17 +22,24 @@ _PACKAGES = (
 )  # fmt: skip
 
 _command: list[str] = []
+_request: Any = None
+_started: float | None = None
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str]) -> Iterator[None]:
-    """Make ``command`` what `command` answers inside the block."""
-    global _command
-    before, _command = _command, list(command)
+def running(command: Sequence[str], request: Any = None) -> Iterator[None]:
+    """Make ``command`` what `command` answers inside the block, and the block's start the start of the run.
+
+    Args:
+        request: what decides the command's product (`ifguide.system.outputs.Request`), for `origin`.
+    """
+    global _command, _request, _started
+    before = _command, _request, _started
+    _command, _request, _started = list(command), request, time.time()
     try:
         yield
     finally:
-        _command = before
+        _command, _request, _started = before
 
 
 def command() -> list[str]:
@@ -41,14 +48,16 @@ def command() -> list[str]:
 
 
 def origin() -> dict[str, Any]:
-    """What a sidecar says about who wrote it: ``command`` and the ``folder`` that its relative paths start from."""
-    return {"command": command(), "folder": str(Path.cwd())}
+    """What a sidecar says about who wrote it: ``command``, the ``folder`` that its relative paths start from, and
+    the ``request`` by which the same command is known again (not of a library call)."""
+    said = {"command": command(), "folder": str(Path.cwd())}
+    return said if _request is None else {**said, "request": _request.as_dict()}
 
 
 def file_record(path: str | os.PathLike) -> dict[str, Any]:
     """What a sidecar says about a file that was read: absolute ``path``, ``bytes`` and ``hash`` (None of a pipe)."""
     path = Path(path).absolute()
-    return {"path": str(path), "bytes": path.stat().st_size, "hash": hash_file(path) if path.is_file() else None}
+    return {"path": str(path), "bytes": path.stat().st_size, "hash": hash_unchanged(path) if path.is_file() else None}
 
 
 def versions() -> dict[str, str]:
@@ -78,20 +87,30 @@ def git_revision(folder: str | os.PathLike | None = None) -> str | None:
     return revision + ("+" if edited else "")
 
 
-def environment() -> dict[str, Any]:
-    """Versions, revision, machine and time: the part of a record that no caller has to supply."""
+def environment(started: float | None = None) -> dict[str, Any]:
+    """Versions, revision, machine and time: the part of a record that no caller has to supply.
+
+    Args:
+        started: when the work began, by `time.time`; default, when the running command did (now, in a library call).
+    """
+    began = started or _started or time.time()
     return {
         "versions": versions(),
         "revision": git_revision(),
         "machine": {"platform": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
     }
 
 
-def write_run_record(folder: str | os.PathLike, **fields: Any) -> None:
+def write_run_record(folder: str | os.PathLike, began: float | None = None, **fields: Any) -> None:
     """Write ``run.json`` into ``folder``: the environment, the command line, and ``fields``
-    (config, seeds, input fingerprints, timings)."""
-    write_json(Path(folder) / "run.json", {**origin(), "command": command() or sys.argv, **environment(), **fields})
+    (config, seeds, input fingerprints, timings).
+
+    Args:
+        began: as ``started`` of `environment`.
+    """
+    about = {**origin(), "command": command() or sys.argv, **environment(began)}
+    write_json(Path(folder) / "run.json", {**about, **fields})
 
 
 def _processor() -> str:

@@ -5,11 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ifguide.verbs.writes import Writes, datasets
+
 if TYPE_CHECKING:
     from ifguide.masks import Category, WordList
 
 SUMMARY = "Select the tokens to penalise from their scores (Algorithm 1) and write the aligned uint8 mask."
 EXAMPLE = "ifguide build-mask --scores data/corpus_scores --output data/corpus_mask --max-fraction 0.02"
+
+
+WRITES = Writes(
+    lambda args: datasets([*args.output, *args.filtered_output]),
+    outputs=("output", "filtered_output"),
+    inputs=("scores", "category", "data", "wordlist", "vocab_file", "merge_file"),
+    words={"category": 2},
+    settle=lambda args, settings: _settle(args, settings),
+    keeps_result=True,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +87,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         _show(result)
     return result
+
+
+def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """The budget that stands for none given."""
+    if args.scores and args.max_fraction is None and args.max_tokens is None:
+        settings["--max-fraction"] = 0.02
 
 
 def _categories(args: argparse.Namespace) -> list[Category]:

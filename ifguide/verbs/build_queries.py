@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.verbs.writes import Writes, folder
+
 SUMMARY = (
     "Make the toxic and the safe queries of `ifguide score` from texts that a classifier scores. No query overlaps the "
     "evaluation's prompts."
@@ -12,6 +14,14 @@ SUMMARY = (
 EXAMPLE = (
     "ifguide build-queries --source rtp --input realtoxicityprompts.jsonl --scorer detoxify:unbiased \\\n"
     "      --exclude eval/rtp.jsonl eval/bold.jsonl --max 1000 --output queries"
+)
+
+
+WRITES = Writes(
+    lambda args: folder(args.output, "queries.json", ["toxic.jsonl", "safe.jsonl"]),
+    inputs=("input", "exclude"),
+    scorers=("scorer",),
+    neutral=("device",),
 )
 
 

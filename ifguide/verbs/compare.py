@@ -6,8 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ifguide.verbs.writes import Writes, page
+
 SUMMARY = "Put evaluated models side by side: who is better on the same prompts, and how sure that is."
 EXAMPLE = "ifguide compare runs/base runs/guided --html comparison.html"
+
+
+WRITES = Writes(lambda args: args.html and page(args.html), outputs=("html",), inputs=("runs",))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +28,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.compare import compare
     from ifguide.pages.evaluation_table import comparison_table
     from ifguide.system.files import write_text
+    from ifguide.system.outputs import with_request
 
     if args.html:
         from ifguide.pages.comparison import comparison_page  # needs jinja2 and matplotlib: before the work
 
     result = compare(args.runs, args.resamples, args.seed)
     if args.html:
-        write_text(args.html, comparison_page(result))
+        write_text(args.html, with_request(comparison_page(result)))
     if not args.json:
         print(comparison_table(result))
         if result["left_out"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import ConfigError, InputError
+from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Convert between GPT-NeoX checkpoints (any parallel split) and Hugging Face GPT-NeoX or Llama folders."
 EXAMPLE = (
@@ -23,13 +24,19 @@ _ONLY_FROM_HF = {
 }
 
 
+WRITES = Writes(
+    lambda args: folder(args.output, "run.json"),
+    inputs=("input", "config", "text", "vocab_file", "merge_file"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", required=True, choices=("neox", "hf"), help="format of --input")
     parser.add_argument("--to", dest="target", required=True, choices=("neox", "hf"), help="format of --output")
     parser.add_argument(
         "--input", required=True, metavar="DIR", help="global_stepN, a NeoX save folder, or a Hugging Face folder"
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make; must not exist")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
     parser.add_argument(
         "--check", action="store_true",
         help="compare logits on real text; exit 1 where they differ by more than 1e-5 of the largest",
@@ -70,7 +77,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.check:
         text = _read_text(args.text) if args.text else TEXT
     if args.source == "neox":
-        result = to_huggingface(args.input, args.output, args.config or (), tokenizer, not args.no_tokenizer, text)
+        result = to_huggingface(
+            args.input, args.output, args.config or (), tokenizer, not args.no_tokenizer, text, args.overwrite
+        )
     else:
         result = to_neox(
             args.input,
@@ -80,6 +89,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             args.make_vocab_size_divisible_by,
             tokenizer,
             text,
+            args.overwrite,
         )
     if not args.json:
         _report(result)

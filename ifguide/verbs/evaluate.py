@@ -6,10 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ifguide.verbs.writes import Writes, folder
+
 SUMMARY = "Evaluate a model with lm-eval: toxicity of its continuations, LAMBADA, perplexity, any task lm-eval knows."
 EXAMPLE = (
     "ifguide evaluate --model models/guided --tasks ifguide_rtp,ifguide_lambada --scorer detoxify:unbiased "
     "--data eval_data --output runs/guided"
+)
+
+
+WRITES = Writes(
+    lambda args: folder(args.output, "results.json", ["samples.jsonl", "report.html"], ["journals"]),
+    inputs=("model", "data"),
+    scorers=("scorer", "rad"),
+    neutral=("batch_size", "device"),
+    settle=lambda args, settings: _settle(args, settings),
 )
 
 
@@ -81,6 +92,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         rad_weight=args.rad_weight,
         rad_top_k=args.rad_top_k,
         rescore_prompts=args.rescore_prompts,
+        overwrite=args.overwrite,
     )
     results = run_evaluation(settings, progress=True)
     if results is not None and not args.json:
@@ -91,3 +103,13 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def _batch_size(text: str) -> int | str:
     return text if text == "auto" else int(text)
+
+
+def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """Names as a list; a task of a file is what the file holds."""
+    from ifguide.system.files import hash_unchanged
+
+    names = dict.fromkeys(name.strip() for name in args.tasks.split(",") if name.strip())
+    settings["--tasks"] = [
+        f"{Path(name).name} ({hash_unchanged(name)[:12]})" if Path(name).is_file() else name for name in names
+    ]

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
+from ifguide.system.files import read_json
+from ifguide.system.outputs import Output, Source
+from ifguide.verbs.writes import Writes, source
 
 SUMMARY = "Write the evaluation sets as local JSON Lines, once; evaluation with IFGUIDE_EVAL_DATA=DIR needs no network."
 EXAMPLE = "ifguide fetch-eval-data --output eval-data --source bold=bold.jsonl rtp=prompts.jsonl"
+
+
+WRITES = Writes(
+    lambda args: _output(args),
+    outputs=("output", "source"),
+    sources=lambda args: {f"--source {name}": [found] for name, found in _named(args).items()},
+    result=lambda args, record: {
+        "output": str(args.output),
+        "sets": {
+            name: {key: value for key, value in record[name].items() if key != "request"} for name in _named(args)
+        },
+    },
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,3 +58,34 @@ def _sources(given: list[str]) -> dict[str, str] | None:
             raise InputError(f"--source '{item}': give hub alone, or NAME=FILE with every NAME once")
         sources[name] = file
     return sources
+
+
+def _named(args: argparse.Namespace) -> dict[str, Source]:
+    """Where each set that is asked for comes from."""
+    from ifguide.evaluation.eval_data import HUB
+
+    given = _sources(args.source)
+    if given is not None:
+        return {name: source(file) for name, file in given.items()}
+    return {name: Source(f"hub:{hub.path}", "published", lambda: None) for name, hub in HUB.items()}
+
+
+def _output(args: argparse.Namespace) -> Output:
+    """The files of the sets that are asked for; others may lie in the folder already."""
+    folder, asked = Path(args.output), _named(args)
+
+    def read(path: Path) -> Any:
+        known = read_json(path, "list of sources")
+        inputs = {}
+        for name, found in asked.items():
+            if (folder / f"{name}.jsonl").exists():
+                request = known.get(name, {}).get("request")
+                if request is None:
+                    return None
+                inputs[f"--source {name}"] = request["inputs"].get(f"--source {name}")
+            else:
+                inputs[f"--source {name}"] = [{"path": found.path, "state": found.state}]
+        return {"verb": "fetch-eval-data", "settings": {}, "inputs": inputs}
+
+    files = [folder / f"{name}.jsonl" for name in asked]
+    return Output(args.output, files, [folder / "sources.json"], is_folder=True, read=read)

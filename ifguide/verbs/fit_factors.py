@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ifguide.verbs.writes import Writes, folder
+
 if TYPE_CHECKING:
     from ifguide.influence.curvature.stability import Stability
 
 SUMMARY = "Fit curvature factors of a model on a sample of the training data (kronfluence's EK-FAC)."
 EXAMPLE = "ifguide fit-factors --model runs/proxy/hf --data data/corpus_text_document --output runs/factors"
+
+
+WRITES = Writes(
+    lambda args: folder(args.output, "factors.json", ["factors.safetensors"]),
+    inputs=("model", "data", "toxic_queries", "safe_queries"),
+    neutral=("batch_size",),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

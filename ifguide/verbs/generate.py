@@ -5,11 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.verbs.writes import Writes, jsonl_with_sidecar
+
 SUMMARY = (
     "Sample continuations of every prompt into a JSONL file. A killed run goes on where it stopped when the same "
     "command is given again, and writes the same file."
 )
 EXAMPLE = "ifguide generate --model runs/guided/hf --prompts rtp.jsonl --output generations.jsonl"
+
+
+WRITES = Writes(
+    lambda args: jsonl_with_sidecar(args.output),
+    inputs=("model", "prompts"),
+    scorers=("rad",),
+    neutral=("batch_size", "device"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

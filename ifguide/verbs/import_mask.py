@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
+
+from ifguide.system.outputs import Output
+from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Adopt a mask made elsewhere: check that it is aligned with its tokens and write its sidecar."
 EXAMPLE = "ifguide import-mask --data data/corpus_text_document --mask data/their_mask --encoding binary"
+
+
+WRITES = Writes(
+    lambda args: _output(args),
+    outputs=(),
+    inputs=("data", "mask"),
+    keeps_result=True,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.masks import import_mask
 
-    result = import_mask(args.data, args.mask, args.encoding, quiet=False)
+    result = import_mask(args.data, args.mask, args.encoding, quiet=False, overwrite=args.overwrite)
     if not args.json:
         print(
             f"{result['output']}.json: {result['encoding']} mask, {result['selected']} of {result['tokens']} tokens "
             f"selected ({result['fraction']:.2%})"
         )
     return result
+
+
+def _output(args: argparse.Namespace) -> Output | None:
+    """The sidecar alone: the two files of the mask are what is read."""
+    whole = datasets([args.mask])
+    return whole and replace(whole, products=whole.records)

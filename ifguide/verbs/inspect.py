@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ifguide.verbs.writes import Writes, page
+
 SUMMARY = "Show the documents that a mask penalises most, token by token, in the terminal or as one HTML page."
 EXAMPLE = (
     "ifguide inspect --data data/corpus_text_document --mask data/corpus_mask --scores data/corpus_scores \\\n"
@@ -14,6 +16,13 @@ EXAMPLE = (
 )
 
 _TERMINAL_DOCUMENTS, _PAGE_DOCUMENTS = 10, 200
+
+
+WRITES = Writes(
+    lambda args: args.html and page(args.html),
+    outputs=("html",),
+    inputs=("data", "mask", "scores", "vocab_file", "merge_file"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,12 +52,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.inspection.page import inspection_page
     from ifguide.inspection.terminal import document_lines, wants_colour
     from ifguide.system.files import write_text
+    from ifguide.system.outputs import with_request
 
     tokenizer = find_tokenizer(args.data, args.tokenizer_type, args.vocab_file, args.merge_file)
     top = args.top if args.top is not None else _PAGE_DOCUMENTS if args.html else _TERMINAL_DOCUMENTS
     found = inspect(args.data, args.mask, args.scores, tokenizer, top, args.document)
     if args.html:
-        write_text(args.html, inspection_page(found))
+        write_text(args.html, with_request(inspection_page(found)))
     if not args.json:
         if args.html:
             print(f"{args.html}: {len(found.documents)} documents")

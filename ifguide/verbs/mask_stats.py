@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.verbs.inspect import add_tokenizer_arguments
+from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Say what masks select, by document, position, token and phrase, and how far masks of the same data agree."
 EXAMPLE = "ifguide mask-stats --mask data/corpus_mask data/corpus_random_mask --output runs/mask_stats"
+
+
+WRITES = Writes(
+    lambda args: args.output and folder(args.output, "mask_stats.json"),
+    inputs=("mask", "data", "scores", "vocab_file", "merge_file"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.inspection.mask_stats import as_dict, lines, mask_statistics
     from ifguide.system.files import write_json
+    from ifguide.system.provenance import origin
 
     if args.output:
         from ifguide.pages.figures import save_figures  # needs matplotlib: before the work
@@ -33,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = as_dict(report, args.top, _token_bytes(args))
     if args.output:
         args.output.mkdir(parents=True, exist_ok=True)
-        write_json(args.output / "mask_stats.json", result)
+        write_json(args.output / "mask_stats.json", {**result, **origin()})
         save_figures(args.output, result)
     if not args.json:
         print("\n".join(lines(result)))

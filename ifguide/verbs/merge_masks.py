@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.verbs.writes import Writes, datasets
+
 SUMMARY = "Masks (or scores) of several corpora -> those of the merged corpus, beside GPT-NeoX's merge_datasets.py."
 EXAMPLE = (
     "ifguide merge-masks --masks data/a_mask data/b_mask \\\n"
     "      --data data/merged_text_document --output data/merged_mask"
+)
+
+
+WRITES = Writes(
+    lambda args: datasets([args.output]),
+    inputs=("masks", "scores", "data"),
+    keeps_result=True,
 )
 
 

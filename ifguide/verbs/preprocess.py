@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.verbs.writes import Writes, datasets
+
 SUMMARY = "Tokenize JSONL text into a GPT-NeoX indexed dataset: PREFIX_text_document.bin, .idx and .json."
 EXAMPLE = (
     "ifguide preprocess --input corpus.jsonl.zst --tokenizer-type HFTokenizer \\\n"
     "      --vocab-file 20B_tokenizer.json --output-prefix data/corpus --append-eod --workers 8"
+)
+
+
+WRITES = Writes(
+    lambda args: datasets([f"{args.output_prefix}_text_document"]),
+    outputs=("output_prefix",),
+    inputs=("input", "vocab_file", "merge_file"),
+    neutral=("workers",),
+    keeps_result=True,
 )
 
 

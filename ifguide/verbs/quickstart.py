@@ -7,8 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ifguide.system.files import read_json
+from ifguide.system.outputs import Output
+from ifguide.verbs.writes import Writes, folder
+
 SUMMARY = "Run the whole job on real text: corpus, base model, influence, mask, guided and control model, report."
 EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"
+
+
+WRITES = Writes(
+    lambda args: _output(args),
+    inputs=("input", "toxic_queries", "safe_queries"),
+    scorers=("scorer",),
+    result=lambda args, record: read_json(args.output / "results.json", "results"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,3 +82,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print(f"\n{cut} continuations were longer than the judge reads, and are judged by their start.")
         print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")
     return results
+
+
+def _output(args: argparse.Namespace) -> Output:
+    """The folder; it is finished when the record is there, and all that its stages made."""
+    stages = args.output / "stages.json"
+    known = read_json(stages, "stage record") if stages.is_file() else {}
+    made = [name for stage in known.values() for name in stage["outputs"]] if isinstance(known, dict) else []
+    return folder(args.output, "run.json", ["results.json", *made], ["stages.json"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from ifguide.system.outputs import Output
 from ifguide.system.progress import compact
+from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Score every training token: how much learning it raises the toxic-minus-safe log-likelihood."
 EXAMPLE = (
@@ -13,6 +16,16 @@ EXAMPLE = (
     "--toxic-queries toxic.jsonl --safe-queries safe.jsonl --output runs/scores\n"
     "  torchrun --nproc-per-node 8 tools/score.py ...   (the same options; each process takes its share)"
 )
+
+
+WRITES = Writes(
+    lambda args: _output(args),
+    inputs=("model", "data", "factors", "toxic_queries", "safe_queries", "behaviour", "cascade_model",
+            "cascade_factors", "cascade_scores"),
+    words={"behaviour": 1},
+    neutral=("batch_size", "documents"),
+    keeps_result=True,
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,6 +153,17 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if not args.json:
         _tell(result)
     return result
+
+
+def _output(args: argparse.Namespace) -> Output | None:
+    """One dataset for each behaviour, and the parts that an unfinished pass leaves."""
+    from ifguide.influence.behaviours import output_prefixes
+
+    passes = (args.output, f"{args.output}.cheap", f"{args.output}.exact")
+    partials = [Path(f"{prefix}.parts") for prefix in passes]
+    # the passes of a cascade have files of their own until they are combined
+    partials += [Path(f"{prefix}.{suffix}") for prefix in passes[1:] for suffix in ("json", "idx", "bin")]
+    return datasets(output_prefixes(args.output, _queries(args), args.per_category), partials)
 
 
 def _queries(args: argparse.Namespace) -> list[Any]:

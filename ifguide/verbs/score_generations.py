@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.verbs.writes import Writes, jsonl_with_sidecar
+
 SUMMARY = (
     "Score every continuation of a file, with one classifier or several. A killed run goes on where it stopped when "
     "the same command is given again, and writes the same file."
@@ -12,6 +14,15 @@ SUMMARY = (
 EXAMPLE = (
     "ifguide score-generations --generations generations.jsonl --scorer detoxify:unbiased \\\n"
     "      --scorer toxigen-roberta --output scored.jsonl"
+)
+
+
+WRITES = Writes(
+    # a file that is scored in place is its own input: nothing of it is lost
+    lambda args: None if _in_place(args) else jsonl_with_sidecar(args.output),
+    inputs=("generations",),
+    scorers=("scorer",),
+    neutral=("device",),
 )
 
 
@@ -44,3 +55,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             numbers = "" if found["emt"] is None else f"EMT {found['emt']:.4f}, TP {found['tp']:.4f}, "
             print(f"{name}: {numbers}{found['truncated']} texts cut to the classifier's length")
     return result
+
+
+def _in_place(args: argparse.Namespace) -> bool:
+    from pathlib import Path
+
+    return Path(args.generations).resolve() == Path(args.output).resolve()

@@ -5,12 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.verbs.writes import Writes, datasets
+
 SUMMARY = "Move scores to another tokenization of the same documents: a Pythia proxy can so mask Llama's data."
 EXAMPLE = (
     "ifguide transfer-scores --scores pythia/scores --data pythia/corpus_text_document \\\n"
     "      --to-data llama/corpus_text_document --to-tokenizer-type SPMTokenizer --to-vocab-file tokenizer.model \\\n"
     "      --output llama/scores"
 )
+
+
+WRITES = Writes(
+    lambda args: datasets([args.output]),
+    inputs=(
+        "scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file",
+    ),
+    keeps_result=True,
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
