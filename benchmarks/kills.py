@@ -44,7 +44,7 @@ class Scenario:
     Attributes:
         arguments: of the ``ifguide`` command.
         folder: of its outputs, and of nothing else.
-        earlier: a command that leaves older files under the same names; None where it refuses to replace them.
+        earlier: another command that leaves older files under the same names; None where it is not tried.
     """
 
     arguments: list[str]
@@ -181,6 +181,7 @@ def _timeless(content: bytes) -> bytes:
         record = json.loads(content)
     except ValueError:
         return content
+    record.pop("result", None)  # it says how long it took
     for state in record.get("files", {}).values():
         del state[1]  # the modification time
     return json.dumps(record, sort_keys=True).encode()
@@ -213,7 +214,7 @@ def preprocess_scenario(folder: Path) -> Scenario:
     text = _write_texts(folder / "text.jsonl", 0, 500)
     other = _write_texts(folder / "other.jsonl", 1, 100)
     output = folder / "out/corpus"
-    return Scenario(_preprocess(text, output), folder / "out", _preprocess(other, output))
+    return Scenario([*_preprocess(text, output), "--overwrite"], folder / "out", _preprocess(other, output))
 
 
 def build_mask_scenario(folder: Path) -> Scenario:
@@ -235,7 +236,7 @@ def build_mask_scenario(folder: Path) -> Scenario:
     scores = generator.standard_normal(len(tokens), dtype=np.float32)
     write_aligned(folder / "scores", TokenDataset.open(folder / "corpus"), scores, np.float32, {"eod": 0})
     command = ["build-mask", "--scores", str(folder / "scores"), "--output", str(folder / "out/mask")]
-    return Scenario(command, folder / "out", [*command, "--max-fraction", "0.01"])
+    return Scenario([*command, "--overwrite"], folder / "out", [*command, "--max-fraction", "0.01"])
 
 
 def score_scenario(folder: Path) -> Scenario:

@@ -40,10 +40,12 @@ def write_rows(path: Path, rows: list[Any]) -> Path:
 
 
 def run(verb: str, options: dict[str, Any], **changes: Any) -> int:
-    """`ifguide verb` with these options; ``toxic_queries=...`` replaces ``--toxic-queries``, None leaves it out."""
+    """`ifguide verb` with these options; ``toxic_queries=...`` replaces ``--toxic-queries``, None leaves it out,
+    True is a flag."""
     options = options | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
-    given = ((name, str(value)) for name, value in options.items() if value is not None)
-    return cli.main([verb, *(part for pair in given for part in pair)])
+    given = ((name, str(value)) for name, value in options.items() if value is not None and value is not True)
+    flags = [name for name, value in options.items() if value is True]
+    return cli.main([verb, *(part for pair in given for part in pair), *flags])
 
 
 class Project:
@@ -307,7 +309,9 @@ def test_full_disk_keeps_the_old_dataset(
     output = {"output_prefix": tiny_disk / "data"}
     assert run("preprocess", project.preprocess, **output) == 0
     before = contents(tiny_disk)
-    full_disk_is_reported(tiny_disk, capfd, "preprocess", project.preprocess, input=large_corpus, **output)
+    full_disk_is_reported(
+        tiny_disk, capfd, "preprocess", project.preprocess, input=large_corpus, overwrite=True, **output
+    )
     assert contents(tiny_disk) == before
 
 
@@ -320,7 +324,7 @@ def test_full_disk_keeps_the_old_mask(
     scores = np.random.default_rng(0).normal(size=tokens.num_tokens).astype(np.float32)
     write_aligned(tmp_path / "scores", tokens, scores, np.float32, {})
     before = contents(tiny_disk)
-    changes = {"scores": tmp_path / "scores", "output": tiny_disk / "mask"}
+    changes = {"scores": tmp_path / "scores", "output": tiny_disk / "mask", "overwrite": True}
     full_disk_is_reported(tiny_disk, capfd, "build-mask", project.build_mask, **changes)
     assert contents(tiny_disk) == before
 
@@ -352,7 +356,7 @@ def test_full_disk_keeps_the_old_factors(
     assert run("fit-factors", project.fit, output=tiny_disk / "factors", strategy="identity") == 0
     (tiny_disk / "filler").write_bytes(b"x" * (TINY_DISK - 32 * 1024))
     before = contents(tiny_disk)
-    full_disk_is_reported(tiny_disk, capfd, "fit-factors", project.fit, output=tiny_disk / "factors")
+    full_disk_is_reported(tiny_disk, capfd, "fit-factors", project.fit, output=tiny_disk / "factors", overwrite=True)
     assert contents(tiny_disk) == before
 
 

@@ -47,6 +47,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _output(args: argparse.Namespace) -> Output | None:
-    """The sidecar alone: the two files of the mask are what is read."""
+    """The sidecar alone: the two files of the mask are what is read. (None of a mask that is its own tokens, which the
+    verb refuses.)"""
+    if args.mask == args.data:
+        return None
     whole = datasets([args.mask])
     return whole and replace(whole, products=whole.records)

@@ -54,10 +54,22 @@ class Writes:
         default=lambda args, record: {"output": str(args.output), **record}
     )
 
+    def _refuse_inputs(self, args: argparse.Namespace, sources: Mapping[str, Sequence[Source]]) -> None:
+        """
+        Raises:
+            InputError: an output is an input too, and would be gone before it is read.
+        """
+        read = {one.path for found in sources.values() for one in found}
+        for name in self.outputs:
+            for path in _split(getattr(args, name), 0)[1]:
+                if os.path.abspath(path) in read:  # noqa: PTH100
+                    option = f"--{name.replace('_', '-')}"
+                    raise InputError(f"{option} {path} is the name of an input or of another output; choose another")
+
     def keep_result(self, output: Output, result: dict[str, Any]) -> None:
         """Put ``result`` into the record, for the call that will have nothing to do."""
         record = output.records[0]
-        if self.keeps_result and record.is_file():
+        if self.keeps_result and result.get("finished", True) and record.is_file():
             write_json(record, {**_record(record), "result": result})
 
     def kept_result(self, args: argparse.Namespace, output: Output) -> dict[str, Any]:
@@ -84,6 +96,7 @@ class Writes:
                 settings[label], sources[label] = _scorers(value)
             else:
                 settings[label], defaults[label] = _plain(value), _plain(action.default)
+        self._refuse_inputs(args, sources)
         if self.sources:
             sources |= self.sources(args)
         if self.settle:

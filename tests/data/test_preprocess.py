@@ -218,7 +218,7 @@ def test_command(corpus, prefix, vocabulary, capsys):
     assert cli.main(["preprocess", *arguments, *gpt2, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["documents"] == 200 and printed["output"] == f"{prefix}_text_document"
-    assert cli.main(["preprocess", *arguments, *gpt2]) == 0
+    assert cli.main(["preprocess", *arguments, *gpt2, "--overwrite"]) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith(f"wrote {prefix}_text_document: 200 documents, {printed['tokens']} uint16 tokens\n")
     assert "preprocess: 100%" in captured.err and "tokens/s" in captured.err

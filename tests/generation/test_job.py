@@ -129,7 +129,9 @@ def test_broken_logits_are_one_line_and_what_is_finished_stays(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ifguide generate: ")]
     assert len(lines) == 1 and f"model {broken}: logits after prompt 0 ('z')" in lines[0]
     assert len(read_jsonl(partial_path(output))) == 2 and not output.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"broken", "prompts.jsonl", "g.jsonl.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "broken", "prompts.jsonl", "g.jsonl.partial", ".g.jsonl.unfinished.json",
+    }  # fmt: skip
 
 
 def test_one_process_writes_an_output(
@@ -185,7 +187,7 @@ def test_rad_is_an_option(model_dir: Path, prompts: Path, tmp_path: Path, capsys
     assert sidecar["rad"]["scorer"]["name"] == reward and sidecar["rad"]["scorer"]["identity"]
     assert main([*command, "--output", str(plain)]) == 0
     assert steered.read_bytes() != plain.read_bytes()
-    assert main([*command, "--rad", "lexicon", "--output", str(plain)]) == 0
+    assert main([*command, "--rad", "lexicon", "--output", str(plain), "--overwrite"]) == 0
 
 
 def test_texts_too_long_for_the_steering_classifier_are_told(

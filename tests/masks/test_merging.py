@@ -118,8 +118,8 @@ def test_the_command(parts, tmp_path, capsys):
     assert "4 parts, " in capsys.readouterr().out
     assert read_sidecar(tmp_path / "out")["kind"] == "scores"
     for arguments, says in [
-        (["--masks", *scores, *common], "holds scores, not penalties"),
-        (["--masks", masks[0], *common], "name two or more"),
+        (["--masks", *scores, *common, "--overwrite"], "holds scores, not penalties"),
+        (["--masks", masks[0], *common, "--overwrite"], "name two or more"),
         (["--masks", *masks, "--data", parts.merged.prefix, "--output", masks[1]], "the name of an input"),
         (["--masks", *masks, "--data", parts.merged.prefix, "--output", str(tmp_path / "no/out")], "does not exist"),
     ]:

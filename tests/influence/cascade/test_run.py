@@ -119,7 +119,7 @@ def test_the_command(job, proxy, capsys):
     assert "overlap with the exact mask (Jaccard)" in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cascade"]["missed"]["interval"]
-    assert main([*command, "--cascade-keep", "2"]) == 2
+    assert main([*command, "--cascade-keep", "2", "--overwrite"]) == 2
     assert "--cascade-keep 2" in capsys.readouterr().err
 
 
