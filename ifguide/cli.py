@@ -149,6 +149,9 @@ def _run(
         if state == SAME:
             said = f"ifguide {verb}: {output.name} is what this command makes already; nothing to do"
             print(said, file=sys.stderr if args.json else sys.stdout)
+            if writes.shows:
+                setattr(args, writes.outputs[0], None)
+                return {**(module.run(args) or {}), "unchanged": True}, True
             return {**writes.kept_result(args, output), "unchanged": True}, True
         if state == UNFINISHED and os.environ.get("RANK", "0") == "0":
             print(f"ifguide {verb}: going on with {output.name}, which this command left unfinished", file=sys.stderr)

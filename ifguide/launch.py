@@ -7,16 +7,20 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ifguide.compat.deepspeed import run_processes
 from ifguide.config.yaml_files import config_paths
 from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.earlier_run import earlier_run
 from ifguide.engine.settings import load_config
 from ifguide.engine.worker import encode_arguments
-from ifguide.errors import ConfigError, tell
+from ifguide.errors import InputError, tell
 from ifguide.requirements.needs import TRAINING, ready
+from ifguide.system.outputs import SAME, add_overwrite
 from ifguide.system.processes import free_port, share_cores
+from ifguide.system.run_folder import claim_save
 
 # NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -34,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if engine.engine == "neox" or (engine.engine == "auto" and named):
         from ifguide_patch.launch import main as launch_neox
 
-        return launch_neox(engine.neox, rest, engine.device)
+        return launch_neox(engine.neox, rest, engine.device, engine.overwrite)
     if engine.neox:
         tell("deepy.py", "--neox names a checkout for another engine than --engine embedded")
         return 2
@@ -45,9 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
-    except ConfigError as error:
+        state, line = claim_save(asdict(config), earlier_run(config.save), engine.overwrite)
+    except InputError as error:
         tell("deepy.py", error)
         return 2
+    if line:
+        print(line, flush=True)
+    if state == SAME:
+        return 0
     print(f"engine: embedded ({config.world_size} process{'es' if config.world_size > 1 else ''})", flush=True)
     return launch(config, arguments.user_script, encode_arguments(config, command, started))
 
@@ -67,6 +76,7 @@ def _engine_parser() -> argparse.ArgumentParser:
         choices=("cpu",),
         help="cpu: run GPT-NeoX without CUDA (gloo, num_gpus processes), as a smoke test of a configuration",
     )
+    add_overwrite(parser)
     return parser
 
 

@@ -16,6 +16,7 @@ from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide_patch import cpu, told
 from ifguide_patch.arguments import neox_faults
 from ifguide_patch.dataset import verify_masks
+from ifguide_patch.save import take_save
 
 # the first bytes of an index -> the data_impl that reads it
 _IMPLEMENTATIONS = {MAGIC[:8]: "mmap", b"TNTIDX\x00\x00": "cached"}
@@ -51,6 +52,7 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
             faults += [*neox_faults(config), *_pack_faults(config), *_tokenizer_faults(config), *verify_masks(config)]
         if faults:
             raise ConfigError(faults)
+        take_save(config)
         values = dict(overwrite_values or {})
         if implementation:
             print(f"data_impl: {implementation}, as the files are; GPT-NeoX's own 'infer' opens none", flush=True)

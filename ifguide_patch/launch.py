@@ -10,15 +10,17 @@ from pathlib import Path
 
 from ifguide.errors import InputError, tell
 from ifguide_patch import apply, checkout, cpu, told
-from ifguide_patch.told import SCRIPT_VARIABLE
+from ifguide_patch.save import OVERWRITE_VARIABLE
+from ifguide_patch.script import SCRIPT_VARIABLE
 
 
-def main(path: str | None, argv: Sequence[str], device: str | None = None) -> int:
+def main(path: str | None, argv: Sequence[str], device: str | None = None, overwrite: bool = False) -> int:
     """Run the checkout's ``deepy.py`` with ``argv`` (script, options and files as NeoX takes them).
 
     Args:
         path: the checkout; None means ``$GPT_NEOX_PATH``.
         device: ``cpu`` for a smoke test without CUDA.
+        overwrite: another run in ``save`` may be replaced.
 
     Returns:
         The exit code: 2 for a checkout or configuration that cannot be used, else the launcher's.
@@ -27,6 +29,7 @@ def main(path: str | None, argv: Sequence[str], device: str | None = None) -> in
         root = checkout.resolve(path)
         script, rest = _script(root, argv)
         os.environ[SCRIPT_VARIABLE] = str(script)
+        os.environ[OVERWRITE_VARIABLE] = "1" if overwrite else "0"
         if device == "cpu":
             cpu.set_environment()
         apply(root)

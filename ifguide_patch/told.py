@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ifguide.penalties.announcement import announcement
 from ifguide.system.hints import convert_command
-
-SCRIPT_VARIABLE = "IFGUIDE_SCRIPT"
-_TRAINING = "train.py"
+from ifguide_patch.script import is_training
 
 # the configuration that the launcher has read: there is one run a process
 _started: Mapping[str, Any] | None = None
@@ -24,7 +21,7 @@ def before(config: Mapping[str, Any]) -> None:
         InputError: a mask that cannot be read.
     """
     global _started
-    if Path(os.environ.get(SCRIPT_VARIABLE, "")).name != _TRAINING:
+    if not is_training():
         return
     _started = config
     for line in announcement(config):

@@ -12,7 +12,7 @@ def main() -> int:
     """Exit code 2 for a fault that has a message; NeoX's own errors pass through."""
     from ifguide.errors import IFGuideError, tell
     from ifguide_patch import apply
-    from ifguide_patch.launch import SCRIPT_VARIABLE
+    from ifguide_patch.script import SCRIPT_VARIABLE
 
     try:
         apply()

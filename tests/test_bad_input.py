@@ -390,9 +390,10 @@ def test_quickstart_without_its_files(
 
 def test_quickstart_where_no_folder_can_be(refused: Refused, own_text: dict[str, Any]) -> None:
     file = own_text["--input"]
-    for output in (file, file / "new"):
-        lines = refused(run, "quickstart", own_text, output=output)
-        one_line(lines, f"--output {output}", "cannot be made", "choose another folder")
+    lines = refused(run, "quickstart", own_text, output=file)
+    one_line(lines, f"--output {file} is the name of an input", "choose another")
+    lines = refused(run, "quickstart", own_text, output=file / "new")
+    one_line(lines, f"--output {file / 'new'}", "cannot be made", "choose another folder")
 
 
 @pytest.mark.parametrize(

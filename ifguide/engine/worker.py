@@ -117,7 +117,7 @@ def train(config: TrainConfig, command: list[str], started: float) -> None:
     if rank == 0:  # a mask without a count in its sidecar is read once
         for line in announcement(vars(config)):
             log.say(line)
-    _write_record(config, rank, record)
+    _write_record(config, rank, record, started)
     trainer = Trainer(
         engine, config, data, tokenizer, log, train_iters=train_iters,
         objective=build_objective(config, penalised=bool(corpus.penalties)), order=order,
@@ -126,7 +126,7 @@ def train(config: TrainConfig, command: list[str], started: float) -> None:
     trainer.run(finished + 1)
     log.say(_where_the_model_is(config))
     log.close()
-    _write_record(config, rank, {**record, "training_seconds": round(time.monotonic() - begun, 2)})
+    _write_record(config, rank, {**record, "training_seconds": round(time.monotonic() - begun, 2)}, started)
     torch.distributed.destroy_process_group()
 
 
@@ -158,8 +158,8 @@ def _prepare_folder(folder: Path) -> None:
         raise InputError(f"save: {folder} cannot be made: {error.strerror}") from None
 
 
-def _write_record(config: TrainConfig, rank: int, record: dict[str, Any]) -> None:
+def _write_record(config: TrainConfig, rank: int, record: dict[str, Any], started: float) -> None:
     if config.save and rank == 0:
         from ifguide.system.provenance import write_run_record
 
-        write_run_record(config.save, **record)
+        write_run_record(config.save, began=started, **record)

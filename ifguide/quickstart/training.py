@@ -41,6 +41,7 @@ def train(configs: list[Path | str], log: Path, name: str, threads: int, say: Ca
     if not (REPOSITORY / "deepy.py").is_file():
         raise InputError(f"{REPOSITORY} has no deepy.py: the quickstart runs from a checkout of gpt-neox-ifguide")
     command = [sys.executable, "deepy.py", "train.py", "-d", "configs", *map(str, configs)]
+    command.append("--overwrite")  # the stage before has decided that this model is made anew
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     with (

@@ -12,7 +12,7 @@ SUMMARY = "Put evaluated models side by side: who is better on the same prompts,
 EXAMPLE = "ifguide compare runs/base runs/guided --html comparison.html"
 
 
-WRITES = Writes(lambda args: args.html and page(args.html), outputs=("html",), inputs=("runs",))
+WRITES = Writes(lambda args: args.html and page(args.html), outputs=("html",), inputs=("runs",), shows=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,7 @@ class Writes:
         sources: further sources, by option.
         settle: puts settings that depend on other options in their place.
         keeps_result: whether the result of the verb goes into the record; else the record says the same.
+        shows: whether the verb has more to say than what it writes: then it runs all the same, and writes nothing.
         result: what the verb returned, from its options and the record of the finished product.
     """
 
@@ -50,9 +51,8 @@ class Writes:
     sources: Callable[[argparse.Namespace], dict[str, list[Source]]] | None = None
     settle: Callable[[argparse.Namespace, dict[str, Any]], None] | None = None
     keeps_result: bool = False
-    result: Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]] = field(
-        default=lambda args, record: {"output": str(args.output), **record}
-    )
+    shows: bool = False
+    result: Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]] | None = None
 
     def _refuse_inputs(self, args: argparse.Namespace, sources: Mapping[str, Sequence[Source]]) -> None:
         """
@@ -75,7 +75,9 @@ class Writes:
     def kept_result(self, args: argparse.Namespace, output: Output) -> dict[str, Any]:
         """What the verb returned when it made the finished ``output``."""
         record = _record(output.records[0])
-        return record.get("result") or {} if self.keeps_result else self.result(args, record)
+        if self.keeps_result:
+            return record.get("result") or {}
+        return self.result(args, record) if self.result else {"output": output.name, **record}
 
     def request(self, verb: str, parser: argparse.ArgumentParser, args: argparse.Namespace) -> Request:
         """What decides the product of ``args``."""

@@ -398,7 +398,7 @@ def test_the_command(model_dir: Path, data: Path, tmp_path: Path, capsys: pytest
     shown = capsys.readouterr()
     assert json.loads(shown.out)["kind"] == "ifguide-evaluation", "nothing but the result is on stdout"
     assert "generate: 100%" in shown.err
-    assert main(command) == 0
+    assert main([*command, "--overwrite"]) == 0
     shown = capsys.readouterr()
     assert "toxicity by lexicon" in shown.out and "acc " in shown.out and "generate" not in shown.err
     assert main([*command, "--seed", "1"]) == 2

@@ -18,6 +18,7 @@ from tests.patch.checkouts import STAND_IN, configuration, run_python, write_dat
 
 FINGERPRINT = """
 import importlib, json, sys, torch
+from ifguide_patch.script import SCRIPT_VARIABLE
 from ifguide_patch import cpu, registry
 
 def state():
@@ -243,18 +244,23 @@ def test_what_neox_refuses_is_one_line(checkout: Path, tmp_path: Path) -> None:
     assert found.startswith("GPT-NeoX refuses the configuration: ")
 
 
+def launch(folder: Path, *options: str, script: str = "train.py") -> subprocess.CompletedProcess[str]:
+    """``deepy.py`` on the stand-in with `folder`/run.yml."""
+    # in the worker too, the stand-in has to be trusted
+    (folder / "sitecustomize.py").write_text("from tests.patch.checkouts import trust_stand_in\ntrust_stand_in()\n")
+    command = [sys.executable, str(ROOT / "deepy.py"), script, "-d", ".", "run.yml", "--neox", str(STAND_IN)]
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    return subprocess.run(
+        [*command, "--device", "cpu", *options], cwd=folder, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
 def test_deepy_launches_the_checkouts_own_scripts(tmp_path: Path) -> None:
     data = write_data(tmp_path)
     keys = configuration(STAND_IN, data_path=data, penalty_data_path=f"{data}_mask", penalty_lambda=0.5)
     (tmp_path / "run.yml").write_text(json.dumps(keys))
-    # in the worker too, the stand-in has to be trusted
-    (tmp_path / "sitecustomize.py").write_text("from tests.patch.checkouts import trust_stand_in\ntrust_stand_in()\n")
-    command = [sys.executable, str(ROOT / "deepy.py"), "train.py", "-d", ".", "run.yml", "--neox", str(STAND_IN)]
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    result = subprocess.run(
-        [*command, "--device", "cpu"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True,
-        text=True, timeout=120,
-    )  # fmt: skip
+    result = launch(tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert f"engine: neox ({STAND_IN}" in result.stdout
     lines = result.stdout.splitlines()
@@ -274,11 +280,11 @@ def test_the_launcher_names_the_checkpoint_and_what_converts_it(
     data = write_data(tmp_path)
     config = {"data_path": data, "save": str(tmp_path / "runs")}
     monkeypatch.setattr(told, "_started", None)
-    monkeypatch.setenv(told.SCRIPT_VARIABLE, "/somewhere/eval.py")
+    monkeypatch.setenv(SCRIPT_VARIABLE, "/somewhere/eval.py")
     told.before(config)
     told.after()
     assert capsys.readouterr().out == ""
-    monkeypatch.setenv(told.SCRIPT_VARIABLE, "/somewhere/train.py")
+    monkeypatch.setenv(SCRIPT_VARIABLE, "/somewhere/train.py")
     told.before(config)
     told.after()
     assert "this machine sees no file" in capsys.readouterr().out
@@ -290,6 +296,35 @@ def test_the_launcher_names_the_checkpoint_and_what_converts_it(
         "a Hugging Face folder of it: ifguide convert --from neox --to hf "
         f"--input {tmp_path / 'runs'} --output {tmp_path / 'runs'}-hf",
     ]
+
+
+def test_deepy_does_not_overwrite_a_run(tmp_path: Path) -> None:
+    """NeoX keeps a run's files with each checkpoint; the stand-in saves nothing, so they are laid out here."""
+    keys = configuration(STAND_IN, data_path=write_data(tmp_path), train_iters=2, save="out")
+    (tmp_path / "run.yml").write_text(json.dumps(keys))
+    stored = tmp_path / "out/global_step2/configs/run.yml"
+    stored.parent.mkdir(parents=True)
+    stored.write_text(json.dumps(keys))
+    (tmp_path / "out/latest").write_text("global_step2")
+    again = launch(tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "save: out holds this very run, finished (global_step2); nothing to do" in again.stdout
+    assert "iteration" not in again.stdout
+    (tmp_path / "run.yml").write_text(json.dumps({**keys, "seed": 12}))
+    refused = launch(tmp_path)
+    assert refused.returncode == 2
+    assert "save: out was made by another command: seed was 11, is 12; give another output, or --overwrite" in (
+        refused.stderr
+    )
+    assert stored.exists()
+    (tmp_path / "run.yml").write_text(json.dumps({**keys, "train_iters": 3, "load": "out"}))
+    goes_on = launch(tmp_path)
+    assert goes_on.returncode == 0, goes_on.stderr[-3000:]
+    assert "continuing out with other settings: train_iters was 2, is 3" in goes_on.stdout and stored.exists()
+    (tmp_path / "run.yml").write_text(json.dumps({**keys, "seed": 12}))
+    replaced = launch(tmp_path, "--overwrite")
+    assert replaced.returncode == 0, replaced.stderr[-3000:]
+    assert "replaced the run in out" in replaced.stdout and not stored.exists()
 
 
 def test_the_patch_imports_nothing_that_a_neox_environment_lacks() -> None:

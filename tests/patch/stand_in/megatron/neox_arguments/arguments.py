@@ -42,6 +42,9 @@ class NeoXArgsTraining(NeoXArgsTemplate):
     user_script: str = None
     tokenizer_type: str = None
     tensorboard_dir: str = None
+    save: str = None
+    load: str = None
+    finetune: bool = False
 
 
 @dataclass
