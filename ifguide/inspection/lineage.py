@@ -11,14 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.yaml_files import merge_files
 from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, read_sidecar, sidecar_path
 from ifguide.errors import InputError
 from ifguide.models.folder import model_identity
+from ifguide.penalties.keys import mask_pairs
 from ifguide.system.files import hash_file, read_json
 
 UNCHANGED, CHANGED, MISSING, UNKNOWN = "unchanged", "changed", "missing", "not recorded"
+# a record that nothing else speaks of, so that there is nothing to compare it with
+RECORDED = "recorded"
 _DATASET_NAMES = {TOKENS: "tokens", SCORES: "scores", PENALTIES: "mask"}
 
 
@@ -29,7 +33,7 @@ class Node:
     Attributes:
         role: what it is to what was made of it: ``mask``, ``scores``, ``model``, ``toxic queries`` ...
         path: absolute; a prefix for a dataset; None where no path was recorded.
-        status: one of `UNCHANGED`, `CHANGED`, `MISSING`, `UNKNOWN`.
+        status: one of `UNCHANGED`, `CHANGED`, `MISSING`, `UNKNOWN`, `RECORDED`.
         note: why it counts as changed.
         facts: what its record says about it, for people.
         identity: what it is compared by, as recorded.
@@ -37,6 +41,7 @@ class Node:
         folder: that the command's relative paths start from.
         versions: of the tools that made it.
         inputs: what it was made of.
+        made_again: it was made anew since; ``command`` is not the one that made what was recorded.
     """
 
     role: str
@@ -49,6 +54,7 @@ class Node:
     folder: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     inputs: list[Node] = field(default_factory=list)
+    made_again: bool = False
 
     def walk(self) -> Iterator[Node]:
         """What it was made of before the thing itself; each once."""
@@ -82,10 +88,10 @@ def trace(path: str | Path) -> Node:
     if path.is_dir():
         if (path / "factors.json").exists():
             return tracer.factors(str(path), None)
-        if (path / "run.json").exists():
-            return tracer.run(path)
         if (path / "config.json").exists():
             return tracer.model(str(path), None)
+        if (path / "run.json").exists():
+            return tracer.run(path)
         raise InputError(f"{path} holds no factors.json, run.json or model; name a dataset, a factors folder or a run")
     prefix = path.with_suffix("") if path.suffix in (".bin", ".idx", ".json") else path
     if not sidecar_path(prefix).exists():
@@ -126,9 +132,12 @@ class _Tracer:
     def run(self, folder: Path) -> Node:
         """A training run, or a quickstart, by its ``run.json``."""
         record = read_json(folder / "run.json", "run record")
-        node = Node("run", str(folder), UNKNOWN, versions=record.get("versions", {}))
+        if not isinstance(record, dict):
+            raise InputError(f"run record {folder / 'run.json'} is not a JSON object")
+        node = Node("run", str(folder), RECORDED, versions=record.get("versions", {}))
         node.command, node.folder = record.get("command", []), record.get("folder")
         node.facts = [f"{key} {record[key]}" for key in ("engine", "seed", "revision", "started") if record.get(key)]
+        self._trace_conversion(node, folder)
         given = record.get("inputs", {})
         for kind, role in (("tokens", "tokens"), ("penalties", "mask")):
             for prefix, recorded in given.get(kind, {}).items():
@@ -138,6 +147,24 @@ class _Tracer:
         for name, recorded in given.items():
             if isinstance(recorded, str):
                 node.inputs.append(self.file(name, {"path": str(folder / name), "hash": recorded}))
+        return node
+
+    def neox_run(self, checkpoint: Path, configs: list[Path]) -> Node:
+        """A GPT-NeoX run by its checkpoint and the configuration files stored with it, which name data and masks."""
+        node = Node("checkpoint", str(checkpoint))
+        if not checkpoint.is_dir():
+            return _missing(node)
+        node.status = RECORDED
+        try:
+            keys = merge_files(configs)[0]
+        except InputError as error:
+            node.status, node.note = UNKNOWN, str(error)
+            return node
+        node.facts = [", ".join(path.name for path in configs)]
+        prefixes = keys.get("train_data_paths") or [keys.get("data_path")]
+        masks = [mask for _, mask in mask_pairs(keys)]
+        for role, found in (("tokens", prefixes), ("mask", masks)):
+            node.inputs += [self.dataset(str(prefix), None, role) for prefix in found if prefix]
         return node
 
     def _once(self, role: str, path: str | None, recorded: Any, make: Callable[[], Node]) -> Node:
@@ -165,6 +192,7 @@ class _Tracer:
                 node.status = UNKNOWN
             elif changes := differences(node.identity, found):
                 node.status, node.note = CHANGED, "; ".join(changes)
+                node.made_again = bool(differences(node.identity, sidecar.get("fingerprint") or node.identity))
         node.inputs = self._dataset_inputs(sidecar)
         return node
 
@@ -205,7 +233,7 @@ class _Tracer:
         if hash_file(tensors) != record.get("tensors"):
             node.status, node.note = CHANGED, "factors.safetensors is not the file that factors.json describes"
         elif node.identity != said:
-            node.status, node.note = CHANGED, "fitted again since"
+            node.status, node.note, node.made_again = CHANGED, "fitted again since", True
         model = record.get("model", {})
         node.inputs = [
             self.model(model.get("path"), model.get("identity")),
@@ -226,10 +254,27 @@ class _Tracer:
             node.identity = found
         elif found != recorded:
             node.status, node.note = CHANGED, f"identity {found[:12]} != {recorded[:12]}"
+        self._trace_conversion(node, Path(folder))
         trained = Path(folder).parent  # the engine exports a run's model to RUN/hf
         if Path(folder).name == "hf" and (trained / "run.json").exists():
             node.inputs = [self.run(trained)]
         return node
+
+    def _trace_conversion(self, node: Node, folder: Path) -> None:
+        """What a folder that `ifguide convert` made was converted from."""
+        if not (folder / "run.json").exists():
+            return
+        record = read_json(folder / "run.json", "run record")
+        if not isinstance(record, dict) or not isinstance(record.get("input"), str) or "architecture" not in record:
+            return
+        node.command, node.folder = record.get("command", []), record.get("folder")
+        node.versions = record.get("versions", {})
+        start = Path(record.get("folder") or Path.cwd())
+        configs = [start / path for path in record.get("configs", [])]
+        if configs:
+            node.inputs.append(self.neox_run(start / record["input"], configs))
+        else:
+            node.inputs.append(self.model(str(start / record["input"]), None))
 
 
 def _missing(node: Node) -> Node:

@@ -144,6 +144,11 @@ def _faults(node: Node, steps: list[Step]) -> list[str]:
     made = [id(product) for step in steps for product, _ in step.products]
     faults = []
     for product in (product for step in steps for product, _ in step.products):
+        if product.made_again:
+            faults.append(
+                f"{product.role} {product.path}: made again since ({product.note}); the command that made what was "
+                "used is no longer recorded"
+            )
         for source in product.inputs:
             if id(source) not in made and source.status in (CHANGED, MISSING):
                 faults.append(f"{source.role} {source.path}: {source.status}" + f" ({source.note})" * bool(source.note))

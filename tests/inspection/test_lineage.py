@@ -10,7 +10,7 @@ import pytest
 
 from ifguide import cli
 from ifguide.errors import InputError
-from ifguide.inspection.lineage import CHANGED, MISSING, UNCHANGED, UNKNOWN, Node, trace
+from ifguide.inspection.lineage import CHANGED, MISSING, RECORDED, UNCHANGED, UNKNOWN, Node, trace
 from ifguide.inspection.terminal import tree_lines
 from tests.inspection.conftest import Pipeline
 
@@ -118,10 +118,35 @@ def test_a_training_run_leads_to_its_data(pipeline: Pipeline, tmp_path: Path) ->
     assert found["tokens corpus_text_document"].status == found["mask mask"].status == UNCHANGED
     assert found["scores scores"].status == UNCHANGED, "and on from the mask"
     assert found[f"run {tmp_path.name}"].facts == ["seed 3"]
+    assert found[f"run {tmp_path.name}"].status == RECORDED
     # earlier versions named a mask by its tokens
     inputs["penalties"] = {pipeline.data: mask}
     (tmp_path / "run.json").write_text(json.dumps({"inputs": inputs}))
     assert nodes(trace(tmp_path))["mask "].status == UNKNOWN
+
+
+def test_a_converted_neox_run_leads_to_its_data_and_mask(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Both are named in the configuration files that NeoX keeps with a checkpoint, of one file or of several."""
+    shutil.copytree(pipeline.folder / "model", tmp_path / "hf")
+    configs = tmp_path / "save/global_step6/configs"
+    configs.mkdir(parents=True)
+    (configs / "model.yml").write_text('{"num-layers": 2}')
+    record = {"command": ["ifguide", "convert"], "input": str(configs.parent), "architecture": "gpt_neox",
+              "configs": ["save/global_step6/configs/model.yml", "save/global_step6/configs/data.yml"],
+              "folder": str(tmp_path)}  # fmt: skip
+    (tmp_path / "hf/run.json").write_text(json.dumps(record))
+    for keys in (
+        {"data_path": pipeline.data, "penalty_data_path": pipeline.mask},
+        {"train_data_paths": [pipeline.data], "train_penalty_data_paths": [pipeline.mask]},
+    ):
+        (configs / "data.yml").write_text(json.dumps(keys))
+        found = nodes(trace(tmp_path / "hf"))
+        assert found["checkpoint global_step6"].status == RECORDED and found["model hf"].command[1] == "convert"
+        assert found["tokens corpus_text_document"].status == found["mask mask"].status == UNCHANGED
+        assert found["scores scores"].status == UNCHANGED, "and on from the mask"
+        assert UNKNOWN not in {node.status for node in found.values()}
+    shutil.rmtree(configs.parent)
+    assert nodes(trace(tmp_path / "hf"))["checkpoint global_step6"].status == MISSING
 
 
 def test_the_command(pipeline: Pipeline, capsys: pytest.CaptureFixture) -> None:

@@ -15,7 +15,7 @@ from ifguide import cli
 from ifguide.cli import VERBS, make_parser
 from ifguide.inspection.lineage import trace
 from ifguide.inspection.replay import PATHS, plan, script
-from tests.inspection.conftest import Pipeline, run
+from tests.inspection.conftest import Pipeline, build_pipeline, run
 
 PRODUCTS = {
     "1-preprocess": ["corpus_text_document.bin", "corpus_text_document.idx"],
@@ -126,3 +126,18 @@ def test_every_path_option_is_known(verb: str) -> None:
     assert set(inputs + outputs) <= set(known)
     names = {"FILE", "DIR", "PREFIX", "P", "S", "M"}
     assert {dest for dest, action in known.items() if action.metavar in names} <= set(inputs + outputs)
+
+
+def test_a_source_that_was_made_again_is_refused_before_anything_runs(tmp_path: Path, capsys, monkeypatch) -> None:
+    """The command with the scores is not the one that the mask's scores came from: hours later all would differ."""
+    pipeline = build_pipeline(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run("score", "--model", "model", "--data", "corpus_text_document", "--factors", "factors", "--toxic-queries",
+        "toxic.jsonl", "--safe-queries", "safe.jsonl", "--output", "scores", "--damping", "0.7", "--overwrite")  # fmt: skip
+    capsys.readouterr()
+    assert cli.main(["provenance", pipeline.mask, "--run", "--output", "again"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"scores {pipeline.scores}: made again since" in line and "content hash" in line
+    assert not (tmp_path / "again").exists()
+    assert cli.main(["provenance", pipeline.mask, "--replay", "--output", "again"]) == 0
+    assert "# beware: scores" in capsys.readouterr().out

@@ -64,7 +64,13 @@ def test_the_models_differ_in_the_penalty_alone(job):
 def test_a_second_call_keeps_every_stage(job, capsys):
     folder, command = job
     before = (folder / "generations.jsonl").stat().st_mtime_ns
+    record = (folder / "run.json").read_bytes()
+    assert main(command) == 0
+    assert "nothing to do" in capsys.readouterr().out and (folder / "run.json").read_bytes() == record
+    assert main([*command, "--seed", "2"]) == 2
+    assert "--seed was 1, is 2" in capsys.readouterr().err and (folder / "run.json").read_bytes() == record
+    (folder / "report.html").unlink()
     assert main(command) == 0
     shown = capsys.readouterr().out
-    assert "..." not in shown and shown.count(": kept (") == 12
+    assert shown.count("...") == 1 and shown.count(": kept (") == 11 and (folder / "report.html").exists()
     assert (folder / "generations.jsonl").stat().st_mtime_ns == before

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ifguide import cli
@@ -46,3 +47,15 @@ def test_a_file_is_recorded_by_its_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text("abc")
     assert file_record("a.txt") == {"path": str(tmp_path / "a.txt"), "bytes": 3, "hash": hash_file("a.txt")}
+
+
+def test_started_is_the_start(tmp_path):
+    with running(["ifguide", "a"]):
+        begun = time.time()
+        time.sleep(1.1)
+        for name, began in (("command", None), ("given", begun - 3600)):
+            (tmp_path / name).mkdir()
+            write_run_record(tmp_path / name, began)
+    written = {name: json.loads((tmp_path / name / "run.json").read_text())["started"] for name in ("command", "given")}
+    assert written["command"] in {time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun - back)) for back in (0, 0.1)}
+    assert written["given"] == time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun - 3600))
