@@ -1,6 +1,7 @@
-"""The folder ``save`` of a GPT-NeoX run, looked at by the launcher before anything starts (`ifguide.system.run_folder`).
+"""The folder ``save`` of a GPT-NeoX run, looked at by the launcher before anything starts.
 
-NeoX stores the configuration files of a run with each of its checkpoints; those are compared.
+The rule is `ifguide.system.run_folder`'s. NeoX stores the configuration files of a run with each of its checkpoints;
+those are compared.
 """
 
 from __future__ import annotations

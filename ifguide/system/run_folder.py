@@ -62,9 +62,8 @@ def claim_save(keys: Mapping[str, Any], earlier: Earlier | None, overwrite: bool
     differing = differences(keys, earlier)
     loads_itself = bool(keys.get("load")) and _same_place(keys["load"], save)
     inside = bool(keys.get("load")) and save.resolve() in Path(str(keys["load"])).resolve().parents
-    if not differing and _iteration(tag) == earlier.iterations:
-        if not overwrite:
-            return SAME, f"save: {save} holds this very run, finished ({tag}); nothing to do"
+    if not (differing or overwrite) and _iteration(tag) == earlier.iterations:
+        return SAME, f"save: {save} holds this very run, finished ({tag}); nothing to do"
     if loads_itself and not keys.get("finetune"):
         return UNFINISHED, f"continuing {save} with other settings: {'; '.join(differing)}" if differing else ""
     if loads_itself or inside:

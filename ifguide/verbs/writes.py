@@ -212,10 +212,12 @@ def _states(files: Sequence[Path]) -> str | None:
 
 def _files_of(folder: Path) -> list[Path]:
     """Every file below, without hidden ones and locks."""
-    return sorted(
-        path for path in folder.rglob("*")
-        if path.is_file() and path.name != "lock" and not any(part.startswith(".") for part in path.parts[len(folder.parts):])
-    )  # fmt: skip
+
+    def is_content(path: Path) -> bool:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        return path.is_file() and path.name != "lock" and not hidden
+
+    return sorted(filter(is_content, folder.rglob("*")))
 
 
 def _folder_hash(folder: Path, files: Sequence[Path]) -> str | None:

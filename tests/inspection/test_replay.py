@@ -133,7 +133,8 @@ def test_a_source_that_was_made_again_is_refused_before_anything_runs(tmp_path: 
     pipeline = build_pipeline(tmp_path)
     monkeypatch.chdir(tmp_path)
     run("score", "--model", "model", "--data", "corpus_text_document", "--factors", "factors", "--toxic-queries",
-        "toxic.jsonl", "--safe-queries", "safe.jsonl", "--output", "scores", "--damping", "0.7", "--overwrite")  # fmt: skip
+        "toxic.jsonl", "--safe-queries", "safe.jsonl", "--output", "scores", "--damping", "0.7",
+        "--overwrite")  # fmt: skip
     capsys.readouterr()
     assert cli.main(["provenance", pipeline.mask, "--run", "--output", "again"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
