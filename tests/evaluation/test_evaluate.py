@@ -403,4 +403,4 @@ def test_the_command(model_dir: Path, data: Path, tmp_path: Path, capsys: pytest
     assert "toxicity by lexicon" in shown.out and "acc " in shown.out and "generate" not in shown.err
     assert main([*command, "--seed", "1"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "another seed" in error
+    assert error.count("\n") == 1 and "--seed was 0, is 1" in error
