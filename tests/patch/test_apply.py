@@ -18,7 +18,6 @@ from tests.patch.checkouts import STAND_IN, configuration, run_python, write_dat
 
 FINGERPRINT = """
 import importlib, json, sys, torch
-from ifguide_patch.script import SCRIPT_VARIABLE
 from ifguide_patch import cpu, registry
 
 def state():
@@ -276,6 +275,7 @@ def test_the_launcher_names_the_checkpoint_and_what_converts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ifguide_patch import told
+    from ifguide_patch.script import SCRIPT_VARIABLE
 
     data = write_data(tmp_path)
     config = {"data_path": data, "save": str(tmp_path / "runs")}
