@@ -9,16 +9,19 @@ training documents), and `CharLevelTokenizer` decodes UTF-8 (NeoX garbles everyt
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.tokenizer_content import content_hash, parse_pieces, template
 from ifguide.errors import InputError
-from ifguide.system.files import read_json, write_json
+from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 
 EOD_TOKEN = "<|endoftext|>"
@@ -31,21 +34,52 @@ class Tokenizer(ABC):
         name: NeoX's name of the type.
         vocab_size: number of ids, before NeoX pads it for its embedding.
         eod: id of the end-of-document token, or None if the vocabulary has none.
-        identity: hash of the vocabulary's content; equal for equal vocabularies wherever they are stored.
+        identity: hash of the vocabulary and the merges alone, as earlier versions recorded it.
+        prefix, suffix: what the tokenizer's own template puts before and after every text.
     """
 
     name: str
     vocab_size: int
     eod: int | None
     identity: str
+    prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
 
+    @property
     @abstractmethod
+    def fingerprint(self) -> str:
+        """Hash of everything that can change an id or a decoded text; equal however a file is formatted."""
+
     def encode(self, text: str) -> list[int]:
-        """Token ids of ``text``, without an end-of-document token.
+        """``prefix + bare(text) + suffix``, as GPT-NeoX's own preprocessing encodes; no end-of-document token.
 
         Raises:
             UnicodeEncodeError, TypeError: the text holds lone surrogates, which no encoding can express.
         """
+        return [*self.prefix, *self.bare(text), *self.suffix]
+
+    @abstractmethod
+    def bare(self, text: str) -> list[int]:
+        """Token ids of ``text`` alone, without the template."""
+
+    def bare_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`bare` of several texts."""
+        return [self.bare(text) for text in texts]
+
+    @abstractmethod
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """`bare` of ``text``, and the bytes (begin, end) of its UTF-8 that each token is made of.
+
+        Tokens that share a character, or a dummy space before the first, all have that character's bytes.
+        """
+
+    @abstractmethod
+    def token_id(self, token: str) -> int | None:
+        """Id of a token by its name in the vocabulary, or None."""
+
+    @abstractmethod
+    def token_name(self, index: int) -> str | None:
+        """The inverse of `token_id`."""
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -86,6 +120,9 @@ class HFTokenizer(Tokenizer):
         backend.no_truncation()
         backend.no_padding()
         self._backend = backend
+        # a post-processor changes no id of the text itself, but byte-level ones cut blanks out of the offsets
+        self._bare = type(backend).from_str(json.dumps(json.loads(backend.to_str()) | {"post_processor": None}))
+        self.prefix, self.suffix = template(backend, self._bare)
         self.vocab_size = backend.get_vocab_size()
         self.eod = backend.token_to_id(EOD_TOKEN)
         self.identity = _identity(backend.get_vocab(), merges)
@@ -95,8 +132,28 @@ class HFTokenizer(Tokenizer):
         self._joins_with_spaces = not decoder or decoder["type"] == "WordPiece"
         self._added = {index: token.content for index, token in backend.get_added_tokens_decoder().items()}
 
-    def encode(self, text: str) -> list[int]:
-        return self._backend.encode(text).ids
+    @cached_property
+    def fingerprint(self) -> str:
+        return content_hash(self._bare, self.prefix, self.suffix)
+
+    def bare(self, text: str) -> list[int]:
+        return self._bare.encode(text).ids
+
+    def bare_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._bare.encode_batch(list(texts))]
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        encoding = self._bare.encode(text)
+        if text.isascii():
+            return encoding.ids, encoding.offsets
+        places = [0, *itertools.accumulate(len(character.encode()) for character in text)]
+        return encoding.ids, [(places[begin], places[end]) for begin, end in encoding.offsets]
+
+    def token_id(self, token: str) -> int | None:
+        return self._backend.token_to_id(token)
+
+    def token_name(self, index: int) -> str | None:
+        return self._backend.id_to_token(index)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=False)
@@ -165,12 +222,25 @@ class SPMTokenizer(Tokenizer):
         except RuntimeError:
             raise InputError(f"{vocab_file} is not a SentencePiece model") from None
         self.vocab_size = self._backend.get_piece_size()
-        eod = self._backend.piece_to_id(EOD_TOKEN)
-        self.eod = eod if self._backend.id_to_piece(eod) == EOD_TOKEN else None
+        self.eod = self.token_id(EOD_TOKEN)
         self.identity = hashlib.blake2b(model, digest_size=32).hexdigest()
 
-    def encode(self, text: str) -> list[int]:
+    @property
+    def fingerprint(self) -> str:
+        return self.identity
+
+    def bare(self, text: str) -> list[int]:
         return self._backend.encode(text)
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        return parse_pieces(self._backend.encode(text, out_type="serialized_proto"))
+
+    def token_id(self, token: str) -> int | None:
+        index = self._backend.piece_to_id(token)
+        return index if self._backend.id_to_piece(index) == token else None
+
+    def token_name(self, index: int) -> str | None:
+        return self._backend.id_to_piece(index) if 0 <= index < self.vocab_size else None
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode([int(index) for index in ids if index < self.vocab_size])
@@ -195,8 +265,22 @@ class CharLevelTokenizer(Tokenizer):
     def __init__(self) -> None:
         self.identity = _identity(_byte_vocab(), ())
 
-    def encode(self, text: str) -> list[int]:
+    @cached_property
+    def fingerprint(self) -> str:
+        return content_hash(self._backend())
+
+    def bare(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
+
+    def spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        ids = self.bare(text)
+        return ids, [(place, place + 1) for place in range(len(ids))]
+
+    def token_id(self, token: str) -> int | None:
+        return _byte_vocab().get(token)
+
+    def token_name(self, index: int) -> str | None:
+        return next((token for token, known in _byte_vocab().items() if known == index), None)
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(int(index) for index in ids if index < 256).decode("utf-8", errors="replace")
@@ -207,6 +291,9 @@ class CharLevelTokenizer(Tokenizer):
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """The folder's tokenizer writes ``<|endoftext|>`` for id 0 and so cannot encode a NUL character;
         all else is the same."""
+        _save_fast(self._backend(), self.eod, folder)
+
+    def _backend(self) -> Any:
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
 
@@ -214,7 +301,7 @@ class CharLevelTokenizer(Tokenizer):
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens([EOD_TOKEN])
-        _save_fast(backend, self.eod, folder)
+        return backend
 
 
 # NeoX's name -> the class and the files it is built from, named as on the command line
@@ -231,14 +318,16 @@ def build_tokenizer(
     vocab_file: str | os.PathLike | None,
     merge_file: str | os.PathLike | None = None,
     options: str = "--",
+    eod_token: str | None = None,
 ) -> Tokenizer:
     """The tokenizer of this NeoX type (any case), from these files.
 
     Args:
+        eod_token: the token that ends documents (None: ``<|endoftext|>`` where the vocabulary has it).
         options: what the names of the options start with that name it, for messages.
 
     Raises:
-        InputError: an unknown type (lists the known), or a file that is missing or no vocabulary.
+        InputError: an unknown type (lists the known), a file that is missing or no vocabulary, or no such token.
     """
     name = next((known for known in _TYPES if known.lower() == tokenizer_type.lower()), None)
     if name is None:
@@ -254,7 +343,13 @@ def build_tokenizer(
             hint = tokenizer_hint(path, TOKENIZER_FILES[name][need.replace("-", "_")])
             raise InputError(with_hint(f"{what} {path} does not exist or is not a file", hint))
         files.append(os.fspath(path))
-    return build(*files)
+    tokenizer = build(*files)
+    if eod_token is not None:
+        tokenizer.eod = tokenizer.token_id(eod_token)
+        if tokenizer.eod is None:
+            where = " and ".join(files) or name
+            raise InputError(f"{options}eod-token {eod_token!r} is not a token of {where}; name it as it stands there")
+    return tokenizer
 
 
 def _read_merges(path: str) -> list[tuple[str, str]]:
@@ -304,16 +399,15 @@ def _piece_bytes(piece: str) -> bytes:
 
 
 def _save_fast(backend: Any, eod: int | None, folder: str | os.PathLike) -> None:
-    from transformers import PreTrainedTokenizerFast
-
+    """Write the tokenizer as it is: transformers would rebuild parts of it, and name a class that its version 4,
+    common in GPT-NeoX environments, cannot load."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_text(Path(folder) / "tokenizer.json", backend.to_str(pretty=True))
     special = {} if eod is None else {"eos_token": backend.id_to_token(eod)}
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_input_names=["input_ids", "attention_mask"],
-        clean_up_tokenization_spaces=False,
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
         **special,
-    )
-    tokenizer.save_pretrained(os.fspath(folder))
-    # transformers 5 names a class that version 4, common in GPT-NeoX environments, cannot load; both know this one
-    config_file = Path(folder) / "tokenizer_config.json"
-    write_json(config_file, read_json(config_file) | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    }
+    write_json(Path(folder) / "tokenizer_config.json", config)

@@ -1,0 +1,119 @@
+"""What a tokenizer file says, apart from how it is written: its template, its hash, the pieces of a SentencePiece text.
+
+A ``tokenizer.json`` also holds settings that change no id and no decoded text (truncation, padding, the offsets of
+byte-level parts). They are left out of the hash, so that two libraries' versions of one tokenizer count as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ifguide.errors import InputError
+
+# texts of which any vocabulary reads one
+_PROBES = ("a", "0", ".", "e", "the", "\u4e2d")
+
+# settings of byte-level parts that change no id: by the part of the file in which they stand
+_WITHOUT_EFFECT = {"pre_tokenizer": ("trim_offsets",), "decoder": ("add_prefix_space", "trim_offsets", "use_regex")}
+
+
+def template(backend: Any, bare: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that ``backend`` puts before and after every single text.
+
+    Args:
+        backend: a `tokenizers.Tokenizer`.
+        bare: the same without its post-processor.
+
+    Raises:
+        InputError: the post-processor does something else to a text than to put tokens around it.
+    """
+    added = backend.encode("").ids
+    for probe in _PROBES:
+        inner = bare.encode(probe).ids
+        if not inner:
+            continue
+        encoding = backend.encode(probe)
+        whole, marks = encoding.ids, encoding.special_tokens_mask
+        begin = next((place for place, mark in enumerate(marks) if not mark), len(marks))
+        prefix, suffix = whole[:begin], whole[begin + len(inner) :]
+        if whole != [*prefix, *inner, *suffix] or added != [*prefix, *suffix]:
+            raise InputError(
+                "the tokenizer's post_processor changes the text itself; only tokens around it can be read"
+            )
+        return tuple(prefix), tuple(suffix)
+    return tuple(added), ()
+
+
+def content_hash(bare: Any, prefix: tuple[int, ...] = (), suffix: tuple[int, ...] = ()) -> str:
+    """Hash of a `tokenizers.Tokenizer` without its post-processor, and of the template that this stood for."""
+    content = json.loads(bare.to_str())
+    for key in ("version", "truncation", "padding", "post_processor"):
+        content.pop(key, None)
+    for key, names in _WITHOUT_EFFECT.items():
+        for part in _parts(content.get(key)):
+            if part.get("type") == "ByteLevel":
+                for name in names:
+                    part.pop(name, None)
+    content["template"] = [list(prefix), list(suffix)]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def parse_pieces(message: bytes) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids and byte spans of a serialized ``SentencePieceText``.
+
+    The library gives the bytes of a character that is spelled by several pieces to the last of them; here each has
+    them. A dummy space before the first word gets the bytes of what follows, too.
+    """
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for field, value in _fields(message):
+        if field == 2:  # SentencePieceText.pieces
+            piece = dict(_fields(value))
+            ids.append(piece.get(2, 0))
+            spans.append((piece.get(4, 0), piece.get(5, 0)))
+    following = (len(message), len(message))
+    for place in range(len(spans) - 1, -1, -1):
+        begin, end = spans[place]
+        if begin == end:
+            spans[place] = following if following[0] <= begin < following[1] else (begin, begin + 1)
+        following = spans[place]
+    return ids, spans
+
+
+def _parts(component: Any) -> Iterator[dict[str, Any]]:
+    """A part of a tokenizer.json, or the members of a sequence of them."""
+    if isinstance(component, dict):
+        yield component
+        for key in ("pretokenizers", "decoders", "normalizers", "processors"):
+            for inner in component.get(key) or ():
+                yield from _parts(inner)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """The fields of a protocol buffer message: (number, integer or bytes)."""
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        kind = tag & 7
+        if kind == 0:
+            value: Any
+            value, place = _varint(message, place)
+        else:
+            length, place = (_varint(message, place)) if kind == 2 else ({1: 8, 5: 4}[kind], place)
+            value = message[place : place + length]
+            place += length
+        yield tag >> 3, value
+
+
+def _varint(message: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return value, place

@@ -1,0 +1,90 @@
+"""What files record about the tokenizer that they were made with, and how two such records are compared.
+
+A record is the ``tokenizer`` of a sidecar: ``type``, ``vocab_size``, ``eod``, ``identity`` (hash of vocabulary and
+merges, all that earlier versions wrote) and ``fingerprint`` (hash of everything that can change an id); then
+``eod_token``, ``bos``, ``prefix`` and ``suffix``, which say what stands around each text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ifguide.data.sidecar import read_sidecar
+from ifguide.system.provenance import file_record
+
+Record = Mapping[str, Any]
+
+# parts of a tokenizer.json that cut or pad texts; they are ignored wherever texts are read
+_IGNORED = ("truncation", "padding")
+_KNOWN_TYPES = {"hftokenizer", "spmtokenizer", "gpt2bpetokenizer", "charleveltokenizer"}
+
+
+def recorded_tokenizer(prefix: str | os.PathLike) -> dict[str, Any]:
+    """The record in the sidecar of a dataset; ``{}`` where there is none."""
+    return read_sidecar(prefix).get("tokenizer") or {}
+
+
+def tokenizer_difference(one: Record | None, other: Record | None) -> str | None:
+    """How two tokenizers differ, as in ``0123456789ab != ba9876543210``; None where they do not or nobody knows.
+
+    The fingerprints decide; the older identities only where one of the records has no fingerprint.
+    """
+    for key in ("fingerprint", "identity"):
+        hashes = [record.get(key) for record in (one or {}, other or {})]
+        if all(isinstance(value, str) for value in hashes):
+            return None if hashes[0] == hashes[1] else f"{hashes[0][:12]} != {hashes[1][:12]}"
+    return None
+
+
+def tokenizer_file_record(path: str | os.PathLike) -> dict[str, Any]:
+    """`file_record`, and ``content``: a hash that another formatting of the same JSON does not change."""
+    return file_record(path) | {"content": _content(Path(path))}
+
+
+def tokenizer_file_faults(
+    prefix: str | os.PathLike,
+    tokenizer_type: str | None,
+    vocab_file: str | os.PathLike | None,
+    merge_file: str | os.PathLike | None = None,
+) -> Iterator[str]:
+    """Why the tokenizer of a NeoX configuration is not the one that the data ``prefix`` was made with.
+
+    Files are compared by their hashes, so no tokenizer library is needed. Nothing is said of data without a record,
+    of types that `preprocess` does not have, or of files that are not there.
+    """
+    sidecar = read_sidecar(prefix)
+    made_with = str((sidecar.get("tokenizer") or {}).get("type") or "")
+    named = str(tokenizer_type or "")
+    if not made_with or named.lower() not in _KNOWN_TYPES:
+        return
+    if named.lower() != made_with.lower():
+        yield f"tokenizer_type: {prefix} was made with {made_with}, not with {named}; set that one, or preprocess again"
+        return
+    records = sidecar.get("tokenizer_files") or []
+    for key, path, record in zip(("vocab_file", "merge_file"), (vocab_file, merge_file), records):
+        if path is None or not Path(path).is_file() or not record.get("hash"):
+            continue
+        found = file_record(path)
+        if found["hash"] == record["hash"] or (record.get("content") and _content(Path(path)) == record["content"]):
+            continue
+        yield (
+            f"{key}: {path} is another tokenizer than the one that {prefix} was made with "
+            f"({found['hash'][:12]} != {record['hash'][:12]} of {record['path']}); set {key} to that file, "
+            "or preprocess the texts again with this one"
+        )
+
+
+def _content(path: Path) -> str | None:
+    """Hash of the JSON in a file without what is ignored; None of any other file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if isinstance(value, dict):
+        value = {key: part for key, part in value.items() if key not in _IGNORED}
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=32).hexdigest()
