@@ -198,7 +198,7 @@ class Case:
         from ifguide.influence.queries import load_query_sets
 
         files = self.run / "toxic_queries.jsonl", self.run / "safe_queries.jsonl"
-        pair = load_query_sets(*files, model.encode, model.eod, model.window)
+        pair = load_query_sets(*files, model.reader, model.window)
         return compute_directions(model, factors, [pair], Damping(), self.batch_tokens)[0]
 
     def _score(self, scorer: Any, which: np.ndarray) -> np.ndarray:

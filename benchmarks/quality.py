@@ -90,7 +90,7 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
 
     model, folder = case.model, case.folder
     toxic, safe = load_query_sets(
-        folder / "toxic_queries.jsonl", folder / "safe_queries.jsonl", model.encode, model.eod, model.window
+        folder / "toxic_queries.jsonl", folder / "safe_queries.jsonl", model.reader, model.window
     )
     g_toxic, g_safe = (mean_gradient(model, queries, batch_tokens) for queries in (toxic, safe))
     wanted = {"differential": {name: g_toxic[name] - g_safe[name] for name in g_toxic}, "plain": g_toxic}

@@ -10,6 +10,7 @@ from typing import Any
 
 from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.data.index_file import MAGIC
+from ifguide.data.tokenizer_record import config_faults as tokenizer_faults
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
@@ -24,10 +25,11 @@ _IMPLEMENTATIONS = {MAGIC[:8]: "mmap", b"TNTIDX\x00\x00": "cached"}
 # what NeoX and its launcher raise on a configuration that they refuse
 _REFUSALS = (AssertionError, ValueError, TypeError, KeyError, AttributeError)
 
-# the keys that the checks of penalties, packing and masks read
+# the keys that the checks of penalties, packing, tokenizers and masks read
 _LOOKED_AT = {
     *KEYS, "data_path", "train_data_paths", "train_label_data_paths", "train_reward_data_paths", "train_impl",
-    "dataset_impl", "data_impl", "pack_impl", "precompute_model_name",
+    "dataset_impl", "data_impl", "pack_impl", "precompute_model_name", "valid_data_paths", "test_data_paths",
+    "tokenizer_type", "vocab_file", "merge_file",
 }  # fmt: skip
 
 
@@ -49,7 +51,10 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
         if readable:
             implementation, unlike = _inferred_data_impl(config)
             faults += unlike
-            faults += [*neox_faults(config), *_pack_faults(config), *_tokenizer_faults(config), *verify_masks(config)]
+            faults += [
+                *neox_faults(config), *_pack_faults(config), *_tokenizer_faults(config), *tokenizer_faults(config),
+                *verify_masks(config),
+            ]  # fmt: skip
         if faults:
             raise ConfigError(faults)
         take_save(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ifguide.checkpoints.staging import check_output, staged_folder
 from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
 from ifguide.checkpoints.writer import TAG, write_checkpoint
 from ifguide.config.yaml_files import merge_files
+from ifguide.data.tokenizer_record import config_datasets, config_faults, shared_frame
 from ifguide.data.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import ConfigError, InputError
 from ifguide.system.files import read_json, write_json, write_text
@@ -88,7 +89,8 @@ def to_huggingface(
     Raises:
         ConfigError: everything about the configuration that Hugging Face cannot represent, or that is not what the
             checkpoint holds.
-        InputError: the checkpoint or the tokenizer cannot be read, or ``output`` exists.
+        InputError: the checkpoint or the tokenizer cannot be read, ``output`` exists, or the tokenizer is not the one
+            that the run's data was made with.
     """
     output = Path(output)
     faults: list[str] = []
@@ -107,7 +109,12 @@ def to_huggingface(
     built = None
     if carry_tokenizer or check_text is not None:
         with _collected(faults):
-            built = (tokenizer or _configured_tokenizer(keys)).build()
+            files = tokenizer or _configured_tokenizer(keys)
+            built = files.build()
+            faults += config_faults(keys | asdict(files))
+            # what the run's data ends its documents with, where it lies here
+            eod, built.bos = shared_frame(config_datasets(keys))
+            built.eod = built.eod if eod is None else eod
     if faults:
         raise ConfigError(faults)
     checkpoint.check_shapes(architecture)

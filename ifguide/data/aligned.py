@@ -28,6 +28,7 @@ from ifguide.data.sidecar import (
     read_sidecar,
     sidecar_path,
 )
+from ifguide.data.tokenizer_record import Record, tokenizer_difference
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.system.files import atomic_path, dump_json
 from ifguide.system.progress import Progress
@@ -152,7 +153,7 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
             "it was changed, or the job that replaced it was killed; write it again"
         )
     if tokens is not None:
-        made_with = tokenizer_identity(read_sidecar(tokens.prefix))
+        made_with = read_sidecar(tokens.prefix).get("tokenizer")
         faults = alignment_faults(dataset, sidecar, tokens, fingerprint(tokens), made_with)
         if faults:
             raise MismatchError(
@@ -167,7 +168,7 @@ def alignment_faults(
     sidecar: dict[str, Any],
     tokens: IndexedDataset,
     found: Fingerprint,
-    tokenizer: str | None,
+    tokenizer: Record | None,
 ) -> list[str]:
     """Why ``dataset`` with this ``sidecar`` does not belong to ``tokens``; empty if it does.
 
@@ -176,12 +177,11 @@ def alignment_faults(
 
     Args:
         found: fingerprint of the tokens.
-        tokenizer: hash of the vocabulary that they were made with, if known.
+        tokenizer: record of the one that they were made with, if known.
     """
     faults = differences(sidecar.get("data") or {}, found)
-    ours = tokenizer_identity(sidecar)
-    if ours and tokenizer and ours != tokenizer:
-        faults.append(f"tokenizer {ours[:12]} != {tokenizer[:12]}")
+    if difference := tokenizer_difference(sidecar.get("tokenizer"), tokenizer):
+        faults.append(f"tokenizer {difference}")
     if dataset.num_documents != tokens.num_documents:
         faults.append(f"{dataset.num_documents} documents for {tokens.num_documents}")
     else:
@@ -193,12 +193,6 @@ def alignment_faults(
                 f"{dataset.lengths[first]} values for {tokens.lengths[first]} tokens"
             )
     return faults
-
-
-def tokenizer_identity(sidecar: dict[str, Any]) -> str | None:
-    """Hash of the tokenizer's vocabulary, if the sidecar knows it."""
-    identity = (sidecar.get("tokenizer") or {}).get("identity")
-    return identity if isinstance(identity, str) else None
 
 
 def require_finite(scores: Aligned, progress: bool = False) -> None:

@@ -29,13 +29,19 @@ from ifguide.compat.megatron import dataset_builder
 from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.jsonl import LineBatch, read_batches, total_size
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
-from ifguide.data.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer
+from ifguide.data.text_reader import KEEP, TextReader
+from ifguide.data.tokenizer_record import tokenizer_file_record
+from ifguide.data.tokenizers import EOD_TOKEN
 from ifguide.errors import InputError
 from ifguide.system.files import atomic_path, dump_json
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import file_record, origin, versions
+from ifguide.system.unicode_text import NotUnicodeError
 
 SUFFIX = "_text_document"
+
+# type, vocabulary, merges, bos, end-of-document token: what `TextReader.from_files` takes
+_Files = tuple[Any, Any, Any, str, str | None]
 
 # batches in flight per worker: enough to keep all busy, few enough to bound the memory
 _WINDOW_PER_WORKER = 4
@@ -78,11 +84,11 @@ class EncodedBatch:
 class Encoder:
     """Turns batches of JSON lines into token ids; one lives in each worker process."""
 
-    def __init__(self, tokenizer: Tokenizer, append_eod: bool, json_key: str):
-        self._tokenizer = tokenizer
-        self._tail = [tokenizer.eod] if append_eod and tokenizer.eod is not None else []
+    def __init__(self, reader: TextReader, append_eod: bool, json_key: str):
+        self._reader = reader
+        self._tail = [reader.eod] if append_eod and reader.eod is not None else []
         self._key = json_key
-        self._dtype = token_dtype(tokenizer.vocab_size)
+        self._dtype = token_dtype(reader.vocab_size)
 
     def __call__(self, batch: LineBatch) -> EncodedBatch:
         counts, fault = Counts(), None
@@ -93,8 +99,8 @@ class Encoder:
                 continue
             try:
                 text = self._text_of(line)
-                document = None if text is None else self._tokenizer.encode(text)
-            except (ValueError, RecursionError) as error:
+                document = None if text is None else self._reader.document(text)
+            except (ValueError, RecursionError, NotUnicodeError) as error:
                 counts.bad_lines += 1
                 fault = fault or f"{batch.path} line {number}: {_reason(error)}"
                 continue
@@ -107,9 +113,9 @@ class Encoder:
                 ids += document
                 lengths.append(len(document))
         counts.documents, counts.tokens = len(lengths), len(ids)
-        if ids and max(ids) >= self._tokenizer.vocab_size:
+        if ids and max(ids) >= self._reader.vocab_size:
             raise InputError(
-                f"the tokenizer gave id {max(ids)} beyond its vocabulary of {self._tokenizer.vocab_size}: "
+                f"the tokenizer gave id {max(ids)} beyond its vocabulary of {self._reader.vocab_size}: "
                 "its ids have gaps, and GPT-NeoX would size the embedding too small"
             )
         return EncodedBatch(np.array(ids, dtype=self._dtype), lengths, counts, fault, batch.position)
@@ -120,10 +126,7 @@ class Encoder:
         if not isinstance(record, dict):
             raise ValueError(f"expected a JSON object, got {type(record).__name__}")
         text = record.get(self._key)
-        if not isinstance(text, str):
-            return None
-        text.encode("utf-8")  # JSON can spell lone surrogates, which tokenizers reject in different ways
-        return text
+        return text if isinstance(text, str) else None
 
 
 def preprocess(
@@ -137,6 +140,8 @@ def preprocess(
     json_key: str = "text",
     skip_bad_lines: bool = False,
     progress: bool = True,
+    bos: str = KEEP,
+    eod_token: str | None = None,
 ) -> dict[str, Any]:
     """Write ``{output_prefix}_text_document.{bin,idx,json}`` from the texts of ``inputs``.
 
@@ -149,6 +154,8 @@ def preprocess(
         json_key: the field that holds the text.
         skip_bad_lines: count lines that are not JSON objects instead of stopping at the first.
         progress: show a bar on stderr.
+        bos: ``keep`` the tokenizer's template (BOS, EOS) around each text, as NeoX does, or ``strip`` it.
+        eod_token: the end-of-document token (None: ``<|endoftext|>``).
 
     Returns:
         The counts (`Counts`), ``output`` (the dataset's prefix), ``dtype``, ``vocab_size``,
@@ -163,12 +170,14 @@ def preprocess(
     if workers < 1:
         raise InputError(f"--workers must be at least 1, got {workers}")
     size = total_size(inputs)
-    files = (tokenizer_type, vocab_file, merge_file)
-    tokenizer = build_tokenizer(*files)
-    if append_eod and tokenizer.eod is None:
-        raise InputError(f"--append-eod needs {EOD_TOKEN}, which {vocab_file} does not have")
+    files = (tokenizer_type, vocab_file, merge_file, bos, eod_token)
+    reader = TextReader.from_files(*files)
+    if append_eod and reader.eod is None:
+        raise InputError(
+            f"--append-eod needs {EOD_TOKEN}, which {vocab_file} does not have; name its separator with --eod-token"
+        )
     prefix = os.fspath(output_prefix) + SUFFIX
-    dtype = token_dtype(tokenizer.vocab_size)
+    dtype = token_dtype(reader.vocab_size)
     counts = Counts()
     with (
         atomic_path(prefix + ".json") as json_file,
@@ -186,14 +195,17 @@ def preprocess(
             {
                 "format_version": FORMAT_VERSION,
                 "kind": TOKENS,
-                "tokenizer": {
-                    "type": tokenizer.name,
-                    "identity": tokenizer.identity,
-                    "vocab_size": tokenizer.vocab_size,
-                    "eod": tokenizer.eod,
+                "tokenizer": reader.record(),
+                "tokenizer_files": [
+                    tokenizer_file_record(path) for path in (vocab_file, merge_file) if path is not None
+                ],
+                "parameters": {
+                    "append_eod": append_eod,
+                    "json_key": json_key,
+                    "skip_bad_lines": skip_bad_lines,
+                    "bos": bos,
+                    "eod_token": eod_token,
                 },
-                "tokenizer_files": [file_record(path) for path in (vocab_file, merge_file) if path is not None],
-                "parameters": {"append_eod": append_eod, "json_key": json_key, "skip_bad_lines": skip_bad_lines},
                 "inputs": [file_record(path) for path in inputs],
                 "counts": vars(counts),
                 "fingerprint": fingerprint,
@@ -207,7 +219,7 @@ def preprocess(
         "output": prefix,
         **vars(counts),
         "dtype": fingerprint["dtype"],
-        "vocab_size": tokenizer.vocab_size,
+        "vocab_size": reader.vocab_size,
         "content_hash": fingerprint["content_hash"],
         "seconds": round(seconds, 3),
         "tokens_per_second": round(counts.tokens / seconds, 1),
@@ -257,12 +269,12 @@ def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: P
 _encoder: Encoder | None = None
 
 
-def _start_worker(files: tuple[Any, Any, Any], append_eod: bool, json_key: str, parent: int) -> None:
+def _start_worker(files: _Files, append_eod: bool, json_key: str, parent: int) -> None:
     global _encoder
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _encoder = Encoder(build_tokenizer(*files), append_eod, json_key)
+    _encoder = Encoder(TextReader.from_files(*files), append_eod, json_key)
 
 
 def _end_with(parent: int) -> None:
@@ -278,11 +290,11 @@ def _encode(batch: LineBatch) -> EncodedBatch:
 
 
 def _encode_all(
-    batches: Iterator[LineBatch], workers: int, files: tuple[Any, Any, Any], append_eod: bool, json_key: str
+    batches: Iterator[LineBatch], workers: int, files: _Files, append_eod: bool, json_key: str
 ) -> Generator[EncodedBatch, None, None]:
     """Encode in order, here or in ``workers`` processes with a bounded number of batches in flight."""
     if workers == 1:
-        yield from map(Encoder(build_tokenizer(*files), append_eod, json_key), batches)
+        yield from map(Encoder(TextReader.from_files(*files), append_eod, json_key), batches)
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, context, _start_worker, (files, append_eod, json_key, os.getpid()))
@@ -305,8 +317,6 @@ def _reason(error: Exception) -> str:
         return f"not valid JSON ({error.msg}, column {error.colno})"
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 (byte {error.start})"
-    if isinstance(error, UnicodeEncodeError):
-        return "the text holds a lone surrogate, which is not Unicode text"
     return str(error)
 
 

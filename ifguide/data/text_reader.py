@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from ifguide.data.sidecar import read_sidecar
 from ifguide.data.tokenizer_record import recorded_tokenizer, tokenizer_difference
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer
+from ifguide.data.tokenizers import Tokenizer, build_tokenizer, find_token
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.system.files import read_json
 from ifguide.system.unicode_text import require_unicode
@@ -72,7 +72,7 @@ class TextReader:
         if bos not in BOS_CHOICES:
             raise InputError(f"--bos {bos}: must be one of {', '.join(BOS_CHOICES)}")
         self.tokenizer = tokenizer
-        self.bos = bos
+        self.bos = tokenizer.bos = bos
         self.eod = tokenizer.eod
         self.prefix = tokenizer.prefix if bos == KEEP else ()
         self.suffix = tokenizer.suffix if bos == KEEP else ()
@@ -182,6 +182,14 @@ class TextReader:
             bos = _recorded_bos(recorded) if recorded else str(settings.get("ifguide_bos") or KEEP)
         return cls(tokenizer, bos)
 
+    @classmethod
+    def find(
+        cls, folder: str | os.PathLike, data: str | os.PathLike | None = None, eod_token: str | None = None
+    ) -> TextReader | None:
+        """`of_model`, or None where neither the folder nor the data says what the tokenizer is."""
+        records = data is not None and "type" in recorded_tokenizer(data)
+        return cls.of_model(folder, data, eod_token=eod_token) if records or has_tokenizer(folder) else None
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, before a model pads it."""
@@ -285,8 +293,13 @@ def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer | None:
     for tokenizer_type, names in _FOLDER_FILES:
         files = [Path(folder) / name for name in names]
         if all(file.is_file() for file in files):
-            return build_tokenizer(tokenizer_type, *files)
+            return build_tokenizer(tokenizer_type, files[0], files[1] if len(files) > 1 else None)
     return None
+
+
+def has_tokenizer(folder: str | os.PathLike) -> bool:
+    """Whether a model folder carries the files of a tokenizer."""
+    return any(all((Path(folder) / name).is_file() for name in names) for _, names in _FOLDER_FILES)
 
 
 def model_eod(folder: str | os.PathLike, tokenizer: Tokenizer) -> int | None:
@@ -309,11 +322,7 @@ def _with_eod(
 ) -> Tokenizer:
     """``tokenizer`` with the separator that the user names, else that of the data, else ``otherwise``."""
     if eod_token is not None:
-        tokenizer.eod = tokenizer.token_id(eod_token)
-        if tokenizer.eod is None:
-            raise InputError(
-                f"{options}eod-token {eod_token!r} is not a token of the {tokenizer.name}; name one of its"
-            )
+        tokenizer.eod = find_token(tokenizer, eod_token, options)
     elif recorded.get("eod") is not None:
         tokenizer.eod = int(recorded["eod"])
     elif otherwise is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,9 +41,7 @@ def template(backend: Any, bare: Any) -> tuple[tuple[int, ...], tuple[int, ...]]
         begin = next((place for place, mark in enumerate(marks) if not mark), len(marks))
         prefix, suffix = whole[:begin], whole[begin + len(inner) :]
         if whole != [*prefix, *inner, *suffix] or added != [*prefix, *suffix]:
-            raise InputError(
-                "the tokenizer's post_processor changes the text itself; only tokens around it can be read"
-            )
+            raise InputError("the tokenizer's post_processor does more than to put tokens around a text; take it out")
         return tuple(prefix), tuple(suffix)
     return tuple(added), ()
 
@@ -82,6 +81,23 @@ def parse_pieces(message: bytes) -> tuple[list[int], list[tuple[int, int]]]:
             spans[place] = following if following[0] <= begin < following[1] else (begin, begin + 1)
         following = spans[place]
     return ids, spans
+
+
+def byte_symbols() -> dict[int, str]:
+    """Byte-level BPE's visible character for each byte."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}
+
+
+BYTES = {symbol: bytes([byte]) for byte, symbol in byte_symbols().items()}
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def piece_bytes(piece: str) -> bytes:
+    """UTF-8 of a SentencePiece piece: ``▁`` is a space, ``<0xE4>`` a byte of a character that has no piece."""
+    byte = _BYTE_PIECE.fullmatch(piece)
+    return bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode()
 
 
 def _parts(component: Any) -> Iterator[dict[str, Any]]:

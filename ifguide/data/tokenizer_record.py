@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ifguide.data.sidecar import read_sidecar
+from ifguide.errors import InputError, MismatchError
 from ifguide.system.provenance import file_record
 
 Record = Mapping[str, Any]
@@ -35,15 +36,51 @@ def tokenizer_difference(one: Record | None, other: Record | None) -> str | None
     The fingerprints decide; the older identities only where one of the records has no fingerprint.
     """
     for key in ("fingerprint", "identity"):
-        hashes = [record.get(key) for record in (one or {}, other or {})]
-        if all(isinstance(value, str) for value in hashes):
-            return None if hashes[0] == hashes[1] else f"{hashes[0][:12]} != {hashes[1][:12]}"
+        ours, theirs = (one or {}).get(key), (other or {}).get(key)
+        if isinstance(ours, str) and isinstance(theirs, str):
+            return None if ours == theirs else f"{ours[:12]} != {theirs[:12]}"
     return None
 
 
 def tokenizer_file_record(path: str | os.PathLike) -> dict[str, Any]:
     """`file_record`, and ``content``: a hash that another formatting of the same JSON does not change."""
     return file_record(path) | {"content": _content(Path(path))}
+
+
+def config_datasets(config: Mapping[str, Any]) -> list[str]:
+    """Every dataset that a NeoX configuration names, once each."""
+    found = [config.get("data_path")]
+    for split in ("train", "valid", "test"):
+        paths = config.get(f"{split}_data_paths")
+        found += paths if isinstance(paths, list) else []
+    return [prefix for prefix in dict.fromkeys(found) if isinstance(prefix, str) and prefix]
+
+
+def config_faults(config: Mapping[str, Any]) -> Iterator[str]:
+    """Why ``tokenizer_type``, ``vocab_file`` and ``merge_file`` of a NeoX configuration do not fit its data."""
+    files = [config.get(key) for key in ("tokenizer_type", "vocab_file", "merge_file")]
+    for prefix in config_datasets(config):
+        try:
+            yield from tokenizer_file_faults(prefix, *files)
+        except InputError as error:  # a sidecar that cannot be read
+            yield str(error)
+
+
+def shared_frame(prefixes: Iterable[str | os.PathLike]) -> tuple[int | None, str]:
+    """The separator and ``bos`` that all these datasets record (None and ``keep`` where none does).
+
+    Raises:
+        MismatchError: they record different ones.
+    """
+    frames: dict[tuple[int | None, str], str | os.PathLike] = {}
+    for prefix in prefixes:
+        record = recorded_tokenizer(prefix)
+        if record.get("eod") is not None:
+            frames.setdefault((int(record["eod"]), str(record.get("bos") or "keep")), prefix)
+    if len(frames) > 1:
+        said = "; ".join(f"{prefix}: EOD {eod}, bos {bos}" for (eod, bos), prefix in frames.items())
+        raise MismatchError(f"the datasets do not end and open their documents alike ({said}); preprocess them alike")
+    return next(iter(frames), (None, "keep"))
 
 
 def tokenizer_file_faults(

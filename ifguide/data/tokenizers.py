@@ -12,14 +12,13 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ifguide.data.tokenizer_content import content_hash, parse_pieces, template
+from ifguide.data.tokenizer_content import BYTES, byte_symbols, content_hash, parse_pieces, piece_bytes, template
 from ifguide.errors import InputError
 from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
@@ -36,6 +35,7 @@ class Tokenizer(ABC):
         eod: id of the end-of-document token, or None if the vocabulary has none.
         identity: hash of the vocabulary and the merges alone, as earlier versions recorded it.
         prefix, suffix: what the tokenizer's own template puts before and after every text.
+        bos: ``keep`` or ``strip``, whether those stand around the texts of the data (`TextReader`).
     """
 
     name: str
@@ -44,6 +44,7 @@ class Tokenizer(ABC):
     identity: str
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
+    bos: str = "keep"
 
     @property
     @abstractmethod
@@ -165,13 +166,13 @@ class HFTokenizer(Tokenizer):
         if index in self._added:
             return self._added[index].encode()
         if self._is_byte_level:
-            return b"".join(_BYTES[letter] if letter in _BYTES else letter.encode() for letter in symbol)
+            return b"".join(BYTES[letter] if letter in BYTES else letter.encode() for letter in symbol)
         if self._joins_with_spaces:
             return (symbol[2:] if symbol.startswith("##") else f" {symbol}").encode()
-        return _piece_bytes(symbol)
+        return piece_bytes(symbol)
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        _save_fast(self._backend, self.eod, folder)
+        _save_fast(self._backend, self, folder)
 
 
 class GPT2BPETokenizer(HFTokenizer):
@@ -246,7 +247,7 @@ class SPMTokenizer(Tokenizer):
         return self._backend.decode([int(index) for index in ids if index < self.vocab_size])
 
     def token_bytes(self, index: int) -> bytes:
-        return _piece_bytes(self._backend.id_to_piece(index)) if 0 <= index < self.vocab_size else b""
+        return piece_bytes(self._backend.id_to_piece(index)) if 0 <= index < self.vocab_size else b""
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         raise InputError(
@@ -291,7 +292,7 @@ class CharLevelTokenizer(Tokenizer):
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """The folder's tokenizer writes ``<|endoftext|>`` for id 0 and so cannot encode a NUL character;
         all else is the same."""
-        _save_fast(self._backend(), self.eod, folder)
+        _save_fast(self._backend(), self, folder)
 
     def _backend(self) -> Any:
         from tokenizers import Tokenizer as Backend
@@ -345,11 +346,22 @@ def build_tokenizer(
         files.append(os.fspath(path))
     tokenizer = build(*files)
     if eod_token is not None:
-        tokenizer.eod = tokenizer.token_id(eod_token)
-        if tokenizer.eod is None:
-            where = " and ".join(files) or name
-            raise InputError(f"{options}eod-token {eod_token!r} is not a token of {where}; name it as it stands there")
+        tokenizer.eod = find_token(tokenizer, eod_token, options)
     return tokenizer
+
+
+def find_token(tokenizer: Tokenizer, eod_token: str, options: str = "--") -> int:
+    """Id of the separator that the user names.
+
+    Raises:
+        InputError: the vocabulary has no such token.
+    """
+    index = tokenizer.token_id(eod_token)
+    if index is None:
+        raise InputError(
+            f"{options}eod-token {eod_token!r} is not in the tokenizer's vocabulary; write it as it is there"
+        )
+    return index
 
 
 def _read_merges(path: str) -> list[tuple[str, str]]:
@@ -375,35 +387,20 @@ def _identity(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
     return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
 
 
-def _byte_symbols() -> dict[int, str]:
-    """Byte-level BPE's visible character for each byte."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}
-
-
-_BYTES = {symbol: bytes([byte]) for byte, symbol in _byte_symbols().items()}
-_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
-
-
 def _byte_vocab() -> dict[str, int]:
     """Byte-level BPE's visible character for each byte -> the byte; 0 is the end of a document."""
-    symbols = _byte_symbols()
+    symbols = byte_symbols()
     return {EOD_TOKEN: 0} | {symbols[byte]: byte for byte in range(1, 256)}
 
 
-def _piece_bytes(piece: str) -> bytes:
-    """UTF-8 of a SentencePiece piece: ``▁`` is a space, ``<0xE4>`` a byte of a character that has no piece."""
-    byte = _BYTE_PIECE.fullmatch(piece)
-    return bytes.fromhex(byte[1]) if byte else piece.replace("▁", " ").encode()
-
-
-def _save_fast(backend: Any, eod: int | None, folder: str | os.PathLike) -> None:
+def _save_fast(backend: Any, tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
     """Write the tokenizer as it is: transformers would rebuild parts of it, and name a class that its version 4,
     common in GPT-NeoX environments, cannot load."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     write_text(Path(folder) / "tokenizer.json", backend.to_str(pretty=True))
-    special = {} if eod is None else {"eos_token": backend.id_to_token(eod)}
+    special = {} if tokenizer.eod is None else {"eos_token": backend.id_to_token(tokenizer.eod)}
+    if tokenizer.bos != "keep":
+        special["ifguide_bos"] = tokenizer.bos
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_input_names": ["input_ids", "attention_mask"],

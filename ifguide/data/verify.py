@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.data.aligned import DTYPES, ENCODINGS, alignment_faults, tokenizer_identity
+from ifguide.data.aligned import DTYPES, ENCODINGS, alignment_faults
 from ifguide.data.faults import Outside, RangeCheck, check_doc_idx, check_index_caches, chunks
 from ifguide.data.fingerprint import Fingerprint, differences, known_fingerprint, make_fingerprint, remember
 from ifguide.data.index_file import Fault, read_layout
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, file_states, read_sidecar, sidecar_path
+from ifguide.data.text_reader import describe
+from ifguide.data.tokenizer_record import tokenizer_difference
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError
 from ifguide.system.hints import prefix_hint
@@ -113,12 +115,9 @@ class _Checker:
         check_index_caches(prefix, self.fault, self.warning)
         sidecar = self._sidecar(prefix, TOKENS)
         if tokenizer is not None:
-            made_with = tokenizer_identity(sidecar)
-            if made_with and made_with != tokenizer.identity:
-                text = (
-                    f"made with another tokenizer ({made_with[:12]} != {tokenizer.identity[:12]} of {tokenizer.name})"
-                )
-                self.fault(Fault("tokenizer", f"{prefix} was {text}"))
+            if difference := tokenizer_difference(sidecar.get("tokenizer"), describe(tokenizer)):
+                text = f"{prefix} was made with another tokenizer ({difference} of {tokenizer.name})"
+                self.fault(Fault("tokenizer", text))
             vocab_size = tokenizer.vocab_size
         if dataset is None:
             return None
@@ -151,7 +150,7 @@ class _Checker:
         else:
             self._mask(dataset, sidecar, encoding)
         if tokens is not None and tokens.fingerprint is not None:
-            made_with = tokenizer_identity(tokens.sidecar)
+            made_with = tokens.sidecar.get("tokenizer")
             belongs = {**sidecar, "data": sidecar.get("data") or tokens.fingerprint}  # a missing one was named above
             for text in alignment_faults(dataset, belongs, tokens.dataset, tokens.fingerprint, made_with):
                 self.fault(Fault("alignment", f"{prefix} does not belong to the data {tokens.dataset.prefix}: {text}"))

@@ -13,7 +13,9 @@ from ifguide.compat.megatron import megatron_datasets
 from ifguide.data.aligned import Aligned, load_aligned
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.sidecar import PENALTIES, read_sidecar
+from ifguide.data.sidecar import PENALTIES
+from ifguide.data.text_reader import describe
+from ifguide.data.tokenizer_record import recorded_tokenizer, shared_frame, tokenizer_difference
 from ifguide.data.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.index_cache import index_folder
@@ -59,7 +61,7 @@ class PackedData:
 
 
 def open_corpus(config: TrainConfig, tokenizer: Tokenizer) -> Corpus:
-    """Open all datasets and masks of ``config``.
+    """Open all datasets and masks of ``config``; ``tokenizer`` gets the separator that the data records.
 
     Raises:
         InputError: a dataset is damaged.
@@ -68,12 +70,13 @@ def open_corpus(config: TrainConfig, tokenizer: Tokenizer) -> Corpus:
     listed = [*config.training_paths, *(config.valid_data_paths or []), *(config.test_data_paths or [])]
     tokens = {prefix: TokenDataset.open(prefix) for prefix in dict.fromkeys(listed)}
     for prefix in tokens:
-        made_with = (read_sidecar(prefix).get("tokenizer") or {}).get("identity")
-        if made_with and made_with != tokenizer.identity:
+        if difference := tokenizer_difference(recorded_tokenizer(prefix), describe(tokenizer)):
             raise MismatchError(
                 f"{prefix} was made with another tokenizer than {config.tokenizer_type} {config.vocab_file or ''} "
-                f"({made_with[:12]} != {tokenizer.identity[:12]}); train with that one, or preprocess again"
+                f"({difference}); train with that one, or preprocess again"
             )
+    eod, tokenizer.bos = shared_frame(tokens)
+    tokenizer.eod = tokenizer.eod if eod is None else eod
     penalties = {
         prefix: load_aligned(mask, tokens[prefix], PENALTIES)
         for prefix, mask in zip(config.training_paths, config.penalty_paths)

@@ -6,11 +6,12 @@ One behaviour writes its scores to ``S``; several, and the categories of one, wr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import ConfigError, IFGuideError
 from ifguide.influence.queries import Query, identity, load_query_sets
 from ifguide.system.files import read_jsonl
@@ -67,8 +68,7 @@ class Behaviour:
 def load_behaviours(
     files: Sequence[QueryFiles],
     per_category: bool,
-    encode: Callable[[str], list[int]],
-    eod: int | None,
+    reader: TextReader,
     window: int | None,
 ) -> list[Behaviour]:
     """Read all queries.
@@ -85,7 +85,7 @@ def load_behaviours(
         faults.append("several behaviours need a name each: --behaviour NAME TOXIC.jsonl SAFE.jsonl")
     for entry in files:
         try:
-            toxic, safe = load_query_sets(entry.toxic, entry.safe, encode, eod, window)
+            toxic, safe = load_query_sets(entry.toxic, entry.safe, reader, window)
         except ConfigError as error:
             faults += error.faults
         except IFGuideError as error:

@@ -16,8 +16,7 @@ import torch
 
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.sidecar import read_sidecar
-from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
+from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
 from ifguide.influence.cascade.head import cheap_pass, fit_linear_head
@@ -43,6 +42,7 @@ class Inputs:
         factors: folder that fit-factors made of this model.
         queries: one behaviour or several.
         output: prefix of the scores.
+        eod_token: the separator of documents (None: the data's, else the model's).
     """
 
     model: str | Path
@@ -50,6 +50,7 @@ class Inputs:
     factors: str | Path
     queries: Sequence[QueryFiles]
     output: str | Path
+    eod_token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
     dataset = TokenDataset.open(inputs.data)
     documents = None if options.documents is None else parse_documents(options.documents, dataset.num_documents)
     factors = load_factors(inputs.factors)
-    model = load_model(inputs.model, device=_device())
+    model = _load(inputs)
     check_model(factors, model)
     model = track_only(model, list(factors.record["modules"]))
     seq_length, context = options.seq_length, options.context
@@ -140,8 +141,9 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
         context = factors.record["context"] if context is None else context
     seq_length, context = resolve_lengths(model.window, seq_length, context)
     check_tokens(dataset, model.vocab_size)
-    _check_tokenizer(model, dataset)
-    behaviours = load_behaviours(inputs.queries, options.per_category, model.encode, model.eod, model.window)
+    if model.reader is None:
+        raise InputError(f"model folder {model.directory} has no tokenizer; the queries cannot be encoded")
+    behaviours = load_behaviours(inputs.queries, options.per_category, model.reader, model.window)
     batch_tokens = options.batch_size * seq_length
     windows = cut(dataset, model.eod, seq_length, context)
     dry_run.check_factors(factors, model)
@@ -174,7 +176,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
             quiet,
         )
     if method.dtype != "float32":
-        model = track_only(load_model(inputs.model, passes.DTYPES[method.dtype], device=_device()), list(model.tracked))
+        model = track_only(_load(inputs, passes.DTYPES[method.dtype]), list(model.tracked))
     job = Job(
         model,
         windows,
@@ -202,6 +204,14 @@ def _check_arguments(inputs: Inputs, options: Options) -> None:
         faults.append("no queries: give --toxic-queries and --safe-queries, or --behaviour")
     if faults:
         raise ConfigError(faults)
+
+
+def _load(inputs: Inputs, dtype: torch.dtype = torch.float32) -> ScoredModel:
+    """
+    Raises:
+        MismatchError: the data was made with another tokenizer.
+    """
+    return load_model(inputs.model, dtype, device=_device(), data=inputs.data, eod_token=inputs.eod_token)
 
 
 def _device() -> str | None:
@@ -261,21 +271,4 @@ def _try_one_batch(job: Job, batch: Batch) -> None:
         raise NumericsError(
             "scores of the longest documents are not finite; the first such number appears in "
             f"{job.scorer.first_bad_layer(batch)}; raise --damping"
-        )
-
-
-def _check_tokenizer(model: ScoredModel, dataset: TokenDataset) -> None:
-    """
-    Raises:
-        InputError: the model folder has no tokenizer to encode the queries with.
-        MismatchError: the dataset's sidecar names another tokenizer.
-    """
-    if model.tokenizer is None:
-        raise InputError(f"model folder {model.directory} has no tokenizer; the queries cannot be encoded")
-    expected = (read_sidecar(dataset.prefix).get("tokenizer") or {}).get("identity")
-    found = model.tokenizer_identity
-    if expected and found and expected != found:
-        raise MismatchError(
-            f"tokenizer of model {model.directory} ({found[:12]}) is not the one that {dataset.prefix} was made with "
-            f"({expected[:12]}); use the model that was trained on this data, or preprocess again"
         )

@@ -1,22 +1,25 @@
 """Query sets: prompts with a toxic or a safe completion, as token sequences.
 
-A query is ``EOD + encode(prompt) + encode(completion)``, each part encoded by itself (a completion carries its
-leading space); its loss is the summed cross-entropy of the completion's tokens.
+A query is ``EOD + prefix + encode(prompt + completion)``, encoded together as in a document (`TextReader.query`; a
+completion carries its leading space). Its loss is the summed cross-entropy of every token that holds a byte of the
+completion.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import ConfigError, first_faults
 from ifguide.influence.batches import NO_LABEL
 from ifguide.system.files import hash_value, read_jsonl
+from ifguide.system.unicode_text import NotUnicodeError
 
 _KEYS = {"prompt", "completion", "category", "weight"}
 
@@ -44,7 +47,7 @@ def identity(queries: Sequence[Query]) -> str:
 
 
 def load_query_sets(
-    toxic: str | Path, safe: str | Path, encode: Callable[[str], list[int]], eod: int | None, window: int | None
+    toxic: str | Path, safe: str | Path, reader: TextReader, window: int | None
 ) -> tuple[list[Query], list[Query]]:
     """Read both sets.
 
@@ -53,7 +56,7 @@ def load_query_sets(
         ConfigError: queries have faults; lists those of both files at once.
     """
     faults: list[str] = []
-    sets = [_load(path, role, encode, eod, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))]
+    sets = [_load(path, role, reader, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))]
     if faults:
         raise ConfigError(first_faults(faults))
     return sets[0], sets[1]
@@ -62,8 +65,7 @@ def load_query_sets(
 def _load(
     path: str | Path,
     role: str,
-    encode: Callable[[str], list[int]],
-    eod: int | None,
+    reader: TextReader,
     window: int | None,
     faults: list[str],
 ) -> list[Query]:
@@ -74,11 +76,14 @@ def _load(
     for number, row in enumerate(rows, 1):
         problems = _row_faults(row)
         if not problems:
-            query = make_query(
-                encode(row["prompt"]), encode(row["completion"]), eod, row.get("weight", 1.0), row.get("category")
-            )
-            problems = _query_faults(query, window)
-            queries.append(query)
+            try:
+                tokens, is_target = reader.query(row["prompt"], row["completion"])
+            except NotUnicodeError as error:
+                problems = [str(error)]
+            else:
+                query = _query(tokens, is_target, row.get("weight", 1.0), row.get("category"))
+                problems = _query_faults(query, window)
+                queries.append(query)
         faults += [f"{role} queries {path} query {number}: {problem}" for problem in problems]
     return queries
 
@@ -90,11 +95,15 @@ def make_query(
     weight: float = 1.0,
     category: str | None = None,
 ) -> Query:
-    """Build a query from encoded parts."""
-    tokens = np.array([*([] if eod is None else [eod]), *prompt, *completion], dtype=np.int64)
-    labels = tokens[1:].copy()
-    labels[: max(0, len(labels) - len(completion))] = NO_LABEL
-    return Query(tokens[:-1], labels, float(weight), category)
+    """Build a query from ids; all of the completion's count."""
+    start = [*([] if eod is None else [eod]), *prompt]
+    return _query([*start, *completion], [False] * len(start) + [True] * len(completion), weight, category)
+
+
+def _query(tokens: Sequence[int], is_target: Sequence[bool], weight: float, category: str | None) -> Query:
+    ids = np.array(tokens, dtype=np.int64)
+    labels = np.where(np.array(is_target, dtype=bool)[1:], ids[1:], NO_LABEL)
+    return Query(ids[:-1], labels, float(weight), category)
 
 
 def _row_faults(row: dict[str, Any]) -> list[str]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.data.aligned import write_aligned
+from ifguide.data.text_reader import describe
+from ifguide.data.tokenizer_record import tokenizer_difference
 from ifguide.errors import InputError, MismatchError
 from ifguide.masks.arguments import check_arguments
 from ifguide.masks.exactness import Exactness
@@ -301,9 +303,8 @@ def _by_corpus(source: Source, documents: NDArray[np.int64]) -> list[NDArray[np.
 
 def _check_tokenizer(words: WordList, inputs: Inputs) -> None:
     for aligned in inputs.scores[0]:
-        expected = (aligned.sidecar.get("tokenizer") or {}).get("identity")
-        if expected and expected != words.tokenizer.identity:
+        if difference := tokenizer_difference(aligned.sidecar.get("tokenizer"), describe(words.tokenizer)):
             raise MismatchError(
-                f"the tokenizer ({words.tokenizer.identity[:12]}) is not the one that the tokens of {aligned.prefix} "
-                f"were made with ({expected[:12]}); give that one"
+                f"the tokenizer is not the one that the tokens of {aligned.prefix} were made with ({difference}); "
+                "give that one"
             )

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ifguide.architectures.support import require_scorable
 from ifguide.compat.transformers import attention_of, transposed_linear
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
 from ifguide.models.folder import model_identity, read_config
@@ -37,14 +37,14 @@ class ScoredModel:
 
     Attributes:
         model: the `PreTrainedModel`, in eval mode; no parameter requires a gradient.
-        tokenizer: the folder's own, or None if it has none.
+        reader: how texts are read for it, or None where nothing says what its tokenizer is.
         directory: where it was loaded from.
         identity: hash of the configuration and the weight files.
         tracked: linear layers of attention and MLP by their name in ``model``.
     """
 
     model: Any
-    tokenizer: Any
+    reader: TextReader | None
     directory: str
     identity: str
     tracked: dict[str, nn.Linear]
@@ -81,18 +81,8 @@ class ScoredModel:
 
     @property
     def eod(self) -> int | None:
-        """The end-of-document token, or None if the vocabulary has none."""
-        return None if self.tokenizer is None else self.tokenizer.eos_token_id
-
-    @cached_property
-    def tokenizer_identity(self) -> str | None:
-        """Hash of the vocabulary, as datasets carry it; None where it cannot be compared with a dataset's."""
-        path = Path(self.directory) / "tokenizer.json"
-        return build_tokenizer("HFTokenizer", path).identity if path.exists() else None
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of ``text`` alone: no special tokens."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        """The end-of-document token, or None if there is none."""
+        return None if self.reader is None else self.reader.eod
 
     def parameter_names(self, name: str) -> tuple[str, str | None]:
         """Names of the weight and the bias of tracked layer ``name``, as `hidden` takes them."""
@@ -176,6 +166,8 @@ def load_model(
     implementation: str = attention.NAME,
     pattern: str | None = None,
     device: str | None = None,
+    data: str | Path | None = None,
+    eod_token: str | None = None,
 ) -> ScoredModel:
     """Load a Hugging Face folder (never from a hub) for scoring or fitting.
 
@@ -183,16 +175,20 @@ def load_model(
         implementation: of the attention; by default the one that carries forward-mode tangents.
         pattern: track only layers whose name matches this regular expression (`re.search`).
         device: default: the GPU if there is one.
+        data: prefix of the dataset it is used with; that one's separator and template count.
+        eod_token: the separator, whatever data and model say.
 
     Raises:
         InputError: no model in the folder, weights that do not fit it, nothing to track, or weights of attention and
             MLP that cannot be tracked.
+        MismatchError: ``data`` was made with another tokenizer.
     """
     from transformers import AutoModelForCausalLM
 
     directory = Path(directory)
     require_scorable(directory, read_config(directory))
     attention.register()
+    reader = TextReader.find(directory, data, eod_token)
     identity = model_identity(directory)
     try:
         with no_loading_bar():
@@ -212,10 +208,10 @@ def load_model(
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
+    return ScoredModel(model, reader, str(directory), identity, tracked_layers(model, pattern))
 
 
-def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredModel:
+def describe_model(directory: str | Path, pattern: str | None = None, data: str | Path | None = None) -> ScoredModel:
     """The model of a folder without its weights, which need not be there: for whoever asks about shapes alone.
 
     Raises:
@@ -228,6 +224,7 @@ def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredM
     described = read_config(directory)
     require_scorable(directory, described)
     identity = hash_value(described)
+    reader = TextReader.find(directory, data)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
@@ -236,7 +233,7 @@ def describe_model(directory: str | Path, pattern: str | None = None) -> ScoredM
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    return ScoredModel(model, _load_tokenizer(directory), str(directory), identity, tracked_layers(model, pattern))
+    return ScoredModel(model, reader, str(directory), identity, tracked_layers(model, pattern))
 
 
 def tracked_layers(model: Any, pattern: str | None = None) -> dict[str, nn.Linear]:
@@ -316,17 +313,6 @@ def track_only(model: ScoredModel, names: list[str]) -> ScoredModel:
 def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """``l = -log p(label)``[N] from ``logits``[N, V] and ``labels``[N]."""
     return functional.cross_entropy(logits, labels, reduction="none")
-
-
-def _load_tokenizer(directory: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    if not any((directory / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        return None
-    try:
-        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"tokenizer in {directory} cannot be loaded: {_first_line(error)}") from error
 
 
 def _replace_conv1d(model: Any) -> None:

@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="PREFIX", help="indexed dataset, without .bin/.idx")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for factors.safetensors and .json")
     parser.add_argument(
+        "--eod-token", metavar="T", help="what separates documents (default: as the data records, else the model's)"
+    )
+    parser.add_argument(
         "--strategy", default="ekfac", choices=("ekfac", "kfac", "diagonal", "identity"), help="default: ekfac"
     )
     parser.add_argument("--max-tokens", type=int, metavar="N", help="fit on a seeded sample of N tokens (default: all)")
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
         modules=args.modules,
         stability=_stability(args),
+        eod_token=args.eod_token,
     )
     if not args.json:
         print(

@@ -36,6 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab-file", metavar="FILE", help="vocabulary of the tokenizer, as in a NeoX configuration")
     parser.add_argument("--merge-file", metavar="FILE", help="merges of a GPT2BPETokenizer")
     parser.add_argument("--append-eod", action="store_true", help="end each document with the end-of-document token")
+    parser.add_argument(
+        "--eod-token", metavar="T", help="the end-of-document token, by its name (default: <|endoftext|>)"
+    )
+    parser.add_argument(
+        "--bos",
+        default="keep",
+        metavar="WHAT",
+        help="keep (as GPT-NeoX does; default) or strip the special tokens that the tokenizer puts around every text",
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that tokenize (default: 1)")
     parser.add_argument(
         "--jsonl-keys", dest="json_key", default="text", metavar="KEY", help="field that holds the text (default: text)"
@@ -60,6 +69,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         workers=args.workers,
         json_key=args.json_key,
         skip_bad_lines=args.skip_bad_lines,
+        bos=args.bos,
+        eod_token=args.eod_token,
     )
     if not args.json:
         print(f"wrote {stats['output']}: {stats['documents']} documents, {stats['tokens']} {stats['dtype']} tokens")

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="DIR", help="Hugging Face folder (model and tokenizer)")
     parser.add_argument("--data", required=True, metavar="PREFIX", help="indexed dataset, without .bin/.idx")
     parser.add_argument("--factors", required=True, metavar="DIR", help="made by fit-factors on this model")
+    parser.add_argument(
+        "--eod-token", metavar="T", help="what separates documents (default: as the data records, else the model's)"
+    )
     queries = parser.add_argument_group("what to score for")
     queries.add_argument("--toxic-queries", metavar="FILE", help="JSONL of prompt, completion")
     queries.add_argument("--safe-queries", metavar="FILE", help="JSONL of prompt, completion")
@@ -145,7 +148,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         documents=args.documents,
         shard_tokens=args.shard_tokens,
     )
-    inputs = Inputs(args.model, args.data, args.factors, _queries(args), args.output)
+    inputs = Inputs(args.model, args.data, args.factors, _queries(args), args.output, args.eod_token)
     cascade = _cascade(args)
     result = score_cascade(inputs, options, cascade) if cascade else score(inputs, options)
     if Share.from_environment().rank > 0:

@@ -95,10 +95,17 @@ def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
     assert sidecar["tokenizer"] == {
         "type": "HFTokenizer",
         "identity": tokenizer.identity,
+        "fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
         "eod": tokenizer.eod,
+        "eod_token": "<|endoftext|>",
+        "bos": "keep",
+        "prefix": [],
+        "suffix": [],
     }
-    assert sidecar["parameters"] == {"append_eod": True, "json_key": "text", "skip_bad_lines": False}
+    assert sidecar["parameters"] == {
+        "append_eod": True, "json_key": "text", "skip_bad_lines": False, "bos": "keep", "eod_token": None,
+    }  # fmt: skip
     assert sidecar["inputs"] == [{"path": str(corpus), "bytes": corpus.stat().st_size, "hash": hash_file(corpus)}]
     assert [record["path"] for record in sidecar["tokenizer_files"]] == [str(vocabulary("hf.json"))]
     # the hashes taken while writing are those of the files, and spare the next reader a pass

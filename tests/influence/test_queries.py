@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.batches import NO_LABEL
 from ifguide.influence.queries import identity, load_query_sets, make_query
 from tests.influence.conftest import write_queries
 
-
-def _encode(text):
-    return list(text.encode())
+READER = TextReader.from_files("CharLevelTokenizer", None)
+WITHOUT_EOD = TextReader.from_files("CharLevelTokenizer", None)
+WITHOUT_EOD.eod = None
 
 
 def test_a_query_is_eod_prompt_completion():
@@ -25,11 +26,11 @@ def test_a_query_is_eod_prompt_completion():
 def test_both_sets_are_read(tmp_path):
     toxic = write_queries(tmp_path / "t", [{"prompt": "a", "completion": " b", "weight": 2, "category": "insult"}])
     safe = write_queries(tmp_path / "s", [{"prompt": "", "completion": "c"}])
-    first, second = load_query_sets(toxic, safe, _encode, 0, 16)
+    first, second = load_query_sets(toxic, safe, READER, 16)
     assert (first[0].weight, first[0].category) == (2.0, "insult")
     assert second[0].labels.tolist() == [ord("c")]
     assert identity(first) != identity(second)
-    assert identity(first) == identity(load_query_sets(toxic, safe, _encode, 0, 16)[0])
+    assert identity(first) == identity(load_query_sets(toxic, safe, READER, 16)[0])
 
 
 def test_all_faults_are_listed_at_once(tmp_path):
@@ -43,7 +44,7 @@ def test_all_faults_are_listed_at_once(tmp_path):
     toxic = write_queries(tmp_path / "t", rows)
     safe = write_queries(tmp_path / "s", [])
     with pytest.raises(ConfigError) as error:
-        load_query_sets(toxic, safe, _encode, 0, 16)
+        load_query_sets(toxic, safe, READER, 16)
     expected = [
         'query 1: has no "completion"', "query 2: empty completion", "query 3: 41 tokens", 'query 4: "prompt" must be',
         "query 4: weight 0", 'query 5: unknown key "text"', "no safe queries",
@@ -57,13 +58,13 @@ def test_many_faults_are_summed_up(tmp_path):
     toxic = write_queries(tmp_path / "t", [{"prompt": "a"}] * 50)
     safe = write_queries(tmp_path / "s", [{"prompt": "a", "completion": "b"}])
     with pytest.raises(ConfigError, match="and 30 more faults"):
-        load_query_sets(toxic, safe, _encode, 0, 16)
+        load_query_sets(toxic, safe, READER, 16)
 
 
 def test_a_completion_without_anything_before_it(tmp_path):
     toxic = write_queries(tmp_path / "t", [{"prompt": "", "completion": "b"}])
     safe = write_queries(tmp_path / "s", [{"prompt": "a", "completion": "b"}])
     with pytest.raises(ConfigError, match="no token to predict"):
-        load_query_sets(toxic, safe, _encode, None, 16)
+        load_query_sets(toxic, safe, WITHOUT_EOD, 16)
     with pytest.raises(InputError, match="does not exist"):
-        load_query_sets(tmp_path / "nothing", safe, _encode, None, 16)
+        load_query_sets(tmp_path / "nothing", safe, WITHOUT_EOD, 16)

@@ -60,7 +60,7 @@ def test_every_token_gets_its_score(job, dataset):
 
 def _query_sets(job: Inputs) -> tuple:
     model = load_exact(job.model)
-    return load_query_sets(job.queries[0].toxic, job.queries[0].safe, model.encode, EOD, WINDOW)
+    return load_query_sets(job.queries[0].toxic, job.queries[0].safe, model.reader, WINDOW)
 
 
 def _literal(job: Inputs, dataset, toxic, safe) -> np.ndarray:
@@ -281,7 +281,7 @@ def test_wrong_partners_are_refused(tmp_path, job, dataset, model_folders):
     other = write_tokens(tmp_path / "big_text_document", random_documents([30], vocab=3000))
     with pytest.raises(InputError, match="512 logits"):
         run(job, data=other.prefix)
-    assert load_model(model_folders["neox"]).tokenizer_identity is not None
+    assert load_model(model_folders["neox"]).reader is not None
 
 
 def _fit_command(job, **changes) -> list[str]:

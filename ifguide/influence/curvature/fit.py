@@ -31,7 +31,8 @@ from torch import Tensor
 from ifguide.compat import kronfluence
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
-from ifguide.errors import InputError, MismatchError, NumericsError
+from ifguide.data.tokenizer_record import tokenizer_difference
+from ifguide.errors import IFGuideWarning, InputError, MismatchError, NumericsError
 from ifguide.influence.batches import NO_LABEL, group_by_length
 from ifguide.influence.passes import checks as dry_run
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths, sample
@@ -81,6 +82,7 @@ def fit_factors(
     seed: int = 0,
     modules: str | None = None,
     stability: Stability | None = None,
+    eod_token: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Fit curvature on a sample of the scoring windows; writes ``output/factors.{safetensors,json}``.
@@ -92,19 +94,22 @@ def fit_factors(
         batch_size: a batch holds as many tokens as this many full windows.
         modules: regular expression on the names of the layers to track (None: all of attention and MLP).
         stability: also fit on two halves of the sample and compare the scores (None: do not).
+        eod_token: the separator of documents (None: the data's, else the model's).
 
     Returns:
         The record written to ``factors.json`` (with ``stability`` where it was measured), ``output`` and ``seconds``.
 
     Raises:
         InputError: arguments, model or data that cannot be used.
+        MismatchError: the data was made with another tokenizer than the model's.
         NumericsError: a factor is not finite.
     """
     started = time.monotonic()
     _check_processes()
     _check_arguments(strategy, max_tokens, batch_size)
     dataset = TokenDataset.open(data_prefix)
-    model = load_model(model_dir, implementation="sdpa", pattern=modules)
+    load = partial(load_model, model_dir, implementation="sdpa", pattern=modules, data=data_prefix, eod_token=eod_token)
+    model = load()
     seq_length, context = resolve_lengths(model.window, seq_length, context)
     check_tokens(dataset, model.vocab_size)
     everything = cut(dataset, model.eod, seq_length, context)
@@ -131,6 +136,7 @@ def fit_factors(
         "seq_length": seq_length,
         "context": context,
         "eod": model.eod,
+        "tokenizer": model.reader.record() if model.reader else None,
         "max_tokens": max_tokens,
         "tokens": int(windows.scored.sum()) if strategy != "identity" else 0,
         "windows": len(windows) if strategy != "identity" else 0,
@@ -141,8 +147,7 @@ def fit_factors(
     save_factors(output, fit_layers(model, windows, strategy, batch_tokens, seed, quiet), record)
     if stability and queries:
         del model  # the halves need its room
-        fresh = partial(load_model, model_dir, implementation="sdpa", pattern=modules)
-        found = stability.measure(fresh, queries, everything, windows, strategy, batch_tokens, seed, quiet)
+        found = stability.measure(load, queries, everything, windows, strategy, batch_tokens, seed, quiet)
         record["stability"] = found
         write_json(output / "factors.json", read_json(output / "factors.json") | {"stability": found})
     seconds = time.monotonic() - started
@@ -225,6 +230,22 @@ def check_model(factors: Factors, model: ScoredModel) -> None:
         raise MismatchError(
             f"the factors were fitted on another model ({factors.record['model']['path']}), not on {model.directory}; "
             "run fit-factors on this one"
+        )
+    if model.reader is None:
+        return
+    difference = tokenizer_difference(factors.record.get("tokenizer"), model.reader.record())
+    if difference:
+        raise MismatchError(
+            f"the factors were fitted on text of another tokenizer than that of {model.directory} ({difference}); "
+            "run fit-factors again"
+        )
+    fitted = factors.record.get("eod", model.eod)
+    if fitted != model.eod:
+        warnings.warn(
+            f"the factors were fitted with token {fitted} before each document, scores are taken with {model.eod} "
+            f"({model.reader.eod_token!r}); run fit-factors again",
+            IFGuideWarning,
+            stacklevel=2,
         )
 
 

@@ -60,11 +60,11 @@ class Stability:
             faults.append("--stability: a sample of one document has no two halves; give more --max-tokens")
         if self.tokens < 1:
             faults.append(f"--stability-tokens {self.tokens}: must be at least 1")
-        if model.tokenizer is None:
+        if model.reader is None:
             faults.append(f"model folder {model.directory} has no tokenizer; the queries cannot be encoded")
         else:
             try:
-                queries = load_query_sets(self.toxic_queries, self.safe_queries, model.encode, model.eod, model.window)
+                queries = load_query_sets(self.toxic_queries, self.safe_queries, model.reader, model.window)
             except InputError as error:
                 faults += str(error).splitlines()
         if faults:

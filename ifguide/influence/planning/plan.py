@@ -49,7 +49,7 @@ def plan(
     if faults := settings.faults():
         raise ConfigError(faults)
     dataset = TokenDataset.open(data_prefix)
-    shape = read_shape(model_dir, settings.modules)
+    shape = read_shape(model_dir, settings.modules, data_prefix)
     seq_length, context = resolve_lengths(shape.window, settings.seq_length, settings.context)
     device = settings.device or default_device()
     settings = replace(settings, seq_length=seq_length, context=context, device=device)

@@ -74,13 +74,16 @@ class Shape:
         return self.heads * self.head_width
 
 
-def read_shape(model_dir: str | Path, pattern: str | None = None) -> Shape:
+def read_shape(model_dir: str | Path, pattern: str | None = None, data: str | Path | None = None) -> Shape:
     """The shape of the model in a Hugging Face folder, whose weights need not be there.
+
+    Args:
+        data: prefix of the dataset it is used with, whose separator counts.
 
     Raises:
         InputError: no configuration, one that cannot be used, or nothing to track.
     """
-    model = describe_model(model_dir, pattern)
+    model = describe_model(model_dir, pattern, data)
     config = model.model.config
     for key in ("num_attention_heads", "num_hidden_layers"):
         if getattr(config, key, None) is None:

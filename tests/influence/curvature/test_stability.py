@@ -31,7 +31,7 @@ def windows(dataset):
 @pytest.fixture
 def queries(model_folders, query_files):
     model = load_exact(model_folders["neox"])
-    return load_query_sets(*query_files, model.encode, model.eod, model.window)
+    return load_query_sets(*query_files, model.reader, model.window)
 
 
 def _measure(model_folders, query_files, queries, windows, strategy, **settings):
