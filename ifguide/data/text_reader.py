@@ -242,7 +242,7 @@ class TextReader:
 
         With an empty ``prompt`` this is a held-out text: all of its own tokens count, the template's do not.
         """
-        ids, spans = self.spans(prompt + completion)
+        ids, spans = self.tokenizer.spans(require_unicode(prompt) + require_unicode(completion))
         boundary = len(prompt.encode("utf-8"))
         start = self._start
         is_target = [end > boundary for _, end in spans] if completion else [False] * len(ids)

@@ -150,6 +150,8 @@ def test_without_eod_first_tokens_score_zero(tmp_path, job, dataset, model_folde
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["eos_token"]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    vocabulary = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    (folder / "tokenizer.json").write_text(vocabulary.replace("<|endoftext|>", "<|nothing|>"), encoding="utf-8")
     fit_factors(folder, dataset.prefix, tmp_path / "f2", strategy="identity", quiet=True)
     run(job, model=folder, factors=tmp_path / "f2")
     values = load_aligned(job.output, dataset, "scores").values
