@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.data.sidecar import read_sidecar
+from ifguide.data.tokenizers import byte_vocab, read_merges, vocabulary_hash
 from ifguide.errors import InputError, MismatchError
+from ifguide.system.files import read_json
 from ifguide.system.provenance import file_record
 
 Record = Mapping[str, Any]
@@ -100,6 +102,9 @@ def tokenizer_file_faults(
     if not made_with or named.lower() not in _KNOWN_TYPES:
         return
     if named.lower() != made_with.lower():
+        # one vocabulary in the files of two types: convert writes a GPT2BPETokenizer as a tokenizer.json
+        if _file_identity(named, vocab_file, merge_file) == sidecar["tokenizer"].get("identity"):
+            return
         yield f"tokenizer_type: {prefix} was made with {made_with}, not with {named}; set that one, or preprocess again"
         return
     records = sidecar.get("tokenizer_files") or []
@@ -114,6 +119,25 @@ def tokenizer_file_faults(
             f"({found['hash'][:12]} != {record['hash'][:12]} of {record['path']}); set {key} to that file, "
             "or preprocess the texts again with this one"
         )
+
+
+def _file_identity(
+    tokenizer_type: str, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None
+) -> str | None:
+    """The hash of vocabulary and merges, from the files alone; None where they do not say them plainly."""
+    kind = tokenizer_type.lower()
+    try:
+        if kind == "charleveltokenizer":
+            return vocabulary_hash(byte_vocab(), ())
+        if kind == "gpt2bpetokenizer" and vocab_file and merge_file:
+            return vocabulary_hash(read_json(vocab_file), read_merges(os.fspath(merge_file)))
+        if kind == "hftokenizer" and vocab_file:
+            content = read_json(vocab_file)
+            added = {token["content"]: token["id"] for token in content["added_tokens"]}
+            return vocabulary_hash(content["model"]["vocab"] | added, content["model"].get("merges") or ())
+    except (InputError, OSError, KeyError, TypeError, AttributeError):
+        pass  # its own reader says what is wrong with the file
+    return None
 
 
 def _content(path: Path) -> str | None:

@@ -126,7 +126,7 @@ class HFTokenizer(Tokenizer):
         self.prefix, self.suffix = template(backend, self._bare)
         self.vocab_size = backend.get_vocab_size()
         self.eod = backend.token_to_id(EOD_TOKEN)
-        self.identity = _identity(backend.get_vocab(), merges)
+        self.identity = vocabulary_hash(backend.get_vocab(), merges)
         decoder = json.loads(backend.to_str())["decoder"] or {}
         self._is_byte_level = "ByteLevel" in (part.get("type") for part in (decoder, *decoder.get("decoders", ())))
         # both put a space before a token; ## marks one that continues a word
@@ -195,7 +195,7 @@ class GPT2BPETokenizer(HFTokenizer):
                 f"vocabulary file {vocab_file} lacks {len(missing)} of the 256 byte symbols, so some text "
                 "could not be encoded; is it a GPT-2 vocab.json?"
             )
-        merges = _read_merges(merge_file)
+        merges = read_merges(merge_file)
         try:
             backend = Backend(models.BPE(vocab=vocab, merges=merges))
         except Exception as error:  # the library raises bare Exception for every fault
@@ -264,7 +264,7 @@ class CharLevelTokenizer(Tokenizer):
     eod = 0
 
     def __init__(self) -> None:
-        self.identity = _identity(_byte_vocab(), ())
+        self.identity = vocabulary_hash(byte_vocab(), ())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -278,10 +278,10 @@ class CharLevelTokenizer(Tokenizer):
         return ids, [(place, place + 1) for place in range(len(ids))]
 
     def token_id(self, token: str) -> int | None:
-        return _byte_vocab().get(token)
+        return byte_vocab().get(token)
 
     def token_name(self, index: int) -> str | None:
-        return next((token for token, known in _byte_vocab().items() if known == index), None)
+        return next((token for token, known in byte_vocab().items() if known == index), None)
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(int(index) for index in ids if index < 256).decode("utf-8", errors="replace")
@@ -298,7 +298,7 @@ class CharLevelTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
         from tokenizers import decoders, models, pre_tokenizers
 
-        backend = Backend(models.BPE(vocab=_byte_vocab(), merges=[]))
+        backend = Backend(models.BPE(vocab=byte_vocab(), merges=[]))
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens([EOD_TOKEN])
@@ -364,7 +364,7 @@ def find_token(tokenizer: Tokenizer, eod_token: str, options: str = "--") -> int
     return index
 
 
-def _read_merges(path: str) -> list[tuple[str, str]]:
+def read_merges(path: str) -> list[tuple[str, str]]:
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -380,14 +380,14 @@ def _read_merges(path: str) -> list[tuple[str, str]]:
     return merges
 
 
-def _identity(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
+def vocabulary_hash(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
     """Hash of the token <-> id mapping and the merges, in whatever file format they were stored."""
     pairs = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
     content = json.dumps([sorted(vocab.items(), key=lambda item: item[1]), pairs], ensure_ascii=True)
     return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
 
 
-def _byte_vocab() -> dict[str, int]:
+def byte_vocab() -> dict[str, int]:
     """Byte-level BPE's visible character for each byte -> the byte; 0 is the end of a document."""
     symbols = byte_symbols()
     return {EOD_TOKEN: 0} | {symbols[byte]: byte for byte in range(1, 256)}

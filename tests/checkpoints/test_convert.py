@@ -22,6 +22,9 @@ from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
 from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
 from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
+from ifguide.data.preprocess import preprocess
+from ifguide.data.text_reader import TextReader
+from ifguide.errors import ConfigError
 from tests.checkpoints.tiny import (
     HEADS,
     HIDDEN,
@@ -35,6 +38,7 @@ from tests.checkpoints.tiny import (
     save,
     tokens,
 )
+from tests.support.tokenizer_kinds import build
 
 BYTES = TokenizerFiles("CharLevelTokenizer")
 
@@ -256,6 +260,29 @@ def test_the_tokenizer_is_carried_both_ways(tmp_path: Path) -> None:
     assert keys["tokenizer_type"] == "HFTokenizer"
     carried = tmp_path / "again" / "tokenizer.json"
     assert keys["vocab_file"] == str(carried) and carried.read_bytes() == (tmp_path / "hf/tokenizer.json").read_bytes()
+
+
+def test_a_tokenizer_that_the_data_was_not_made_with_is_refused(tmp_path: Path) -> None:
+    """Or --check would compare both sides on the same wrong tokens, and ship them."""
+    kinds = [build(name, tmp_path / name) for name in ("byte-level", "byte-level-lowercase")]
+    source = tmp_path / "c.jsonl"
+    source.write_text('{"text": "The man said"}\n')
+    data = preprocess([source], tmp_path / "c", *kinds[0].files, append_eod=True, progress=False, eod_token="</s>")
+    for kind in kinds:
+        folder, _, _ = checkpoint(
+            tmp_path / f"neox-{kind.name}", "pythia", tokenizer_type="HFTokenizer", vocab_file=str(kind.vocab_file),
+            train_data_paths=[data["output"]],
+        )  # fmt: skip
+        output = tmp_path / f"hf-{kind.name}"
+        if kind is kinds[0]:
+            to_huggingface(folder, output, check_text=check.TEXT)
+            assert TextReader.of_model(output, data["output"]).eod_token == "</s>"
+            continue
+        with pytest.raises(ConfigError, match=r"is another tokenizer than the one that .* was made with"):
+            to_huggingface(folder, output, check_text=check.TEXT)
+        with pytest.raises(ConfigError, match="was made with HFTokenizer, not with CharLevelTokenizer"):
+            to_huggingface(folder, output, tokenizer=BYTES)
+        assert not output.exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ifguide.data.tokenizer_record import tokenizer_file_record
 from ifguide.penalties.keys import PenaltyKeys
 from tests.engine.tiny import ROOT
 from tests.patch.checkouts import STAND_IN, configuration, run_python, write_data
@@ -234,6 +235,27 @@ def test_files_of_the_older_kind_are_cached(checkout: Path, tmp_path: Path) -> N
         f"data_impl: one value reads all datasets, and these need two: train_data_paths {data} (mmap) and "
         f"valid_data_paths {old} (cached); preprocess again"
     )
+
+
+def test_the_tokenizer_is_compared_with_the_data_before_launch(checkout: Path, tmp_path: Path) -> None:
+    """By the hash of its file: the environment of GPT-NeoX need not have our tokenizer libraries."""
+    data = write_data(tmp_path, "d")
+    files = [tmp_path / "made_with.json", tmp_path / "other.json"]
+    for number, path in enumerate(files):
+        path.write_text(json.dumps({"model": {"vocab": {"a": number}}}))
+    sidecar = {
+        "format_version": 1, "kind": "tokens", "tokenizer": {"type": "HFTokenizer", "identity": "0" * 64, "eod": 0},
+        "tokenizer_files": [tokenizer_file_record(files[0])],
+    }  # fmt: skip
+    Path(f"{data}.json").write_text(json.dumps(sidecar))
+    keys = {"train_data_paths": [data], "valid_data_paths": [data], "test_data_paths": [data]}
+    found = faults(checkout, tmp_path, tokenizer_type="HFTokenizer", vocab_file=str(files[1]), **keys)
+    assert [fault for fault in found if fault.startswith(f"vocab_file: {files[1]} is another tokenizer")]
+    assert any("set vocab_file to that file, or preprocess" in fault and str(files[0]) in fault for fault in found)
+    found = faults(checkout, tmp_path, tokenizer_type="HFTokenizer", vocab_file=str(files[0]), **keys)
+    assert not any("tokenizer" in fault for fault in found)
+    found = faults(checkout, tmp_path, tokenizer_type="CharLevelTokenizer", **keys)
+    assert any("was made with HFTokenizer, not with CharLevelTokenizer" in fault for fault in found)
 
 
 def test_what_neox_refuses_is_one_line(checkout: Path, tmp_path: Path) -> None:
