@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 
 from ifguide.data.indexed import TokenDataset, write_index
+from ifguide.data.preprocess import preprocess
+from ifguide.data.text_reader import TextReader
 from ifguide.data.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
 from ifguide.engine.packing import stack
 from ifguide.errors import InputError, MismatchError
 from tests.engine.tiny import MODEL, write_mask, write_tokens
+from tests.support.tokenizer_kinds import CORPUS, Kind, build
 
 TOKENIZER = build_tokenizer("CharLevelTokenizer", None)
 SELECTED = 200  # planted: exactly the tokens from here on are selected
@@ -153,6 +157,41 @@ def test_mask_of_other_data_is_refused(tmp_path: Path) -> None:
     (a, _), (_, other) = planted(tmp_path, "a", 4), planted(tmp_path, "b", 5)
     with pytest.raises(MismatchError, match="does not belong to the data"):
         open_corpus(configuration(data_path=a, penalty_data_path=other), TOKENIZER)
+
+
+def _preprocessed(folder: Path, kind: Kind, name: str, **options: Any) -> str:
+    source = folder / "corpus.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPUS), encoding="utf-8")
+    return preprocess([source], folder / name, *kind.files, append_eod=True, progress=False, **options)["output"]
+
+
+def test_data_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
+    """Also where the vocabulary is the same and only the normalizer differs."""
+    kind = build("byte-level", tmp_path / "a")
+    data = _preprocessed(tmp_path, kind, "d")
+    other = tmp_path / "tokenizer.json"
+    description = json.loads(kind.vocab_file.read_text(encoding="utf-8"))
+    other.write_text(json.dumps(description | {"normalizer": {"type": "Lowercase"}}), encoding="utf-8")
+    settings = configuration(data_path=data, tokenizer_type="HFTokenizer", vocab_file=str(other))
+    with pytest.raises(MismatchError, match="made with another tokenizer"):
+        open_corpus(settings, build_tokenizer("HFTokenizer", other))
+    other.write_text(json.dumps(description, indent=1), encoding="utf-8")
+    open_corpus(settings, build_tokenizer("HFTokenizer", other))
+
+
+def test_the_separator_of_the_data_is_the_models(tmp_path: Path) -> None:
+    kind = build("llama2+bos", tmp_path / "a")
+    named = _preprocessed(tmp_path, kind, "named", eod_token="</s>", bos="strip")
+    tokenizer = build_tokenizer(*kind.files)
+    open_corpus(configuration(data_path=named), tokenizer)
+    assert (tokenizer.eod, tokenizer.bos) == (tokenizer.token_id("</s>"), "strip")
+    tokenizer.save_pretrained(tmp_path / "export")
+    reader = TextReader.of_model(tmp_path / "export")
+    assert (reader.eod_token, reader.prefix) == ("</s>", ())
+    plain = _preprocessed(tmp_path, kind, "plain")
+    mixed = configuration(train_data_paths=[named], valid_data_paths=[plain], test_data_paths=[plain])
+    with pytest.raises(MismatchError, match="do not end and open their documents alike"):
+        open_corpus(mixed, tokenizer)
 
 
 def test_too_short_data_and_foreign_tokens_are_named(tmp_path: Path) -> None:
