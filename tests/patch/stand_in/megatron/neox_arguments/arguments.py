@@ -41,6 +41,8 @@ class NeoXArgsTraining(NeoXArgsTemplate):
     distributed_backend: str = "nccl"
     user_script: str = None
     tokenizer_type: str = None
+    vocab_file: str = None
+    merge_file: str = None
     tensorboard_dir: str = None
     save: str = None
     load: str = None
