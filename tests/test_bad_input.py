@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,17 +228,22 @@ def test_no_queries(project: Project, refused: Refused, tmp_path: Path, role: st
 @pytest.mark.parametrize("verb", ["fit-factors", "score"])
 def test_model_with_too_small_a_vocabulary(project: Project, refused: Refused, tmp_path: Path, verb: str) -> None:
     options = project.fit if verb == "fit-factors" else project.score
-    lines = refused(run, verb, options, data=project.words, output=tmp_path / "new")
-    one_line(lines, project.words, f"token id {WORDS - 1}", "512 logits", "preprocess it with the model's")
+    words = tmp_path / "words"  # without the sidecar, which would tell that the tokenizer is another one
+    for suffix in ("idx", "bin"):
+        shutil.copyfile(f"{project.words}.{suffix}", f"{words}.{suffix}")
+    lines = refused(run, verb, options, data=words, output=tmp_path / "new")
+    one_line(lines, words, f"token id {WORDS - 1}", "512 logits", "preprocess it with the model's")
 
 
-def test_model_with_another_tokenizer(project: Project, refused: Refused, tmp_path: Path) -> None:
-    """Its vocabulary is large enough: only the identity in the sidecar can tell."""
+@pytest.mark.parametrize("verb", ["fit-factors", "score"])
+def test_model_with_another_tokenizer(project: Project, refused: Refused, tmp_path: Path, verb: str) -> None:
+    """Its vocabulary is large enough: only the fingerprint in the sidecar can tell."""
+    options = project.fit if verb == "fit-factors" else project.score
     small = write_rows(tmp_path / "small.jsonl", [{"text": "word1 word2"}])
     changes = {"input": small, "tokenizer_type": "HFTokenizer", "vocab_file": project.vocabulary}
     assert run("preprocess", project.preprocess, output_prefix=tmp_path / "small", **changes) == 0
     data = tmp_path / "small_text_document"
-    lines = refused(run, "score", project.score, data=data, output=tmp_path / "new")
+    lines = refused(run, verb, options, data=data, output=tmp_path / "new")
     one_line(lines, project.model, data, "use the model that was trained on this data, or preprocess again")
 
 

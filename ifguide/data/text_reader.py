@@ -168,7 +168,7 @@ class TextReader:
         if difference:
             raise MismatchError(
                 f"the tokenizer of model {folder} is not the one that {data} was made with ({difference}); use the "
-                "model that was trained on this data, or preprocess the texts with the model's tokenizer"
+                "model that was trained on this data, or preprocess again with the model's tokenizer"
             )
         settings = _folder_json(folder, "tokenizer_config.json")
         own = model_eod(folder, tokenizer)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
@@ -59,6 +60,29 @@ def content_hash(bare: Any, prefix: tuple[int, ...] = (), suffix: tuple[int, ...
     content["template"] = [list(prefix), list(suffix)]
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def read_merges(path: str) -> list[tuple[str, str]]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"merges file {path} is not UTF-8: {error}") from None
+    merges = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or (number == 1 and line.startswith("#version")):
+            continue
+        pair = line.split()
+        if len(pair) != 2:
+            raise InputError(f"merges file {path} line {number}: expected two symbols, got {len(pair)}")
+        merges.append((pair[0], pair[1]))
+    return merges
+
+
+def vocabulary_hash(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
+    """Hash of the token <-> id mapping and the merges, in whatever file format they were stored."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
+    content = json.dumps([sorted(vocab.items(), key=lambda item: item[1]), pairs], ensure_ascii=True)
+    return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
 
 
 def parse_pieces(message: bytes) -> tuple[list[int], list[tuple[int, int]]]:

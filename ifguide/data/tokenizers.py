@@ -18,7 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ifguide.data.tokenizer_content import BYTES, byte_symbols, content_hash, parse_pieces, piece_bytes, template
+from ifguide.data.tokenizer_content import (
+    BYTES,
+    byte_symbols,
+    content_hash,
+    parse_pieces,
+    piece_bytes,
+    read_merges,
+    template,
+    vocabulary_hash,
+)
 from ifguide.errors import InputError
 from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
@@ -362,29 +371,6 @@ def find_token(tokenizer: Tokenizer, eod_token: str, options: str = "--") -> int
             f"{options}eod-token {eod_token!r} is not in the tokenizer's vocabulary; write it as it is there"
         )
     return index
-
-
-def read_merges(path: str) -> list[tuple[str, str]]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"merges file {path} is not UTF-8: {error}") from None
-    merges = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or (number == 1 and line.startswith("#version")):
-            continue
-        pair = line.split()
-        if len(pair) != 2:
-            raise InputError(f"merges file {path} line {number}: expected two symbols, got {len(pair)}")
-        merges.append((pair[0], pair[1]))
-    return merges
-
-
-def vocabulary_hash(vocab: Mapping[str, int], merges: Sequence[Any]) -> str:
-    """Hash of the token <-> id mapping and the merges, in whatever file format they were stored."""
-    pairs = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
-    content = json.dumps([sorted(vocab.items(), key=lambda item: item[1]), pairs], ensure_ascii=True)
-    return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
 
 
 def byte_vocab() -> dict[str, int]:
