@@ -159,7 +159,7 @@ class TextReader:
         """
         folder = Path(folder)
         recorded = {} if data is None else recorded_tokenizer(data)
-        tokenizer = folder_tokenizer(folder)
+        tokenizer = folder_tokenizer(folder, recorded.get("type"))
         if tokenizer is None:
             if data is None or "type" not in recorded:
                 raise InputError(f"model folder {folder} has no tokenizer; put its tokenizer.json there")
@@ -284,16 +284,19 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     }
 
 
-def folder_tokenizer(folder: str | os.PathLike) -> Tokenizer | None:
+def folder_tokenizer(folder: str | os.PathLike, tokenizer_type: str | None = None) -> Tokenizer | None:
     """The tokenizer whose files lie in a model folder, or None.
+
+    Args:
+        tokenizer_type: of the data; its files count first where the folder has several (Llama-2's have two).
 
     Raises:
         InputError: a file that is no tokenizer.
     """
-    for tokenizer_type, names in _FOLDER_FILES:
+    for kind, names in sorted(_FOLDER_FILES, key=lambda entry: entry[0] != tokenizer_type):
         files = [Path(folder) / name for name in names]
         if all(file.is_file() for file in files):
-            return build_tokenizer(tokenizer_type, files[0], files[1] if len(files) > 1 else None)
+            return build_tokenizer(kind, files[0], files[1] if len(files) > 1 else None)
     return None
 
 

@@ -311,6 +311,16 @@ def test_folders_without_a_tokenizer_take_that_of_the_data(kinds, tmp_path):
         TextReader.of_model(tmp_path / "bare", data)
 
 
+def test_of_several_files_in_a_folder_the_datas_kind_counts(kinds, tmp_path):
+    folder = model_folder(kinds["sentencepiece"], tmp_path / "model")
+    model_folder(kinds["llama2"], folder)
+    for name in ("sentencepiece", "llama2"):
+        data = _preprocess(tmp_path, kinds[name], ["The man"], name)["output"]
+        reader = TextReader.of_model(folder, data)
+        assert reader.tokenizer.name == kinds[name].tokenizer_type
+        assert [*reader.document("The man"), reader.eod] == _documents(data)[0]
+
+
 def test_continuations_keep_the_space_that_decoders_drop(kinds):
     for name in ("llama2", "metaspace", "sentencepiece-bytes", "byte-level", "unigram"):
         reader = TextReader.from_files(*kinds[name].files)
