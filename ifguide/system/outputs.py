@@ -2,9 +2,9 @@
 
 A command is known by its `Request`: the verb, the settings that change what is made, and the content of what is read.
 Every product carries the request that made it, in its sidecar, its ``run.json`` or the page itself (see
-`ifguide.system.provenance.origin`). `claim` compares it with the request at hand, before the work: the same command goes on
-with what a killed one left, or has nothing to do; another one is refused with the names of what differs, unless the
-user says ``--overwrite``.
+`ifguide.system.provenance.origin`). `claim` compares it with the request at hand, before the work: the same command
+goes on with what a killed one left, or has nothing to do; another one is refused with the names of what differs,
+unless the user says ``--overwrite``.
 """
 
 from __future__ import annotations
