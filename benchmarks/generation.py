@@ -49,7 +49,7 @@ def main() -> None:
         save_model(Path(folder), args.layers, args.width, args.vocabulary)
         lm = load_language_model(folder)
     lengths = [LENGTHS[args.lengths](place) for place in range(args.prompts)]
-    prompts = pieces(lm.tokenizer, lengths)
+    prompts = pieces(lm.reader, lengths)
     contexts = prompt_contexts(lm, prompts, MAX_NEW_TOKENS)
 
     works: dict[str, Any] = {"ifguide": lambda: sample_continuations(lm, contexts, sampling)}
@@ -109,11 +109,15 @@ def lm_eval_repeats(lm: Any, prompts: list[str], batch_size: int) -> Any:
     """What lm-eval does with a task that says `repeats: 25`: every request 25 times through `HFLM.generate_until`."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
+    from transformers import PreTrainedTokenizerFast
 
-    theirs = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size, max_length=lm.max_length)
+    with tempfile.TemporaryDirectory() as folder:
+        lm.reader.tokenizer.save_pretrained(folder)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    theirs = HFLM(pretrained=lm.model, tokenizer=tokenizer, batch_size=batch_size, max_length=lm.max_length)
     options = {
         "do_sample": True, "temperature": 1.0, "top_p": TOP_P, "top_k": 0, "max_gen_toks": MAX_NEW_TOKENS,
-        "until": [lm.tokenizer.eos_token],
+        "until": [tokenizer.eos_token],
     }  # fmt: skip
     requests = [
         Instance("generate_until", {}, (prompt, dict(options)), index, metadata=("benchmark", index, SAMPLES))
@@ -123,7 +127,7 @@ def lm_eval_repeats(lm: Any, prompts: list[str], batch_size: int) -> Any:
     return lambda: theirs.generate_until(repeated, disable_tqdm=True)
 
 
-def pieces(tokenizer: Any, lengths: list[int]) -> list[str]:
+def pieces(reader: Any, lengths: list[int]) -> list[str]:
     """Pieces of the documentation of these numbers of tokens."""
     words = documentation().split()
     draw = random.Random(0)
@@ -133,7 +137,7 @@ def pieces(tokenizer: Any, lengths: list[int]) -> list[str]:
         start = draw.randrange(len(words) - wanted)
         for stop in range(start + 1, start + wanted + 1):
             piece = " ".join(words[start:stop])
-            if len(tokenizer(piece)["input_ids"]) == wanted:
+            if len(reader.encode(piece)) == wanted:
                 found.append(piece)
                 break
     return found

@@ -69,7 +69,7 @@ def main() -> None:
         }
         assert [rad and rad.describe()["cached"] for rad in rads.values()] == [None, True, False]
     lengths = [6 + 2 * place for place in range(args.prompts)]
-    contexts = prompt_contexts(lm, pieces(lm.tokenizer, lengths), args.max_new_tokens)
+    contexts = prompt_contexts(lm, pieces(lm.reader, lengths), args.max_new_tokens)
     timings = time_alternating(
         {name: lambda rad=rad: sample_continuations(lm, contexts, sampling, rad=rad) for name, rad in rads.items()},
         args.repeats,

@@ -407,9 +407,9 @@ def test_quickstart_where_no_folder_can_be(refused: Refused, own_text: dict[str,
     [
         ("input", "{", "line 31: not valid JSON"),
         ("input", "[]", "line 31: expected a JSON object"),
-        ("input", '{"body": "x"}', 'row 31: no text under "text"'),
-        ("toxic-queries", '{"prompt": "x"}', 'row 11: no text under "completion"'),
-        ("safe-queries", '{"prompt": 1, "completion": "x"}', 'row 11: no text under "prompt"'),
+        ("input", '{"body": "x"}', 'line 31: no text under "text"'),
+        ("toxic-queries", '{"prompt": "x"}', 'line 11: no text under "completion"'),
+        ("safe-queries", '{"prompt": 1, "completion": "x"}', 'line 11: no text under "prompt"'),
     ],
 )
 def test_quickstart_with_a_malformed_row(

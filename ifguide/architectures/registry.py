@@ -84,13 +84,13 @@ def huggingface_shapes(family: Family, architecture: Architecture) -> layout.Sha
 
 
 def huggingface_config(
-    family: Family, architecture: Architecture, dtype: torch.dtype, eod: int | None
+    family: Family, architecture: Architecture, dtype: torch.dtype, special: Mapping[str, Any]
 ) -> dict[str, Any]:
     """``config.json``, understood alike by transformers 4 and 5.
 
     Args:
-        eod: end-of-document token, which generation stops at. Said even if None: the library's own defaults are ids
-            of other tokenizers.
+        special: ``bos_token_id``, ``eos_token_id``, which generation stops at, and others. The two are said even if
+            None: the library's own defaults are ids of other tokenizers.
     """
     a = architecture
     return {
@@ -105,8 +105,7 @@ def huggingface_config(
         "attention_bias": a.attention_bias,
         "attention_dropout": a.attention_dropout,
         "initializer_range": a.init_method_std,
-        "bos_token_id": eod,
-        "eos_token_id": eod,
+        **{"bos_token_id": None, "eos_token_id": None, **special},
         "torch_dtype": str(dtype).removeprefix("torch."),
         "use_cache": True,
         **family.config(architecture),

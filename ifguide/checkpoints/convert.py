@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from ifguide.architectures import layout
 from ifguide.architectures.architecture import Architecture, from_neox_keys, neox_faults, to_neox_keys
 from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
-from ifguide.checkpoints import check
+from ifguide.checkpoints import check, special_tokens
 from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
 from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.checkpoints.staging import check_output, staged_folder
@@ -23,8 +24,8 @@ from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
 from ifguide.checkpoints.writer import TAG, write_checkpoint
 from ifguide.config.yaml_files import merge_files
 from ifguide.data.tokenizer_record import config_datasets, config_faults, shared_frame
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer
-from ifguide.errors import ConfigError, InputError
+from ifguide.data.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
+from ifguide.errors import ConfigError, IFGuideWarning, InputError
 from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.hints import is_neox_checkpoint, model_hint
 from ifguide.system.progress import Progress
@@ -69,6 +70,7 @@ def to_huggingface(
     carry_tokenizer: bool = True,
     check_text: str | None = None,
     overwrite: bool = False,
+    eod_token: str | None = None,
 ) -> dict[str, Any]:
     """Write the NeoX checkpoint ``source`` as a Hugging Face folder.
 
@@ -81,6 +83,8 @@ def to_huggingface(
         carry_tokenizer: also write it, in Hugging Face's format.
         check_text: compare logits on this text before the folder gets its name; needs a tokenizer.
         overwrite: replace a model or a checkpoint at ``output``.
+        eod_token: the token that ends a text; default, what the checkpoint carries, else the separator of the run's
+            documents (`ifguide.checkpoints.special_tokens`).
 
     Returns:
         What was written and, under ``check``, how the comparison went (None without ``check_text``); if it failed,
@@ -107,7 +111,7 @@ def to_huggingface(
         family = family_of(architecture)
         faults += family.faults(architecture)
     built = None
-    if carry_tokenizer or check_text is not None:
+    if carry_tokenizer or check_text is not None or eod_token is not None:
         with _collected(faults):
             files = tokenizer or _configured_tokenizer(keys)
             built = files.build()
@@ -115,6 +119,8 @@ def to_huggingface(
             # what the run's data ends its documents with, where it lies here
             eod, built.bos = shared_frame(config_datasets(keys))
             built.eod = built.eod if eod is None else eod
+            if eod_token is not None:
+                built.eod = find_token(built, eod_token)
     if faults:
         raise ConfigError(faults)
     checkpoint.check_shapes(architecture)
@@ -122,6 +128,7 @@ def to_huggingface(
     if built is not None:
         _check_vocabulary(built, architecture.padded_vocab_size)
         windows = None if check_text is None else check.text_windows(built, check_text, architecture)
+    special = _special_tokens(checkpoint, keys, built, eod_token)
 
     dtype = checkpoint.shards(layout.EMBEDDING)[0]["word_embeddings.weight"].dtype
     result: dict[str, Any] = {
@@ -133,15 +140,14 @@ def to_huggingface(
         "dtype": str(dtype).removeprefix("torch."),
         "vocabulary": architecture.padded_vocab_size,
         "tokenizer": built.vocab_size if built is not None and carry_tokenizer else None,
+        **special["config"],
         "check": None,
     }
     with contextlib.suppress(_CheckFailed), staged_folder(output) as staging:
         if built is not None and carry_tokenizer:
             built.save_pretrained(staging)
-        write_json(
-            staging / "config.json",
-            huggingface_config(family, architecture, dtype, built.eod if built else None),
-        )
+        special_tokens.write_files(staging, special, with_tokenizer=carry_tokenizer)
+        write_json(staging / "config.json", huggingface_config(family, architecture, dtype, special["config"]))
         result["bytes"] = _export_weights(checkpoint, family, architecture, staging)
         if windows is not None:
             result["check"] = check.compare(staging, checkpoint, architecture, windows)
@@ -202,6 +208,7 @@ def to_neox(
     weights = HuggingFaceWeights(source)
     weights.check_shapes(family, original)
     architecture = replace(original, padded_vocab_size=rows)
+    special = special_tokens.of_folder(source, built)
     windows = None if check_text is None else check.text_windows(built, check_text, original)
 
     def whole(layer: int) -> Mapping[str, Tensor]:
@@ -233,6 +240,7 @@ def to_neox(
     with contextlib.suppress(_CheckFailed), staged_folder(output) as staging:
         keys |= files.carry(staging, output) | {"load": str(output.absolute()), "finetune": True}
         write_checkpoint(staging, whole, architecture, tensor_parallel, pipeline_parallel, arguments)
+        special_tokens.write_carried(staging / TAG, special)
         if windows is not None:
             result["check"] = check.compare(source, NeoxCheckpoint(staging / TAG), architecture, windows)
             if not result["check"]["passed"]:
@@ -256,6 +264,27 @@ def _export_weights(checkpoint: NeoxCheckpoint, family: Family, architecture: Ar
             progress.update(1)
     writer.close()
     return writer.total_bytes
+
+
+def _special_tokens(
+    checkpoint: NeoxCheckpoint, keys: Mapping[str, Any], built: Tokenizer | None, eod_token: str | None
+) -> dict[str, Any]:
+    """As `special_tokens.of_checkpoint`, with the separator that the user names above all; a folder whose generation
+    would not stop is told."""
+    if eod_token is not None and built is not None:
+        return {"config": {"bos_token_id": built.eod, "eos_token_id": built.eod}, "files": {}}
+    special = special_tokens.of_checkpoint(checkpoint.folder, keys, built)
+    ends = special["config"].get("eos_token_id")
+    if ends is None and built is not None:
+        warnings.warn(
+            f"nothing says which token ends a text of {checkpoint.folder}: its tokenizer has no {EOD_TOKEN}, so "
+            "generation from the folder will not stop before its limit; name the token by --eod-token",
+            IFGuideWarning,
+            stacklevel=3,
+        )
+    elif built is not None and built.eod is None and isinstance(ends, int):
+        built.eod = ends
+    return special
 
 
 def _configured_tokenizer(keys: Mapping[str, Any]) -> TokenizerFiles:

@@ -1,4 +1,5 @@
-"""lm-eval from the inside, 0.4.1 (GPT-NeoX's) to 0.4.13: its filters, its import, its likelihoods.
+"""lm-eval from the inside, 0.4.1 (GPT-NeoX's) to 0.4.13: its filters, its import, its likelihoods and the
+texts that it reads for them.
 
 What is changed inside lm-eval is named here, guarded by a check that it is still what it was, done once, and undone by
 `restore_likelihoods`.
@@ -16,7 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_ORIGINAL = "_ifguide_original"
+_ORIGINAL, _INHERITED = "_ifguide_original", "_ifguide_inherited"
+_PATCHED = ("_loglikelihood_tokens", "loglikelihood", "loglikelihood_rolling")
 
 
 def import_lm_eval() -> ModuleType:
@@ -82,13 +84,79 @@ def make_likelihoods_exact() -> None:
     model._loglikelihood_tokens = exact
 
 
+def leave_templates_out(tasks: str) -> None:
+    """Keep the special tokens of a tokenizer's template out of what tasks count whose name starts with ``tasks``.
+
+    Other tasks of the same run stay as they are.
+
+    lm-eval encodes a text with them: a rolling likelihood then counts a BOS and an EOS that the text does not have, and
+    of a continuation after ``context + EOS`` the first token is lost. A text is read without them after lm-eval's own
+    start token, a context without those at its end.
+    """
+    model = huggingface_model()
+    if model is None:
+        return
+    for name, reading in (("loglikelihood_rolling", _plain), ("loglikelihood", _without_suffix)):
+        original = getattr(model, name)
+        if hasattr(original, _ORIGINAL):
+            continue
+        inherited = name not in model.__dict__
+        setattr(model, name, _framed(original, reading, tasks))
+        setattr(getattr(model, name), _INHERITED, inherited)
+
+
+def _framed(
+    original: Callable[..., Any], reading: Callable[[Any], Callable[..., list[int]]], tasks: str
+) -> Callable[..., Any]:
+    @wraps(original)
+    def framed(self: Any, requests: Sequence[Any], *args: Any, **options: Any) -> list[Any]:
+        own = [bool(str(request.task_name).startswith(tasks)) for request in requests]
+        answers: dict[bool, Iterator[Any]] = {}
+        for ours in sorted(set(own)):  # ranks that wait for each other go in one order
+            some = [request for request, is_own in zip(requests, own, strict=True) if is_own is ours]
+            if ours:
+                self.tok_encode = reading(self)
+            try:
+                answers[ours] = iter(original(self, some, *args, **options))
+            finally:
+                self.__dict__.pop("tok_encode", None)
+        return [next(answers[ours]) for ours in own]
+
+    setattr(framed, _ORIGINAL, original)
+    return framed
+
+
+def _plain(lm: Any) -> Callable[..., list[int]]:
+    """lm-eval's ``tok_encode`` of a text alone."""
+    encode = lm.tok_encode
+    return lambda text, *args, **options: encode(text, *args, **{**options, "add_special_tokens": False})
+
+
+def _without_suffix(lm: Any) -> Callable[..., list[int]]:
+    """lm-eval's ``tok_encode`` without the special tokens after a text."""
+    encode, tokenizer = lm.tok_encode, lm.tokenizer
+    plain, whole = (tokenizer.encode("a", add_special_tokens=special) for special in (False, True))
+    before = next((place for place in range(len(whole)) if whole[place : place + len(plain)] == plain), 0)
+    suffix = whole[before + len(plain) :]
+
+    def encoded(text: str, *args: Any, **options: Any) -> list[int]:
+        ids = encode(text, *args, **options)
+        return ids[: -len(suffix)] if suffix and ids[-len(suffix) :] == suffix else ids
+
+    return encoded
+
+
 def restore_likelihoods() -> None:
-    """Undo `make_likelihoods_exact`."""
+    """Undo `make_likelihoods_exact` and `leave_templates_out`."""
     model = huggingface_model()
     if model is not None:
-        patched = model.__dict__.get("_loglikelihood_tokens")
-        if hasattr(patched, _ORIGINAL):
-            model._loglikelihood_tokens = getattr(patched, _ORIGINAL)
+        for name in _PATCHED:
+            patched = model.__dict__.get(name)
+            original = getattr(patched, _ORIGINAL, None)
+            if original is not None and getattr(patched, _INHERITED, False):
+                delattr(model, name)
+            elif original is not None:
+                setattr(model, name, original)
 
 
 def huggingface_model() -> Any:

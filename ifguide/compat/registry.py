@@ -171,6 +171,39 @@ USES: tuple[Use, ...] = (
         parameters=("self", "requests", "disable_tqdm", "override_bs"),
     ),
     Use(
+        "lm_eval", "lm_eval.models.huggingface.HFLM._create_tokenizer",
+        (_LM_EVAL_MODEL,), "is where our reader of text takes the place of transformers' tokenizer",
+    ),
+    Use(
+        "lm_eval", "lm_eval.models.huggingface.HFLM.tok_encode",
+        (_LM_EVAL, "ifguide/evaluation/lm/batches.py"), "reads a text, with the template's tokens or without",
+        parameters=("self", "string", "add_special_tokens", "left_truncate_len"),
+    ),
+    Use(
+        "lm_eval", "lm_eval.models.huggingface.HFLM.tok_batch_encode",
+        ("ifguide/evaluation/lm/batches.py",), "reads the prompts of a batch",
+        parameters=("self", "strings", "padding_side", "left_truncate_len", "truncation"),
+    ),
+    Use(
+        "lm_eval", "lm_eval.models.huggingface.HFLM.loglikelihood_rolling",
+        (_LM_EVAL, _LM_EVAL_MODEL), "reads a text by `tok_encode` after `prefix_token_id`",
+        parameters=("self", "requests", "disable_tqdm"),
+    ),
+    Use(
+        "lm_eval", "lm_eval.models.huggingface.HFLM.loglikelihood",
+        (_LM_EVAL, _LM_EVAL_MODEL), "reads context and continuation by `tok_encode`",
+        parameters=("self", "requests", "disable_tqdm"),
+    ),
+    Use(
+        "lm_eval", "lm_eval.utils.get_rolling_token_windows",
+        (_LM_EVAL_MODEL,), "cuts a text into windows",
+        parameters=("token_list", "prefix_token", "max_seq_len", "context_len"),
+    ),
+    Use(
+        "lm_eval", "lm_eval.utils.make_disjoint_window",
+        (_LM_EVAL_MODEL,), "leaves what a window reads again out of its context",
+    ),
+    Use(
         "lm_eval", "lm_eval.models.huggingface.HFLM._batch_scheduler",
         (_LM_EVAL_MODEL,), "asks for the rows of each batch", parameters=("self", "pos", "n_reordered_requests"),
     ),

@@ -6,13 +6,17 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ifguide.errors import InputError
+from ifguide.system.text_files import HEAD_BYTES, require_text, unreadable, what_it_is
 
 _READ_BYTES = 1 << 18
 _BATCH_BYTES = 1 << 19
+# what is read although it is no text, by the end of its name
+_COMPRESSED = {".gz": "gzip data", ".zst": "zstandard data"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def total_size(paths: Sequence[str | os.PathLike]) -> int:
             with open(path, "rb") as stream:
                 total += os.fstat(stream.fileno()).st_size
         except OSError as error:
-            raise InputError(f"input {path} cannot be read: {error.strerror}") from None
+            raise InputError(unreadable(error, path, "input")) from None
     return total
 
 
@@ -54,8 +58,8 @@ def read_batches(paths: Sequence[str | os.PathLike]) -> Iterator[LineBatch]:
     """All lines of all inputs, in order. ``.gz`` and ``.zst`` files are decompressed on the way.
 
     Raises:
-        InputError: a compressed file is damaged or ends early, a file cannot be read, or zstandard is
-            not installed.
+        InputError: a compressed file is damaged or ends early, a file cannot be read, is neither text nor what its
+            name says, or zstandard is not installed.
     """
     done = 0
     for name in paths:
@@ -73,7 +77,7 @@ def read_batches(paths: Sequence[str | os.PathLike]) -> Iterator[LineBatch]:
                 if lines:
                     yield LineBatch(path, number, lines, done)
         except OSError as error:
-            raise InputError(f"input {path} cannot be read: {error.strerror}") from None
+            raise InputError(unreadable(error, path, "input")) from None
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -85,8 +89,9 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield pending
 
 
-def _chunks(path: str, raw: BinaryIO) -> Iterator[bytes]:
-    suffix = Path(path).suffix
+def _chunks(path: str, raw: BufferedReader) -> Iterator[bytes]:
+    suffix, head = Path(path).suffix, raw.peek(HEAD_BYTES)
+    _check_suffix(path, suffix, head)
     if suffix == ".gz":
         yield from _decompress(path, raw, lambda: zlib.decompressobj(wbits=31), zlib.error)
     elif suffix == ".zst":
@@ -100,7 +105,26 @@ def _chunks(path: str, raw: BinaryIO) -> Iterator[bytes]:
             yield data
 
 
-def _decompress(path: str, raw: BinaryIO, new: Callable[[], Any], fault: type[Exception]) -> Iterator[bytes]:
+def _check_suffix(path: str, suffix: str, head: bytes) -> None:
+    """
+    Raises:
+        InputError: the first bytes say that the file is something else than its name says, or nothing that is read.
+    """
+    found = what_it_is(head)
+    is_suffix = next((name for name, kind in _COMPRESSED.items() if found and found[0] == kind), None)
+    if suffix == is_suffix or not head:
+        return
+    if is_suffix is not None:
+        raise InputError(
+            f"input {path} is {found[0] if found else ''}, not text; give it a name that ends in {is_suffix}, "
+            "which is read as it is"
+        )
+    require_text(head, path, "input")
+    if suffix in _COMPRESSED and head[:1] in b"{[ \t\r\n\xef":
+        raise InputError(f"input {path} is plain text, not {_COMPRESSED[suffix]}; take {suffix} off its name")
+
+
+def _decompress(path: str, raw: BufferedReader, new: Callable[[], Any], fault: type[Exception]) -> Iterator[bytes]:
     """Decompress all members (frames) of a file. The libraries' own stream readers take a truncated zstd
     file for a whole one, so the end of the last frame is checked here."""
     frame = new()

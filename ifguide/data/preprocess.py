@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -36,7 +35,7 @@ from ifguide.errors import InputError
 from ifguide.system.files import atomic_path, dump_json
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import file_record, origin, versions
-from ifguide.system.unicode_text import NotUnicodeError
+from ifguide.system.text_files import is_blank, line_message, parse_row, require_unicode_row
 
 SUFFIX = "_text_document"
 
@@ -95,14 +94,14 @@ class Encoder:
         ids: list[int] = []
         lengths: list[int] = []
         for number, line in enumerate(batch.lines, batch.first_line):
-            if not line.strip():
+            if is_blank(line):
                 continue
             try:
                 text = self._text_of(line)
                 document = None if text is None else self._reader.document(text)
-            except (ValueError, RecursionError, NotUnicodeError) as error:
+            except ValueError as error:
                 counts.bad_lines += 1
-                fault = fault or f"{batch.path} line {number}: {_reason(error)}"
+                fault = fault or line_message("input", batch.path, number, error)
                 continue
             if document is None:
                 counts.not_text += 1
@@ -122,11 +121,11 @@ class Encoder:
 
     def _text_of(self, line: bytes) -> str | None:
         """The text under the key, or None if there is none that is a string."""
-        record = json.loads(line.decode("utf-8-sig"))
-        if not isinstance(record, dict):
-            raise ValueError(f"expected a JSON object, got {type(record).__name__}")
-        text = record.get(self._key)
-        return text if isinstance(text, str) else None
+        text = parse_row(line).get(self._key)
+        if not isinstance(text, str):
+            return None
+        require_unicode_row({self._key: text}, line)
+        return text
 
 
 def preprocess(
@@ -237,7 +236,7 @@ def _checked(
     """Pass the batches on, add up ``counts``, move ``bar``, and stop at a bad line unless they are skipped."""
     for batch in batches:
         if batch.fault and not skip_bad_lines:
-            raise InputError(f"input {batch.fault}; mend it, or use --skip-bad-lines")
+            raise InputError(f"{batch.fault}; mend it, or use --skip-bad-lines")
         counts.add(batch.counts)
         # the total is known in bytes only: extrapolate from the share of the input read so far
         bar.total = counts.tokens * size // max(batch.position, 1)
@@ -310,14 +309,6 @@ def _encode_all(
         raise InputError("a worker process was killed, most likely for memory; use fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON ({error.msg}, column {error.colno})"
-    if isinstance(error, UnicodeDecodeError):
-        return f"not UTF-8 (byte {error.start})"
-    return str(error)
 
 
 def _nothing_left(inputs: Sequence[str | os.PathLike], counts: Counts, json_key: str) -> str:

@@ -10,10 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
+from ifguide.system.text_files import read_text
 
 # texts of which any vocabulary reads one
 _PROBES = ("a", "0", ".", "e", "the", "\u4e2d")
@@ -63,10 +63,7 @@ def content_hash(bare: Any, prefix: tuple[int, ...] = (), suffix: tuple[int, ...
 
 
 def read_merges(path: str) -> list[tuple[str, str]]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"merges file {path} is not UTF-8: {error}") from None
+    lines = read_text(path, "merges file").split("\n")
     merges = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or (number == 1 and line.startswith("#version")):

@@ -47,7 +47,8 @@ def transformers_config(config: TrainConfig, vocab_size: int, eod: int | None) -
     from transformers import AutoConfig
 
     architecture = architecture_of(config, padded_vocabulary(vocab_size, config.make_vocab_size_divisible_by))
-    return AutoConfig.for_model(**huggingface_config(family_of(architecture), architecture, torch.float32, eod))
+    special = {"bos_token_id": eod, "eos_token_id": eod}
+    return AutoConfig.for_model(**huggingface_config(family_of(architecture), architecture, torch.float32, special))
 
 
 def build_model(config: TrainConfig, vocab_size: int, eod: int | None) -> Any:

@@ -14,12 +14,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ifguide.errors import ConfigError, InputError
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
 from ifguide.system.provenance import origin
+from ifguide.system.text_files import read_rows
 
 BOLD_DOMAINS = ("gender", "political_ideology", "profession", "race", "religious_ideology")
 ATTAQ_LABELS = (
@@ -134,6 +136,25 @@ def fetch(output: str | os.PathLike, sources: Mapping[str, str | os.PathLike] | 
 def local_file(folder: str | os.PathLike, name: str) -> Path:
     """Absolute path of a set in a folder of the local form."""
     return Path(folder).expanduser().resolve() / f"{name}.jsonl"
+
+
+def check_local_file(file: Path, name: str) -> None:
+    """Read every line of a set's file as all other text is read: `datasets`, which lm-eval reads it with, says of a
+    bad one neither where nor what. A file that is missing is for lm-eval to tell.
+
+    Raises:
+        InputError: a line that is no JSON object of Unicode text; names it.
+    """
+    if file.is_file():
+        status = file.stat()
+        _check_lines(file, name, (status.st_size, status.st_mtime_ns))
+
+
+@cache
+def _check_lines(file: Path, name: str, state: tuple[int, int]) -> None:
+    """Once for each ``state`` of the file: lm-eval asks for a task's parts many times."""
+    for _ in read_rows(file, f"{name} file"):
+        pass
 
 
 def _read(name: str, file: str | os.PathLike | None) -> tuple[str, list[dict[str, Any]], int]:

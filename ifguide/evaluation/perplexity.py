@@ -2,7 +2,8 @@
 
 Shapes: B windows, T tokens, V vocabulary.
 
-A text is read as `EOD + tokens`, as in packed training, and every token counts once. A text longer than the model is
+A text is read as in packed training, after the template's leading tokens (`LanguageModel.opening`; EOD where there are
+none), and every token of its own counts once. A text longer than the model is
 covered by windows; every window but the first reads `context` tokens again before the first one that it counts.
 """
 
@@ -68,7 +69,7 @@ def perplexity(
     Args:
         model_dir: folder with a causal language model and its tokenizer.
         texts: documents, each read by itself.
-        append_eod: count the EOD after each text too.
+        append_eod: count what ends each document too: the template's trailing tokens and the EOD.
         max_length: window, in tokens (the model's own limit unless given).
         context: tokens that a later window reads again before it counts (half a window unless given).
         dtype: of the weights.
@@ -103,13 +104,14 @@ def language_model_perplexity(
         raise InputError(f"max_length {length} must be at least 2 and at most the model's {lm.max_length}")
     if not 1 <= context <= length:
         raise InputError(f"context {context} must be at least 1 and at most the window of {length} tokens")
-    eod = [] if lm.eod is None else [lm.eod]
-    if append_eod and not eod:
+    if append_eod and lm.eod is None:
         raise InputError("append_eod needs an end-of-document token, and the tokenizer has none")
+    opening = lm.opening
+    ending = [*lm.reader.suffix, lm.eod] if append_eod and lm.eod is not None else []
     windows = [
         window
         for text, ids in enumerate(lm.encode(texts))
-        for window in _windows(text, eod + ids + eod * append_eod, length, context)
+        for window in _windows(text, [*opening, *ids, *ending], max(1, len(opening)), length, context)
     ]
     tokens = sum(window.counted for window in windows)
     if not tokens:
@@ -126,9 +128,9 @@ def language_model_perplexity(
     return Perplexity(math.exp(mean) if mean < 700 else math.inf, total, tokens)
 
 
-def _windows(text: int, ids: list[int], length: int, context: int) -> Iterator[_Window]:
-    """Cover the predictions of ``ids[1:]``, each once; each window reads ``length`` tokens at most."""
-    begin, counted_to = 0, 1
+def _windows(text: int, ids: list[int], first: int, length: int, context: int) -> Iterator[_Window]:
+    """Cover the predictions of ``ids[first:]``, each once; each window reads ``length`` tokens at most."""
+    begin, counted_to = 0, first
     while counted_to < len(ids):
         stop = min(begin + length + 1, len(ids))
         yield _Window(text, ids[begin:stop], stop - counted_to)

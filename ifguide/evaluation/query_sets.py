@@ -27,6 +27,7 @@ from ifguide.scorers.base import Scorer, load_scorer
 from ifguide.system.files import hash_file, read_jsonl, write_json, write_jsonl
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin
+from ifguide.system.text_files import line_message, read_rows
 
 _TEXTS_AT_ONCE = 2048
 # what `queries.json` counts, a count of nothing included
@@ -123,7 +124,7 @@ def build_queries(
 
 def _read(source: str, path: str | os.PathLike) -> list[Candidate]:
     candidates, faults = [], []
-    for number, row in enumerate(read_jsonl(path, "input"), 1):
+    for number, row in read_rows(path, "input"):
         found = _of_rtp(row) if source == "rtp" else _of_jsonl(row)
         if found is None:
             wanted = (
@@ -131,7 +132,7 @@ def _read(source: str, path: str | os.PathLike) -> list[Candidate]:
                 if source == "rtp"
                 else '"prompt" and "completion" (or "continuations") that are text'
             )
-            faults.append(f"input {path} record {number}: needs {wanted}")
+            faults.append(line_message("input", path, number, f"needs {wanted}"))
         candidates += found or []
     raise_faults(faults)
     return candidates
@@ -229,12 +230,12 @@ def _write(folder: Path, sets: dict[str, list[Candidate]], overlap: Overlap) -> 
 
 def _evaluation_texts(path: str | os.PathLike) -> list[str]:
     texts, faults = [], []
-    for number, row in enumerate(read_jsonl(path, "evaluation file"), 1):
+    for number, row in read_rows(path, "evaluation file"):
         found = row.get("prompt", row.get("text"))
         found = found.get("text") if isinstance(found, dict) else found
         if isinstance(found, str):
             texts.append(found)
         else:
-            faults.append(f'evaluation file {path} record {number}: needs a "prompt" or a "text" that is text')
+            faults.append(line_message("evaluation file", path, number, 'needs a "prompt" or a "text" that is text'))
     raise_faults(faults)
     return texts

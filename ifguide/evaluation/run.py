@@ -25,9 +25,11 @@ import torch
 from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.lm.batches import BatchedLM
 from ifguide.evaluation.lm.model import EvaluationLM
+from ifguide.evaluation.lm.tokens import LIKELIHOODS
 from ifguide.evaluation.results import FORMAT, KIND, sample_rows, scorer_record, task_result
 from ifguide.evaluation.sampled_docs import sampled_documents
 from ifguide.evaluation.settings import DTYPES, EvaluationSettings
@@ -206,7 +208,7 @@ def _load_tasks(manager: TaskManager, settings: EvaluationSettings) -> Any:
 
 def _model(settings: EvaluationSettings, guide: Scorer | None = None) -> tuple[LanguageModel, Rad | None]:
     """The model, and what steers it: by ``guide`` where that is loaded already."""
-    loaded = load_language_model(settings.model, DTYPES[settings.dtype], settings.torch_device)
+    loaded = load_language_model(settings.model, DTYPES[settings.dtype], settings.torch_device, settings.eod_token)
     if settings.rad is None:
         return loaded, None
     scorer = guide or load_scorer(settings.rad, device=settings.torch_device)
@@ -223,6 +225,8 @@ def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, A
     }
     return {
         "identity": _model_identity(settings.model),
+        "reader": TextReader.of_model(settings.model, eod_token=settings.eod_token).record()
+        | {"likelihoods": LIKELIHOODS},
         "dtype": settings.dtype,
         "seed": settings.seed,
         "rad": steered,

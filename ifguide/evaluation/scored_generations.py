@@ -18,11 +18,12 @@ import numpy as np
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.generation.job import partial_path, raise_faults, require_folder_of, sidecar_path
 from ifguide.scorers.base import Scorer, load_scorer
-from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.locks import only_writer
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin
+from ifguide.system.text_files import line_message, read_rows
 
 KIND, FORMAT = "ifguide-scored-generations", 1
 # texts between two writes to the journal: what a kill can cost, and what a scorer can sort by length
@@ -90,15 +91,17 @@ def score_generations(
 
 
 def _read(path: str | os.PathLike) -> list[dict[str, Any]]:
-    rows = read_jsonl(path, "generations")
-    faults = [] if rows else [f"generations {path}: the file is empty"]
-    for number, row in enumerate(rows, 1):
+    rows = []
+    faults = []
+    for number, row in read_rows(path, "generations"):
+        rows.append(row)
         said = row.get("continuations")
         if not (isinstance(said, list) and said and all(isinstance(text, str) for text in said)):
-            faults.append(f'generations {path} record {number}: needs "continuations", a list of texts, not empty')
+            needs = 'needs "continuations", a list of texts, not empty'
+            faults.append(line_message("generations", path, number, needs))
         if not isinstance(row.get("scores", {}), dict):
-            faults.append(f'generations {path} record {number}: "scores" must be an object')
-    raise_faults(faults)
+            faults.append(line_message("generations", path, number, '"scores" must be an object'))
+    raise_faults(faults if rows else [f"generations {path}: the file is empty"])
     return rows
 
 

@@ -36,6 +36,7 @@ class EvaluationSettings:
         rad_top_k: candidates a step.
         rescore_prompts: RTP's prompts are called toxic by the main scorer, not by the data set.
         overwrite: throw away what the folder holds of another model or decoding.
+        eod_token: the token that starts a document and ends a text, None for the model's own.
     """
 
     model: Path
@@ -54,6 +55,7 @@ class EvaluationSettings:
     rad_top_k: int = 20
     rescore_prompts: bool = False
     overwrite: bool = False
+    eod_token: str | None = None
 
     def check(self) -> None:
         """

@@ -2,11 +2,11 @@
 
 Shapes: P prompts of at most L tokens (EOD included), K samples each, B = P * K rows, T new tokens, V vocabulary.
 
-A prompt is `EOD + encode(prompt)`: the start of a document, as in packed training. Prompts of similar length are worked
-on together; each is read once and its cache is copied to its K samples. What a prompt computes is what it computes
-alone, up to the order of sums: see `ifguide.generation.prefix_cache`. Its random numbers depend on the seed, its own
-tokens and how often it came before, and on nothing else: not on its batch, its place in the list, or the prompts beside
-it.
+A prompt is what `TextReader.prompt` makes of it: the start of a document, as in packed training. Prompts of similar
+length are worked on together; each is read once and its cache is copied to its K samples. What a prompt computes is
+what it computes alone, up to the order of sums: see `ifguide.generation.prefix_cache`. Its random numbers depend on the
+seed, its own tokens and how often it came before, and on nothing else: not on its batch, its place in the list, or the
+prompts beside it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def generate(
         progress: show a progress bar.
 
     Returns:
-        ``[prompt][sample]``: the continuation only; it ends before the first end-of-document token.
+        ``[prompt][sample]``: the continuation only; it ends before the first token that stops (`LanguageModel.stops`).
 
     Raises:
         InputError: an option out of range, an unusable folder, or a prompt without tokens and no EOD to start from.
@@ -106,7 +107,8 @@ def generate(
 
 
 def prompt_contexts(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
-    """Tokens before each continuation: EOD + prompt; of a prompt too long for the model, its last tokens that fit.
+    """Tokens before each continuation: EOD, the template's leading tokens, and the prompt; of a prompt too long for the
+    model, its last tokens that fit.
 
     Raises:
         InputError: no room for a prompt at all, or an empty prompt without an EOD token to start from.
@@ -116,7 +118,7 @@ def prompt_contexts(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: i
         raise InputError(
             f"max_new_tokens {max_new_tokens} leaves no room for a prompt: the model takes {lm.max_length} tokens"
         )
-    start = [] if lm.eod is None else [lm.eod]
+    start = lm.reader.prompt("")
     contexts = [(start + ids)[-room:] for ids in lm.encode(prompts)]
     for index, context in enumerate(contexts):
         if not context:
@@ -135,7 +137,7 @@ def sample_continuations(
     rad: Rad | None = None,
     progress: bool = False,
 ) -> list[list[list[int]]]:
-    """``[prompt][sample]`` -> new tokens, ended before EOD. ``contexts`` must not be empty (`prompt_contexts`).
+    """``[prompt][sample]`` -> new tokens, ended before a stop. ``contexts`` must not be empty (`prompt_contexts`).
 
     Raises:
         NumericsError: the model's logits are not finite; names the prompt.
@@ -201,8 +203,8 @@ class Drawing:
         ]
 
     def draw(self, batch: Sequence[int]) -> list[list[list[int]]]:
-        """``[prompt of the batch][sample]`` -> new tokens, ended before EOD; the batch's halves one after the other
-        where the memory does not suffice for all of it.
+        """``[prompt of the batch][sample]`` -> new tokens, ended before a stop; the batch's halves one after the
+        other where the memory does not suffice for all of it.
 
         Raises:
             NumericsError: the model's logits are not finite; names the prompt.
@@ -225,12 +227,12 @@ class Drawing:
         )
         prompts = {index: self._contexts[index] for index in batch}
         tokens = _sample_batch(lm, prompts, torch.from_numpy(uniforms).to(lm.device), sampling, self._rad)
-        return [[_before(row, lm.eod) for row in rows] for rows in tokens.cpu().tolist()]
+        return [[before_stop(row, lm.stops) for row in rows] for rows in tokens.cpu().tolist()]
 
 
 def continuation_texts(lm: LanguageModel, context: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[str]:
     """Text that each continuation adds to the decoded prompt: what tokens mean can depend on what precedes them."""
-    prompt = lm.without_eod(context)
+    prompt = lm.without_start(context)
     before, *after = lm.decode([prompt, *(prompt + list(ids) for ids in continuations)])
     # a prompt that ends inside a character decodes differently once the character is complete
     return [text[_common_prefix(before, text) :] for text in after]
@@ -239,23 +241,24 @@ def continuation_texts(lm: LanguageModel, context: Sequence[int], continuations:
 def _sample_batch(
     lm: LanguageModel, prompts: Mapping[int, Sequence[int]], uniforms: Tensor, sampling: Sampling, rad: Rad | None
 ) -> Tensor:
-    """P ``prompts`` by their index, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows an EOD is
+    """P ``prompts`` by their index, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows a stop is
     arbitrary."""
     k, t = sampling.samples, sampling.max_new_tokens
     b = len(prompts) * k
     uniforms = uniforms.reshape(b, t, 2)
     logits, prefixes = _read(lm, [*prompts.values()], k, t)
-    tokens = torch.full((b, t), -1 if lm.eod is None else lm.eod, dtype=torch.int64, device=lm.device)
+    tokens = torch.full((b, t), min(lm.stops, default=-1), dtype=torch.int64, device=lm.device)
     ended = torch.zeros(b, dtype=torch.bool, device=lm.device)
     rewards = rad.start([*prompts.values()], k, t) if rad else None
     for step in range(t):
         logits = _finite(lm, logits, ended, prompts)
+        if lm.undrawable is not None:
+            logits = logits.masked_fill(lm.undrawable, -torch.inf)
         if rad and rewards:
             logits = rad.reweight(logits, rewards, tokens[:, :step])
         logits = keep_top_k(logits, sampling.top_k)
         tokens[:, step] = sample_top_p(logits, uniforms[:, step], sampling.top_p, sampling.temperature)
-        if lm.eod is not None:
-            ended |= tokens[:, step] == lm.eod
+        ended |= torch.isin(tokens[:, step], lm.stop_tokens)
         if step + 1 == t or bool(ended.all()):
             break
         logits = _next_logits(lm, tokens[:, step : step + 1], prefixes.cache, **prefixes.options(step))[:, 0]
@@ -276,11 +279,13 @@ def _read(lm: LanguageModel, prompts: Sequence[Sequence[int]], samples: int, roo
 
 
 def _next_logits(lm: LanguageModel, tokens: Tensor, cache: Any, **options: Any) -> Tensor:
-    """``tokens[B, L]`` after what is cached -> logits ``[B, places, V]`` over the tokenizer's vocabulary."""
+    """``tokens[B, L]`` after what is cached -> logits ``[B, places, V]`` over what may be drawn, 0 where an id between
+    the tokenizer's vocabulary and a stop beyond it is no token."""
     options = {"logits_to_keep": 1, **options, **told_of(lm.model, cache)}
     output = lm.model(input_ids=tokens, use_cache=True, **options)
-    # rows that only pad the embedding are no tokens
-    return output.logits[..., : lm.vocab_size]
+    # rows that only pad the embedding are no tokens, and may hold anything
+    logits = output.logits[..., : lm.drawn_ids]
+    return logits if lm.undrawable is None else logits.masked_fill(lm.undrawable, 0.0)
 
 
 def _finite(lm: LanguageModel, logits: Tensor, ended: Tensor, prompts: Mapping[int, Sequence[int]]) -> Tensor:
@@ -296,7 +301,7 @@ def _finite(lm: LanguageModel, logits: Tensor, ended: Tensor, prompts: Mapping[i
     broken = (~finite & ~ended).nonzero()
     if broken.numel():
         index = [*prompts][int(broken[0]) // (len(ended) // len(prompts))]
-        text = lm.decode([lm.without_eod(prompts[index])])[0]
+        text = lm.decode([lm.without_start(prompts[index])])[0]
         raise NumericsError(
             f"model {lm.name}: logits after prompt {index} ({text[:40]!r}) are not finite in "
             f"{str(logits.dtype).removeprefix('torch.')}; is the model intact?"
@@ -316,8 +321,9 @@ def _identities(contexts: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     return identities
 
 
-def _before(tokens: list[int], eod: int | None) -> list[int]:
-    return tokens[: tokens.index(eod)] if eod is not None and eod in tokens else tokens
+def before_stop(tokens: Sequence[int], stops: Collection[int]) -> list[int]:
+    """``tokens`` up to the first that stops."""
+    return list(takewhile(lambda token: token not in stops, tokens))
 
 
 def _common_prefix(left: str, right: str) -> int:

@@ -24,11 +24,12 @@ from ifguide.generation.rad import Rad
 from ifguide.models.folder import text_identity
 from ifguide.models.language_model import LanguageModel, load_language_model
 from ifguide.scorers.base import load_scorer
-from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.locks import only_writer
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin, versions
+from ifguide.system.text_files import line_message, read_rows
 
 KIND, FORMAT = "ifguide-generations", 1
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -47,6 +48,7 @@ def generate_file(
     batch_size: int | None = None,
     dtype: str = "float32",
     device: str = "cpu",
+    eod_token: str | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Continue every prompt; the same call goes on where a killed one stopped.
@@ -60,6 +62,7 @@ def generate_file(
         batch_size: continuations worked on at once, None for what fits.
         dtype: of the weights.
         device: where to run.
+        eod_token: the token that starts a document and ends a text, None for the model's own.
         progress: show a progress bar.
 
     Returns:
@@ -75,10 +78,11 @@ def generate_file(
         raise InputError(f"batch_size {batch_size} must be at least 1")
     rows = read_prompts(prompts)
     with only_writer(output):
-        lm = load_language_model(model, _DTYPES[dtype], device)
+        lm = load_language_model(model, _DTYPES[dtype], device, eod_token)
         rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
         settings: dict[str, Any] = {
             "model": {"path": str(model), "identity": text_identity(Path(model))},
+            "reader": lm.reader.record() | {"stops": sorted(lm.stops)},
             "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
             "sampling": asdict(sampling),
             "rad": rad.describe() if rad else None,
@@ -99,15 +103,16 @@ def read_prompts(path: str | os.PathLike) -> list[dict[str, Any]]:
         InputError: missing, or not JSONL.
         ConfigError: lines that are no prompts; all of them at once.
     """
-    rows = read_jsonl(path, "prompts")
-    faults = [] if rows else [f"prompts {path}: the file is empty"]
-    for number, row in enumerate(rows, 1):
+    rows = []
+    faults = []
+    for number, row in read_rows(path, "prompts"):
+        rows.append(row)
         if not isinstance(row.get("prompt"), str):
-            faults.append(f'prompts {path} record {number}: needs a "prompt" that is text')
+            faults.append(line_message("prompts", path, number, 'needs a "prompt" that is text'))
         taken = [key for key in ("continuations", "scores") if key in row]
         if taken:
-            faults.append(f'prompts {path} record {number}: has "{taken[0]}" already; give prompts alone')
-    raise_faults(faults)
+            faults.append(line_message("prompts", path, number, f'has "{taken[0]}" already; give prompts alone'))
+    raise_faults(faults if rows else [f"prompts {path}: the file is empty"])
     return rows
 
 

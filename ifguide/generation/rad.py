@@ -7,8 +7,8 @@ Shapes: P prompts, K samples each, B = P * K rows, C candidates, V vocabulary, t
   reward = 1 - score                                    of the scorer's main label (toxicity)
 
 z' is then sampled as any logits are: temperature, top_k, top_p. A negative weight steers towards the label. The context
-is all that the model reads, prompt included, without the EOD in front. A candidate that ends the text (EOD) adds
-nothing to it, so its reward is that of the text before it.
+is all that the model reads, prompt included, without what starts a document. A candidate that ends the text (a stop)
+adds nothing to it, so its reward is that of the text before it.
 
 Where the scorer is a causal classifier with the model's own tokenizer, the text read so far stays in its cache and a
 step reads C tokens a row (`ifguide.generation.rad_cache`); any other scorer reads all C texts of every row anew.
@@ -76,11 +76,12 @@ class Rad:
 
     def reads_from_cache(self, context: Sequence[int], max_new_tokens: int) -> bool:
         """Whether the rewards of continuations of ``context`` come from a cache; else all texts are read anew."""
-        return self._causal is not None and self._causal.takes(self._lm.without_eod(context), max_new_tokens)
+        return self._causal is not None and self._causal.takes(self._lm.without_start(context), max_new_tokens)
 
     def start(self, prompts: Sequence[Sequence[int]], samples: int, max_new_tokens: int) -> Rewards:
-        """Rewards of a batch of P prompts, tokens with EOD in front; all or none of them read from a cache."""
-        contexts = [self._lm.without_eod(prompt) for prompt in prompts]
+        """Rewards of a batch of P prompts, tokens of a document's start in front; all or none of them read from a
+        cache."""
+        contexts = [self._lm.without_start(prompt) for prompt in prompts]
         if self._causal is not None and self._causal.takes(contexts[0], max_new_tokens):
             return self._causal.start(contexts, samples, max_new_tokens, self._top_k)
         return TextRewards(self._lm, self._scorer, self._label, contexts, samples)
@@ -106,7 +107,7 @@ class TextRewards:
         lm: turns tokens into text.
         scorer: what to ask.
         label: of the scorer.
-        contexts: P prompts, tokens without EOD in front.
+        contexts: P prompts, tokens without a document's start in front.
         samples: K.
     """
 
@@ -127,9 +128,11 @@ class TextRewards:
     def _sequences(self, row: int, drawn: list[int], candidates: list[int]) -> list[tuple[int, ...]]:
         """Tokens of the text that each candidate makes."""
         before = self._contexts[row // self._samples]
-        if self._lm.eod in drawn:  # the row has ended: nobody reads its rewards, and its context costs nothing more
+        if not self._lm.stops.isdisjoint(
+            drawn
+        ):  # the row has ended: nobody reads its rewards, and its context costs nothing more
             return [tuple(before)] * len(candidates)
-        return [tuple(before + drawn + ([] if token == self._lm.eod else [token])) for token in candidates]
+        return [tuple(before + drawn + ([] if token in self._lm.stops else [token])) for token in candidates]
 
 
 def _causal_reader(scorer: Scorer, lm: LanguageModel):

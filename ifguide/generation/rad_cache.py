@@ -26,11 +26,11 @@ class CausalReader:
     Args:
         scorer: the classifier.
         prefix: special tokens that it starts every text with.
-        eod: the language model's.
+        stops: the language model's, int64.
     """
 
-    def __init__(self, scorer: ClassifierScorer, prefix: list[int], eod: int | None):
-        self._scorer, self._prefix, self.eod = scorer, prefix, eod
+    def __init__(self, scorer: ClassifierScorer, prefix: list[int], stops: Tensor):
+        self._scorer, self._prefix, self.stops = scorer, prefix, stops
         self._column = scorer.labels.index(scorer.main)
 
     def takes(self, context: Sequence[int], max_new_tokens: int) -> bool:
@@ -84,19 +84,19 @@ class CausalRewards:
         if new:
             self._keep(tokens[:, -1], prefixes.length + new - 1)
         self._candidates = candidates
+        ends = torch.isin(candidates, self._reader.stops)
         self._rewards = self._reader.read(
-            candidates,
+            # the classifier may have no row for a stop beyond the tokenizer, and does not read one
+            candidates.masked_fill(ends, 0),
             prefixes.cache,
             attention_mask=self._reader.candidate_mask(prefixes.held(new), candidates.shape[1]),
             position_ids=(prefixes.positions[:, None] + new).expand_as(candidates),
         )
-        if self._reader.eod is None:
-            return self._rewards
-        return torch.where(candidates == self._reader.eod, self._now[:, None], self._rewards)
+        return torch.where(ends, self._now[:, None], self._rewards)
 
     def _keep(self, chosen: Tensor, length: int) -> None:
         """Keep the ``chosen[B]`` candidates after ``length`` tokens."""
-        # a row that has ended may hold an EOD that was no candidate: any place will do
+        # a row that has ended may hold a stop that was no candidate: any place will do
         place = (self._candidates == chosen[:, None]).int().argmax(dim=1)
         for layer in self._prefixes.cache.layers:
             assert isinstance(layer, RoomyLayer)  # `causal_reader` looked
@@ -107,10 +107,15 @@ class CausalRewards:
 def causal_reader(scorer: ClassifierScorer, lm: LanguageModel) -> CausalReader | None:
     """``scorer`` as a reader, or None if it looks at later tokens, has another tokenizer or cannot cache its past."""
     model, prefix = scorer.model, _prefix(scorer.tokenizer)
-    same_tokens = prefix is not None and scorer.tokenizer.get_vocab() == lm.tokenizer.get_vocab()
+    same_tokens = prefix is not None and scorer.tokenizer.get_vocab() == _vocabulary(lm)
     if not same_tokens or not _is_causal(model) or lm.device != model.device:
         return None
-    return CausalReader(scorer, prefix or [], lm.eod)
+    return CausalReader(scorer, prefix or [], lm.stop_tokens)
+
+
+def _vocabulary(lm: LanguageModel) -> dict[str, int]:
+    names = ((lm.reader.tokenizer.token_name(index), index) for index in range(lm.vocab_size))
+    return {name: index for name, index in names if name is not None}
 
 
 def _is_causal(model: Any) -> bool:

@@ -18,7 +18,8 @@ import numpy as np
 from ifguide.data.text_reader import TextReader
 from ifguide.errors import ConfigError, first_faults
 from ifguide.influence.batches import NO_LABEL
-from ifguide.system.files import hash_value, read_jsonl
+from ifguide.system.files import hash_value
+from ifguide.system.text_files import line_message, read_rows
 from ifguide.system.unicode_text import NotUnicodeError
 
 _KEYS = {"prompt", "completion", "category", "weight"}
@@ -69,11 +70,11 @@ def _load(
     window: int | None,
     faults: list[str],
 ) -> list[Query]:
-    rows = read_jsonl(path, f"{role} queries")
+    rows = list(read_rows(path, f"{role} queries"))
     if not rows:
         faults.append(f"no {role} queries: {path} is empty; write lines with a prompt and a completion")
     queries = []
-    for number, row in enumerate(rows, 1):
+    for number, row in rows:
         problems = _row_faults(row)
         if not problems:
             try:
@@ -84,7 +85,7 @@ def _load(
                 query = _query(tokens, is_target, row.get("weight", 1.0), row.get("category"))
                 problems = _query_faults(query, window)
                 queries.append(query)
-        faults += [f"{role} queries {path} query {number}: {problem}" for problem in problems]
+        faults += [line_message(f"{role} queries", path, number, problem) for problem in problems]
     return queries
 
 

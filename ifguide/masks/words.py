@@ -21,6 +21,7 @@ from ifguide.data.tokenizers import Tokenizer
 from ifguide.errors import InputError
 from ifguide.selection import Source
 from ifguide.system.provenance import file_record
+from ifguide.system.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,7 @@ class WordList:
         Raises:
             InputError: the file cannot be read, or has no word.
         """
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise InputError(f"word list {path} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"word list {path} is not UTF-8: {error}") from None
+        lines = read_text(path, "word list").splitlines()
         words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
         if not words:
             raise InputError(f"word list {path} has no word; write one a line")

@@ -1,19 +1,26 @@
-"""A Hugging Face language model and its tokenizer, loaded from a local folder and checked together."""
+"""A Hugging Face language model and its reader of text, loaded from a local folder and checked together."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM
 
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import InputError, MismatchError
+from ifguide.system.files import read_json
 from ifguide.system.hints import model_hint, with_hint
 from ifguide.system.quiet import no_loading_bar
+
+# what a tokenizer without a limit says
+_NO_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -22,16 +29,14 @@ class LanguageModel:
 
     Attributes:
         model: the transformers model.
-        tokenizer: its transformers tokenizer.
-        vocab_size: tokens that the tokenizer knows; the model may have more rows (padding of the embedding).
-        eod: id of the end-of-document token, None if the tokenizer has none.
+        reader: turns text into tokens and back, as in the data that the model was trained on.
+        stops: ids that end a continuation; see `stop_ids`.
         max_length: longest sequence the model takes, in tokens.
     """
 
     model: Any
-    tokenizer: Any
-    vocab_size: int
-    eod: int | None
+    reader: TextReader
+    stops: frozenset[int]
     max_length: int
 
     @property
@@ -44,47 +49,107 @@ class LanguageModel:
         """Where the weights are."""
         return self.model.device
 
-    def without_eod(self, context: Sequence[int]) -> list[int]:
-        """``context`` without the EOD in front that starts a document."""
-        return list(context[1:] if len(context) and context[0] == self.eod else context)
+    @property
+    def eod(self) -> int | None:
+        """Id of the token that separates documents, None if there is none."""
+        return self.reader.eod
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the tokenizer knows; the model may have more rows (padding of the embedding)."""
+        return self.reader.vocab_size
+
+    @cached_property
+    def drawn_ids(self) -> int:
+        """Ids from here on are never drawn: those that only pad the embedding, but for a stop among them."""
+        return max([self.vocab_size, *(token + 1 for token in self.stops)])
+
+    @cached_property
+    def undrawable(self) -> Tensor | None:
+        """bool ``[drawn_ids]``, True where an id is neither a token nor a stop; None if all are."""
+        if self.drawn_ids == self.vocab_size:
+            return None
+        ids = torch.arange(self.drawn_ids, device=self.device)
+        return (ids >= self.vocab_size) & ~torch.isin(ids, self.stop_tokens)
+
+    @cached_property
+    def stop_tokens(self) -> Tensor:
+        """`stops` as ascending int64, where the model is."""
+        return torch.tensor(sorted(self.stops), dtype=torch.int64, device=self.device)
+
+    @property
+    def opening(self) -> list[int]:
+        """What a likelihood reads before a text's first token: the template's leading tokens, EOD where it has none.
+
+        lm-eval reads a text the same way, so that likelihoods can be held against published ones.
+        """
+        return [*self.reader.prefix] or ([] if self.eod is None else [self.eod])
+
+    def without_start(self, context: Sequence[int]) -> list[int]:
+        """``context`` without EOD and the template's leading tokens, which are no text; of a context that was cut at
+        the front, without what is left of them."""
+        start = self.reader.prompt("")
+        for cut in range(len(start)):
+            if list(context[: len(start) - cut]) == start[cut:]:
+                return list(context[len(start) - cut :])
+        return list(context)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of every text by itself, without special tokens."""
-        if not texts:
-            return []
-        return self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return self.reader.encode_batch(texts)
 
     def decode(self, sequences: Sequence[Sequence[int]]) -> list[str]:
         """Text of every sequence, special tokens included, spaces as they are."""
-        return self.tokenizer.batch_decode(
-            [list(ids) for ids in sequences], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        return [self.reader.decode(list(ids)) for ids in sequences]
 
 
 def load_language_model(
-    folder: str | os.PathLike, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    folder: str | os.PathLike, dtype: torch.dtype = torch.float32, device: str = "cpu", eod_token: str | None = None
 ) -> LanguageModel:
     """Load the model and the tokenizer of ``folder``; nothing is fetched from anywhere.
+
+    Args:
+        dtype: of the weights.
+        device: where they go.
+        eod_token: the separator of documents, None for the one that the folder names.
 
     Raises:
         InputError: no such folder, or not a causal language model with its tokenizer.
         MismatchError: the tokenizer has tokens that the model has no embedding for.
     """
     require_model_folder(folder, "language model")
+    reader = TextReader.of_model(folder, eod_token=eod_token)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         with no_loading_bar():
             model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"language model {folder} cannot be loaded: {_first_line(error)}") from error
-    vocab_size, rows = len(tokenizer), _embedding_rows(model)
-    if vocab_size > rows:
+    rows = _embedding_rows(model)
+    if reader.vocab_size > rows:
         raise MismatchError(
-            f"language model {folder}: the tokenizer has {vocab_size} tokens, the model {rows}; "
+            f"language model {folder}: the tokenizer has {reader.vocab_size} tokens, the model {rows}; "
             "put the tokenizer that the model was trained with into the folder"
         )
-    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return LanguageModel(model.eval().to(device), tokenizer, vocab_size, tokenizer.eos_token_id, int(limit))
+    limit = getattr(model.config, "max_position_embeddings", None) or _json(folder, "tokenizer_config.json").get(
+        "model_max_length", _NO_LIMIT
+    )
+    return LanguageModel(model.eval().to(device), reader, stop_ids(folder, reader, rows), int(limit))
+
+
+def stop_ids(folder: str | os.PathLike, reader: TextReader, rows: int) -> frozenset[int]:
+    """The ids that end a text: the separator of documents, the token that ends a text by the tokenizer's template, and
+    every ``eos_token_id`` that the folder's generation_config.json and config.json name.
+
+    The files are read as they are: a configuration class would add ids of other tokenizers where they name none.
+
+    Args:
+        rows: of the model's embedding; an id beyond them can never be drawn.
+    """
+    named: list[Any] = [reader.eod, *reader.suffix[:1]]
+    for name in ("generation_config.json", "config.json"):
+        found = _json(folder, name).get("eos_token_id")
+        named += found if isinstance(found, list) else [found]
+    return frozenset(token for token in named if type(token) is int and 0 <= token < rows)
 
 
 def choose_device(name: str) -> str:
@@ -121,3 +186,10 @@ def _first_line(error: Exception) -> str:
 
 def _embedding_rows(model: Any) -> int:
     return model.get_input_embeddings().weight.shape[0]
+
+
+def _json(folder: str | os.PathLike, name: str) -> dict[str, Any]:
+    """A JSON object of a model folder, empty where there is none."""
+    path = Path(folder) / name
+    value = read_json(path, "model file") if path.is_file() else {}
+    return value if isinstance(value, dict) else {}

@@ -22,7 +22,8 @@ from ifguide.quickstart.corpus import (
     threads,
     write_thread,
 )
-from ifguide.system.files import hash_value, read_jsonl, write_jsonl
+from ifguide.system.files import hash_value, write_jsonl
+from ifguide.system.text_files import line_message, read_rows
 
 FILES = {
     "corpus": "corpus.jsonl",  # what the models train on: {"text"}
@@ -160,11 +161,12 @@ def _write(folder: Path, name: str, rows: list[dict]) -> None:
 
 def _rows(path: Path, what: str, keys: Sequence[str]) -> list[dict]:
     """Rows of a JSONL file, each with text under ``keys``."""
-    rows = read_jsonl(path, what)
-    for number, row in enumerate(rows, 1):
+    rows = []
+    for number, row in read_rows(path, what):
         for key in keys:
             if not isinstance(row.get(key), str):
-                raise InputError(f'{what} {path}, row {number}: no text under "{key}"')
+                raise InputError(line_message(what, path, number, f'no text under "{key}"'))
+        rows.append(row)
     return rows
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError, OutOfSpaceError
+from ifguide.system.text_files import read_rows, what_it_is
 
 _HASH_CHUNK = 1 << 22
 _TEMPORARY = ".tmp"
@@ -81,7 +82,11 @@ def read_json(path: str | os.PathLike, what: str = "file") -> Any:
         InputError: missing or malformed; ``what`` names its role in the message.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        data = Path(path).read_bytes()
+        found = what_it_is(data)
+        if found is not None:
+            raise InputError(f"{what} {path} is not valid JSON: it is {found[0]}; {found[1]}")
+        return json.loads(data.decode("utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{what} {path} does not exist") from None
     except (ValueError, RecursionError) as error:  # also numbers and nesting beyond all measure
@@ -94,26 +99,9 @@ def read_jsonl(path: str | os.PathLike, what: str = "file") -> list[dict]:
     """Read one JSON object per line, skipping blank lines.
 
     Raises:
-        InputError: missing, or a line that is not a JSON object (names the line).
+        InputError: missing, or a line that is not a JSON object of Unicode text (names the line).
     """
-    rows = []
-    try:
-        with open(path, encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{what} {path} line {number}: not valid JSON ({error.msg})") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{what} {path} line {number}: expected a JSON object, got {type(row).__name__}")
-                rows.append(row)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path} is not UTF-8: {error}") from None
-    except OSError as error:
-        raise _explain(error, Path(path), what) from error
-    return rows
+    return [row for _, row in read_rows(path, what)]
 
 
 def write_jsonl(path: str | os.PathLike, rows: list[dict]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ifguide.errors import ConfigError, InputError
+from ifguide.errors import ConfigError
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Convert between GPT-NeoX checkpoints (any parallel split) and Hugging Face GPT-NeoX or Llama folders."
@@ -16,7 +15,7 @@ EXAMPLE = (
 )
 
 # options that only one direction has -> their names in the parsed arguments
-_ONLY_FROM_NEOX = {"--config": "config", "--no-tokenizer": "no_tokenizer"}
+_ONLY_FROM_NEOX = {"--config": "config", "--no-tokenizer": "no_tokenizer", "--eod-token": "eod_token"}
 _ONLY_FROM_HF = {
     "--tensor-parallel": "tensor_parallel",
     "--pipeline-parallel": "pipeline_parallel",
@@ -54,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", nargs="+", metavar="YAML", help="the run's configuration (default: stored with the checkpoint)"
     )
     neox.add_argument("--no-tokenizer", action="store_true", default=None, help="do not write the tokenizer")
+    neox.add_argument(
+        "--eod-token",
+        metavar="TOKEN",
+        help="ends a text in generation (default: as in the folder that the checkpoint was made of, else the separator "
+        "of the run's documents)",
+    )
     hf = parser.add_argument_group("to neox")
     hf.add_argument("--tensor-parallel", type=int, metavar="T", help="model_parallel_size (default: 1)")
     hf.add_argument(
@@ -68,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Convert, compare if asked to, and say what was written."""
     from ifguide.checkpoints.check import TEXT
     from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
+    from ifguide.system.text_files import read_text
 
     _check_options(args)
     tokenizer = None
@@ -75,10 +81,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         tokenizer = TokenizerFiles(args.tokenizer_type, args.vocab_file, args.merge_file)
     text = None
     if args.check:
-        text = _read_text(args.text) if args.text else TEXT
+        text = read_text(args.text, "text file") if args.text else TEXT
     if args.source == "neox":
         result = to_huggingface(
-            args.input, args.output, args.config or (), tokenizer, not args.no_tokenizer, text, args.overwrite
+            args.input,
+            args.output,
+            args.config or (),
+            tokenizer,
+            not args.no_tokenizer,
+            text,
+            args.overwrite,
+            args.eod_token,
         )
     else:
         result = to_neox(
@@ -126,13 +139,6 @@ def _check_options(args: argparse.Namespace) -> None:
         raise ConfigError(faults)
 
 
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"text file {path} cannot be read: {error}") from None
-
-
 def _report(result: dict[str, Any]) -> None:
     comparison = result["check"]
     if comparison:
@@ -149,6 +155,8 @@ def _report(result: dict[str, Any]) -> None:
     split = f"{result['layout']}, tensor parallel {result['tensor_parallel']}"
     tokenizer = "no tokenizer" if result["tokenizer"] is None else f"tokenizer of {result['tokenizer']} tokens"
     print(f"wrote {result['output']}: {result['architecture']} ({split}), {result['vocabulary']} rows, {tokenizer}")
+    if result.get("eos_token_id") is not None:
+        print(f"generation from it stops at token {result['eos_token_id']}")
     if result.get("padding"):
         print(f"{result['padding']} rows were added to the vocabulary, as NeoX pads it")
     if result.get("yaml"):

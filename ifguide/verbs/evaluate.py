@@ -63,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rescore-prompts", action="store_true",
         help="call a prompt of ifguide_rtp toxic by the scorer's own score, as the paper does, not by the data set's",
     )  # fmt: skip
+    parser.add_argument(
+        "--eod-token", metavar="TOKEN", help="starts a document and ends a text (default: the model's eos_token)"
+    )
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)  # DeepSpeed's launcher says it twice
     rad = parser.add_argument_group("reward-augmented decoding (RAD)")
     rad.add_argument("--rad", metavar="SPEC", help="scorer that steers every token away from toxicity")
@@ -93,6 +96,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         rad_top_k=args.rad_top_k,
         rescore_prompts=args.rescore_prompts,
         overwrite=args.overwrite,
+        eod_token=args.eod_token,
     )
     results = run_evaluation(settings, progress=True)
     if results is not None and not args.json:

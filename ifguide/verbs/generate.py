@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"), help="default: float32"
     )
+    parser.add_argument(
+        "--eod-token", metavar="TOKEN", help="starts a document and ends a text (default: the model's eos_token)"
+    )
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, ... (default: auto)")
     rad = parser.add_argument_group("reward-augmented decoding (RAD)")
     rad.add_argument("--rad", metavar="SCORER", help="classifier whose toxicity the next token avoids")
@@ -66,6 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         batch_size=args.batch_size,
         dtype=args.dtype,
         device=choose_device(args.device),
+        eod_token=args.eod_token,
         progress=True,
     )
     if not args.json:

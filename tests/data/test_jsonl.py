@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 
 import pytest
@@ -59,3 +60,31 @@ def test_inputs_are_checked_before_they_are_read(tmp_path):
     for path in (tmp_path / "absent.jsonl", tmp_path):
         with pytest.raises(InputError, match="does not exist or is not a file"):
             total_size([path])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.jsonl", gzip.compress(CONTENT), "is gzip data, not text; give it a name that ends in .gz"),
+        ("a.jsonl.GZ", gzip.compress(CONTENT), "is gzip data, not text; give it a name that ends in .gz"),
+        ("a.jsonl.zst", gzip.compress(CONTENT), "is gzip data, not text; give it a name that ends in .gz"),
+        ("a.jsonl.gz", zstd(CONTENT), "is zstandard data, not text; give it a name that ends in .zst"),
+        ("a.jsonl", zstd(CONTENT), "is zstandard data, not text; give it a name that ends in .zst"),
+        ("a.jsonl.bz2", bz2.compress(CONTENT), "is bzip2 data, not text; decompress it with bunzip2"),
+        ("a.jsonl.gz", bz2.compress(CONTENT), "is bzip2 data, not text; decompress it with bunzip2"),
+        ("a.jsonl.gz", b'{"text": "a"}\n', "is plain text, not gzip data; take .gz off its name"),
+        ("a.jsonl.zst", b'\xef\xbb\xbf{"text": "a"}', "is plain text, not zstandard data; take .zst off its name"),
+        ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "is UTF-16 text, not text; save it as UTF-8"),
+    ],
+)
+def test_files_that_are_not_what_their_name_says(tmp_path, name, data, says):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"^input {path} {says}"):
+        list(read_batches([path]))
+
+
+def test_a_name_says_nothing_of_plain_text(tmp_path):
+    path = tmp_path / "once.bz2"
+    path.write_bytes(CONTENT)
+    assert [line for batch in read_batches([path]) for line in batch.lines] == CONTENT.split(b"\n")

@@ -144,7 +144,7 @@ BAD_LINES = {
     b'{"text": "\xff"}': r"not UTF-8 \(byte 10\)",
     b'{"text": "\\ud800"}': "lone surrogate",
     b'{"n": ' + b"9" * 5000 + b"}": "integer string conversion",
-    b"[" * 100_000: "recursion",
+    b"[" * 100_000: "nested too deeply",
 }
 
 

@@ -19,6 +19,7 @@ from ifguide.generation.draw import Drawing, Sampling, generate
 from ifguide.generation.rad import Rad
 from ifguide.models.language_model import LanguageModel, load_language_model
 from ifguide.scorers.base import load_scorer
+from tests.support.tiny_models import byte_tokenizer
 
 PROMPTS = ["the cat", "a", "the cat", "nobody knows why", "a long prompt of several words", "b"]
 SAMPLED = {"do_sample": True, "temperature": 1.0, "top_p": 0.9, "top_k": 0, "max_gen_toks": 6, "until": []}
@@ -130,7 +131,7 @@ def test_stop_texts_end_a_continuation(make: Callable, expected: list) -> None:
 
 def test_other_decoding_is_lm_evals_own(make: Callable, loaded: LanguageModel) -> None:
     greedy = repeated(PROMPTS, {"do_sample": False, "max_gen_toks": 6, "until": ["\n\n"]}, samples=1)
-    theirs = HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, max_length=64)
+    theirs = HFLM(pretrained=loaded.model, tokenizer=byte_tokenizer(), max_length=64)
     assert make().generate_until(greedy) == theirs.generate_until(greedy)
 
 

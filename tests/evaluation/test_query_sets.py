@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ifguide.cli import main
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.evaluation import query_sets
 from ifguide.evaluation.query_sets import build_queries
@@ -58,7 +59,8 @@ def test_sets_are_scored_apart_and_counted(files: dict[str, Any]) -> None:
 def test_score_takes_what_is_written(files: dict[str, Any]) -> None:
     build_queries("jsonl", **files, scorer="lexicon")
     folder = files["output"]
-    toxic, safe = load_query_sets(folder / "toxic.jsonl", folder / "safe.jsonl", lambda t: [*t.encode()], 0, None)
+    reader = TextReader.from_files("CharLevelTokenizer", None)
+    toxic, safe = load_query_sets(folder / "toxic.jsonl", folder / "safe.jsonl", reader, None)
     assert len(toxic) == 2 and len(safe) == 4
 
 
@@ -137,7 +139,7 @@ def test_lines_that_are_no_queries(files: dict[str, Any], source: str, row: dict
     write_jsonl(files["inputs"], [row, row])
     with pytest.raises(ConfigError) as raised:
         build_queries(source, **files, scorer="lexicon")
-    assert ["record 1" in raised.value.faults[0], "record 2" in raised.value.faults[1]] == [True, True]
+    assert ["line 1" in raised.value.faults[0], "line 2" in raised.value.faults[1]] == [True, True]
 
 
 def test_bad_options(files: dict[str, Any]) -> None:
@@ -148,7 +150,7 @@ def test_bad_options(files: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="no scores of its own"):
         build_queries("jsonl", **files, scorer=None)
     write_jsonl(files["exclude"][0], [{"id": 1}])
-    with pytest.raises(InputError, match=r'evaluation file .* record 1: needs a "prompt"'):
+    with pytest.raises(InputError, match=r'evaluation file .* line 1: needs a "prompt"'):
         build_queries("jsonl", **files, scorer="lexicon")
 
 

@@ -344,7 +344,7 @@ def test_local_data_never_falls_back_to_the_hub(monkeypatch: pytest.MonkeyPatch,
 def test_a_relative_folder_is_made_absolute(monkeypatch: pytest.MonkeyPatch, sets: Path) -> None:
     monkeypatch.chdir(sets.parent)
     monkeypatch.setenv("IFGUIDE_EVAL_DATA", sets.name)
-    assert part("rtp_files") == {"data_files": {"train": str(sets / "rtp.jsonl")}}
+    assert part("rtp_files") == {"data_files": {"train": str(sets / "rtp.jsonl")}, "encoding": "utf-8-sig"}
 
 
 def test_bad_records_stop_before_anything_is_generated(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -58,15 +58,16 @@ def literal_top_k(logits: list[float], top_k: int) -> list[float]:
 def literal_rad(
     logits: list[float],
     text: list[int],
-    eod: int | None,
+    stops: Collection[int],
     top_k: int,
     weight: float,
     reward: Callable[[list[int]], float],
 ) -> list[float]:
-    """z + weight * reward(text + token) for the ``top_k`` highest z, minus infinity else; EOD adds nothing."""
+    """z + weight * reward(text + token) for the ``top_k`` highest z, minus infinity else; a stop adds nothing."""
     kept = literal_top_k(logits, top_k)
     return [
-        z + weight * reward(text + [token] * (token != eod)) if z > -math.inf else z for token, z in enumerate(kept)
+        z + weight * reward(text + [token] * (token not in stops)) if z > -math.inf else z
+        for token, z in enumerate(kept)
     ]
 
 
@@ -87,14 +88,15 @@ def literal_continuations(
     for sample in range(sampling.samples):
         new: list[int] = []
         for step in range(sampling.max_new_tokens):
-            logits = lm.model(torch.tensor([context + new]), use_cache=False).logits[0, -1, : lm.vocab_size]
-            logits = logits.tolist()
+            logits = lm.model(torch.tensor([context + new]), use_cache=False).logits[0, -1].tolist()
+            known = [token < lm.vocab_size or token in lm.stops for token in range(len(logits))]
+            logits = [logit if is_token else -math.inf for logit, is_token in zip(logits, known)]
             if rad:
                 text = [token for token in context + new if token != lm.eod]
-                logits = literal_rad(logits, text, lm.eod, *rad)
+                logits = literal_rad(logits, text, lm.stops, *rad)
             logits = literal_top_k(logits, sampling.top_k)
             token = literal_top_p(logits, tuple(uniforms[sample, step]), sampling.top_p, sampling.temperature)
-            if token == lm.eod:
+            if token in lm.stops:
                 break
             new.append(token)
         continuations.append(new)

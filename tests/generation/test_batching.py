@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from ifguide.generation import batching
 from ifguide.generation.batching import plan_batches, rows_that_fit
-from ifguide.models.language_model import LanguageModel
-from tests.support.tiny_models import byte_tokenizer, tiny_neox
+from tests.support.tiny_models import as_loaded, byte_tokenizer, tiny_neox
 
 
 @settings(max_examples=200, deadline=None)
@@ -50,7 +49,7 @@ def test_shorter_prompts_have_larger_batches() -> None:
 
 
 def test_rows_follow_from_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    lm = LanguageModel(tiny_neox(), byte_tokenizer(), 257, 0, 64)
+    lm = as_loaded(tiny_neox(), byte_tokenizer())
     row = 2 * 2 * 32 * 10 * 4 + 8 * 4 * 288  # keys and values of 10 tokens in 2 layers of 32, and logits
     monkeypatch.setattr(batching, "_memory_beside_weights", lambda lm: 8 * 100 * row)
     assert rows_that_fit(lm, 10) == 100 and rows_that_fit(lm, 60) < 100

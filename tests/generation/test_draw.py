@@ -20,7 +20,7 @@ from ifguide.generation.draw import (
 )
 from ifguide.models.language_model import LanguageModel, load_language_model
 from tests.generation.literal_generation import literal_continuations
-from tests.support.tiny_models import byte_tokenizer, favour, tiny_neox
+from tests.support.tiny_models import as_loaded, byte_tokenizer, favour, tiny_neox
 
 PROMPTS = ["The cat", "", "a dog", "The rat", "héllo", "The cat", "something longer than the others"]
 SAMPLING = Sampling(samples=5, max_new_tokens=8, top_p=0.9, seed=11)
@@ -59,7 +59,7 @@ def test_sliding_window_models_use_their_own_cache() -> None:
         num_key_value_heads=2, sliding_window=6, max_position_embeddings=64, initializer_range=0.3,
     )  # fmt: skip
     model = MistralForCausalLM(config).eval().double()
-    lm = LanguageModel(model, byte_tokenizer(), 257, 0, 64)
+    lm = as_loaded(model, byte_tokenizer())
     contexts = prompt_contexts(lm, ["a prompt beyond the window", "short"], 8)
     slow = [literal_continuations(lm, context, SAMPLING) for context in contexts]
     assert sample_continuations(lm, contexts, SAMPLING) == slow
@@ -164,6 +164,9 @@ def test_unusable_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config\.json"):
         generate(tmp_path, ["a"])
     (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="has no tokenizer"):
+        generate(tmp_path, ["a"])
+    byte_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(InputError, match="cannot be loaded"):
         generate(tmp_path, ["a"])
 
@@ -193,7 +196,7 @@ def test_logits_that_break_on_the_way_name_the_prompt(value: float) -> None:
     tokenizer = byte_tokenizer()
     (spoilt,) = tokenizer.encode("z")
     favour(model, spoilt, 30.0)
-    lm = LanguageModel(model, tokenizer, 257, 0, 64)
+    lm = as_loaded(model, tokenizer)
     contexts = prompt_contexts(lm, ["aa", "b"], 8)
     assert sample_continuations(lm, contexts, SAMPLING)[0][0] == [spoilt] * 8
     forward = model.forward

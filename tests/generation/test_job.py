@@ -120,7 +120,7 @@ def test_broken_logits_are_one_line_and_what_is_finished_stays(
     lm.model.gpt_neox.embed_in.weight.data[spoilt] = float("nan")
     broken, prompts, output = tmp_path / "broken", tmp_path / "prompts.jsonl", tmp_path / "g.jsonl"
     lm.model.save_pretrained(broken)
-    lm.tokenizer.save_pretrained(broken)
+    lm.reader.tokenizer.save_pretrained(broken)
     write_jsonl(prompts, [{"prompt": text} for text in ("z", "a dog", "The cat")])
     command = ["generate", "--model", str(broken), "--prompts", str(prompts), "--output", str(output)]
     capsys.readouterr()
@@ -210,7 +210,7 @@ def test_faults_are_told_together_and_first(tmp_path: Path) -> None:
     write_jsonl(bad, [{"prompt": "ok"}, {"text": "x"}, {"prompt": {"text": "x"}}, {"prompt": "x", "continuations": []}])
     with pytest.raises(ConfigError) as raised:
         generate_file("nowhere", bad, tmp_path / "g.jsonl", SAMPLING)
-    assert [f"record {n}" in line for n, line in zip((2, 3, 4), raised.value.faults)] == [True] * 3
+    assert [f"line {n}" in line for n, line in zip((2, 3, 4), raised.value.faults)] == [True] * 3
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(InputError, match="the file is empty"):
         generate_file("nowhere", tmp_path / "empty.jsonl", tmp_path / "g.jsonl", SAMPLING)

@@ -14,7 +14,7 @@ from ifguide.generation import draw as generation
 from ifguide.generation.draw import Drawing, Sampling, prompt_contexts
 from ifguide.generation.prefix_cache import fill_up, takes_mixed_lengths
 from ifguide.models.language_model import LanguageModel
-from tests.support.tiny_models import byte_tokenizer, favour, tiny_neox
+from tests.support.tiny_models import as_loaded, byte_tokenizer, favour, tiny_neox
 
 SAMPLING = Sampling(samples=2, max_new_tokens=6, top_p=0.9, seed=11)
 # the first is cut to the window; the second fills it
@@ -58,7 +58,7 @@ def language_model(family: str, dtype: torch.dtype) -> LanguageModel:
     torch.manual_seed(5)
     config = CONFIG_MAPPING[kind](vocab_size=257, bos_token_id=0, eos_token_id=0, **shape)
     model = AutoModelForCausalLM.from_config(config).eval().to(dtype)
-    return LanguageModel(model, byte_tokenizer(), 257, 0, 64)
+    return as_loaded(model, byte_tokenizer())
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_broken_token_reaches_no_other_prompt() -> None:
     favour(model, 0, 4.0)
     tokenizer = byte_tokenizer()
     (spoilt,) = tokenizer.encode("z")
-    lm = LanguageModel(model.double(), tokenizer, 256, 0, 64)
+    lm = as_loaded(model.double(), tokenizer)
     contexts = [ids[1:] for ids in prompt_contexts(lm, ["The cat", "a dog", "something longer"], 8)]
     drawing = Drawing(lm, contexts, Sampling(samples=4, max_new_tokens=8, seed=11))
     expected = drawing.draw([0, 1, 2])

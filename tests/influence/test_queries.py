@@ -46,8 +46,8 @@ def test_all_faults_are_listed_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
         load_query_sets(toxic, safe, READER, 16)
     expected = [
-        'query 1: has no "completion"', "query 2: empty completion", "query 3: 41 tokens", 'query 4: "prompt" must be',
-        "query 4: weight 0", 'query 5: unknown key "text"', "no safe queries",
+        'line 1: has no "completion"', "line 2: empty completion", "line 3: 41 tokens", 'line 4: "prompt" must be',
+        "line 4: weight 0", 'line 5: unknown key "text"', "no safe queries",
     ]  # fmt: skip
     assert len(error.value.faults) == len(expected)
     for fault, part in zip(error.value.faults, expected):

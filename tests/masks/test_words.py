@@ -129,12 +129,19 @@ def test_the_command_records_words_and_tokenizer(case, tmp_path, capsys):
 
 def test_bad_word_lists(case, tmp_path, capsys):
     folder, tokenizer, _ = case
-    for content, says in ((None, "cannot be read"), (b"# nothing\n", "has no word"), (b"\xff", "is not UTF-8")):
+    for content, says in (
+        (None, "does not exist"),
+        (b"# nothing\n", "has no word"),
+        (b"\xff", "line 1: not UTF-8"),
+        (b"\x1f\x8bx", "is gzip data"),
+    ):
         path = tmp_path / "words.txt"
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(InputError, match=f"word list .*words.txt {says}"):
             WordList.read(path, tokenizer, [])
+    path.write_bytes(b"\xef\xbb\xbfidiot\r\nfool\r\n")
+    assert WordList.read(path, tokenizer, []).words == ("idiot", "fool")
     path.write_text("idiot")
     arguments = ["--scores", folder / "scores", "--output", tmp_path / "m", "--method", "wordlist", "--wordlist", path]
     before = files(tmp_path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -14,6 +17,9 @@ from transformers import (
     GPTNeoXForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+from ifguide.data.text_reader import TextReader
+from ifguide.models.language_model import LanguageModel
 
 EOD = "<|endoftext|>"
 
@@ -43,6 +49,17 @@ def tiny_neox(**changes) -> GPTNeoXForCausalLM:
         "eos_token_id": 0,
     }
     return GPTNeoXForCausalLM(GPTNeoXConfig(**(settings | changes))).eval()
+
+
+def as_loaded(
+    model: Any, tokenizer: PreTrainedTokenizerFast, stops: Iterable[int] | None = None, max_length: int = 64
+) -> LanguageModel:
+    """As `load_language_model` makes it, of objects; it stops at EOD unless ``stops`` are named."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        reader = TextReader.of_model(folder)
+    ending = [reader.eod] if reader.eod is not None else []
+    return LanguageModel(model, reader, frozenset(ending if stops is None else stops), max_length)
 
 
 def favour(model: GPTNeoXForCausalLM, token: int, nats: float) -> None:

@@ -9,6 +9,7 @@ import torch
 from lm_eval.api.instance import Instance
 
 from ifguide.compat.lm_eval_model import SizedLM
+from ifguide.evaluation.lm.tokens import ReaderTokenizer, continuation_tokens, framed, opening_tokens, padded
 from ifguide.generation.draw import Drawing, Sampling, continuation_texts
 from ifguide.generation.rad import Rad
 from ifguide.models.language_model import LanguageModel
@@ -20,7 +21,7 @@ _MOST_ROWS = 1024
 
 
 class BatchedLM(SizedLM):
-    """lm-eval's class for transformers models, with batches of its size where it is free to choose.
+    """lm-eval's class for transformers models, with batches of its size where it is free to choose, and our tokens.
 
     Args:
         lm: the loaded model.
@@ -32,14 +33,8 @@ class BatchedLM(SizedLM):
     """
 
     def __init__(self, lm: LanguageModel, *, batch_size: int | str = "auto", rad: Rad | None = None):
-        super().__init__(
-            pretrained=lm.model,
-            tokenizer=lm.tokenizer,
-            backend="causal",
-            max_length=lm.max_length,
-            batch_size=batch_size,
-        )
         self._lm, self._rad = lm, rad
+        super().__init__(pretrained=lm.model, backend="causal", max_length=lm.max_length, batch_size=batch_size)
         self.jobs: dict[str, Callable[..., Callable[[Any], Any]]] = {"answer": self._answer, "draw": self._draw}
 
     def _answer(self, kind: str) -> Callable[[Sequence[tuple]], list[Any]]:
@@ -62,6 +57,42 @@ class BatchedLM(SizedLM):
             return [continuation_texts(self._lm, contexts[index], ids) for index, ids in zip(batch, drawn, strict=True)]
 
         return continuations
+
+    # --- text: see `ifguide.evaluation.lm.tokens` -------------------------------------------------------------------
+
+    def make_tokenizer(self) -> ReaderTokenizer:
+        return ReaderTokenizer(self._lm)
+
+    def pair_tokens(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return continuation_tokens(self._lm, context, continuation)
+
+    def text_tokens(self, text: str) -> tuple[list[int], list[int]]:
+        return opening_tokens(self._lm), self._lm.reader.encode(text)
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **options: Any,
+    ) -> list[int]:
+        """Tokens of a text, after the template's leading ones unless ``add_special_tokens`` is False."""
+        ids = self._lm.reader.encode(string)
+        ids = ids if add_special_tokens is False else framed(self._lm, ids)
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `tok_encode`, padded to one length: ids and mask ``[B, T]``."""
+        rows = [self.tok_encode(text, left_truncate_len=left_truncate_len) or self._lm.opening for text in strings]
+        return padded(rows, self.tokenizer.pad_token_id, left=padding_side == "left")
+
+    # --- batches ----------------------------------------------------------------------------------------------------
 
     def rows_of(self, length: int) -> int:
         """How many sequences of ``length`` tokens may have all their logits in memory at once."""

@@ -8,7 +8,7 @@ from typing import Any
 from ifguide.compat.datasets import fingerprint_of
 from ifguide.errors import InputError
 from ifguide.evaluation.eval_data import local_records
-from ifguide.evaluation.tasks.settings import TOKENIZER, TaskSettings, scorer_of, task_settings, tokenizer_of
+from ifguide.evaluation.tasks.settings import TOKENIZER, TaskSettings, reader_of, scorer_of, task_settings
 
 # lm-eval asks for the documents of a task many times, and expects the same ones
 _MADE: dict[tuple[Any, ...], Any] = {}
@@ -83,20 +83,15 @@ def _last_tokens(settings: TaskSettings, records: list[dict[str, Any]]) -> list[
     """Cut before the last token. lm-eval tokenizes context and context + target: both must give the text's tokens."""
     if settings.tokenizer is None:
         raise InputError(f"the last token depends on the tokenizer: set {TOKENIZER} to the model's folder")
-    tokenizer = tokenizer_of(settings.tokenizer)
-    texts = [record["text"] for record in records]
-    tokens = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    short = next((number for number, ids in enumerate(tokens, 1) if len(ids) < 2), None)
-    if short is not None:
-        raise InputError(f"{settings.source('lambada')}, record {short}: fewer than two tokens")
-    contexts = tokenizer.batch_decode(
-        [ids[:-1] for ids in tokens], skip_special_tokens=False, clean_up_tokenization_spaces=False
-    )
-    again = tokenizer(contexts, add_special_tokens=False, verbose=False)["input_ids"]
+    reader = reader_of(settings.tokenizer)
     split = []
-    for number, (text, context, ids, before) in enumerate(zip(texts, contexts, tokens, again), 1):
+    for number, text in enumerate((record["text"] for record in records), 1):
+        ids, spans = reader.spans(text)
+        if len(ids) < 2:
+            raise InputError(f"{settings.source('lambada')}, record {number}: fewer than two tokens")
+        context = text.encode()[: spans[-1][0]].decode(errors="ignore")
         # lm-eval moves white space at the end of a context to the target
-        if not text.startswith(context) or before != ids[:-1] or context != context.rstrip():
+        if reader.encode(context) != ids[:-1] or context != context.rstrip():
             raise InputError(
                 f"{settings.source('lambada')}, record {number}: the text cannot be cut before its last token "
                 "with this tokenizer; leave the record out"
@@ -108,6 +103,5 @@ def _last_tokens(settings: TaskSettings, records: list[dict[str, Any]]) -> list[
 def _counted_texts(settings: TaskSettings, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if settings.tokenizer is None:
         return records
-    tokenizer = tokenizer_of(settings.tokenizer)
-    ids = tokenizer([record["text"] for record in records], add_special_tokens=False, verbose=False)["input_ids"]
+    ids = reader_of(settings.tokenizer).encode_batch([record["text"] for record in records])
     return [{"text": record["text"], "tokens": len(row)} for record, row in zip(records, ids)]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ifguide.evaluation.eval_data import ATTAQ_LABELS, BOLD_DOMAINS, HUB, local_file
+from ifguide.evaluation.eval_data import ATTAQ_LABELS, BOLD_DOMAINS, HUB, check_local_file, local_file
 from ifguide.evaluation.tasks import docs as task_docs
 from ifguide.evaluation.tasks import scoring as task_scoring
 from ifguide.evaluation.tasks.settings import RESCORED, task_settings
@@ -19,6 +19,8 @@ FILTER = "ifguide_toxicity"
 TASKS_FOLDER = Path(__file__).resolve().parent
 
 _GROUPS = {"rtp": task_scoring.SUBSETS, "bold": BOLD_DOMAINS, "attaq": ATTAQ_LABELS}
+# 1.1: the special tokens of a tokenizer's template are not counted
+_VERSIONS = {"heldout": 1.1, "lambada": 1.1}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -72,8 +74,12 @@ def _config(dataset: str) -> str | None:
 
 def _files(dataset: str) -> dict[str, Any]:
     folder = task_settings().data
+    if folder is None:
+        return {}
     # absolute: lm-eval reads a relative path from wherever it was started
-    return {} if folder is None else {"data_files": {HUB[dataset].split: str(local_file(folder, dataset))}}
+    file = local_file(folder, dataset)
+    check_local_file(file, dataset)
+    return {"data_files": {HUB[dataset].split: str(file)}, "encoding": "utf-8-sig"}
 
 
 def _pipelines(dataset: str) -> list[dict[str, Any]]:
@@ -97,7 +103,7 @@ def _metrics(dataset: str) -> list[dict[str, Any]]:
 def _metadata(dataset: str) -> dict[str, Any]:
     """What lm-eval copies into its results: the version of the task, the data, and what divides RTP's prompts."""
     settings = task_settings()
-    said: dict[str, Any] = {"version": 1.0, "data": settings.source(dataset)}
+    said: dict[str, Any] = {"version": _VERSIONS.get(dataset, 1.0), "data": settings.source(dataset)}
     if dataset in _GROUPS:
         said["scorers"] = list(settings.scorers)
     if dataset == "rtp":

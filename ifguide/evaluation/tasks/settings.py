@@ -13,8 +13,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from ifguide.data.text_reader import TextReader
 from ifguide.errors import InputError
 from ifguide.evaluation.eval_data import HUB, local_file
 
@@ -105,16 +107,12 @@ def _loaded(spec: str) -> Any:
 
 
 @cache
-def tokenizer_of(folder: str) -> Any:
-    """The transformers tokenizer of ``folder``, loaded once.
+def reader_of(folder: str) -> TextReader:
+    """The reader of text of the model in ``folder``, made once.
 
     Raises:
-        InputError: it cannot be loaded.
+        InputError: the folder has no tokenizer that can be used.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(f"{TOKENIZER}={folder}: the tokenizer cannot be loaded: {reason}") from error
+    if not Path(folder).is_dir():
+        raise InputError(f"{TOKENIZER}={folder} is not a folder; name the model's")
+    return TextReader.of_model(folder)
