@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a parent that measures the memory of children must not load
     import torch
 
     from ifguide.influence.batches import Batch
-    from ifguide.influence.curvature.fit import Factors
+    from ifguide.influence.curvature.store import Factors
     from ifguide.influence.direction import Direction
     from ifguide.influence.passes.method import Pass
     from ifguide.influence.queries import Query
@@ -109,7 +109,7 @@ def random_factors(model: ScoredModel) -> Factors:
     here, and no product with them is faster or slower for it."""
     import torch
 
-    from ifguide.influence.curvature.fit import Factors
+    from ifguide.influence.curvature.store import Factors
 
     draw = torch.Generator().manual_seed(2)
     bases: dict[int, torch.Tensor] = {}

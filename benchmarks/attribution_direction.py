@@ -1,4 +1,4 @@
-"""Seconds of the direction: `compute_direction` on all queries against kronfluence's query phase.
+"""Seconds of the direction: `compute_directions` on all queries against kronfluence's query phase.
 
 kronfluence is asked in three ways, each timed on a few batches and scaled by padded tokens to all queries:
 
@@ -17,8 +17,9 @@ from attribution_kronfluence import Kronfluence, published_batches, spread, tigh
 from attribution_speed import Setting
 from common import median_time
 
-from ifguide.influence.curvature.fit import Factors
-from ifguide.influence.direction import Damping, Direction, compute_direction, mean_gradient, precondition
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.store import Factors
+from ifguide.influence.direction import Direction, compute_directions, mean_gradient, precondition
 from ifguide.models.tracked import ScoredModel
 
 _PUBLISHED_LENGTH, _PUBLISHED_BATCH, _PER_QUERY_BATCH = 256, 8, 4
@@ -38,7 +39,7 @@ def direction_times(
     direction: Direction = {}
 
     def ours() -> None:
-        direction.update(compute_direction(model, factors, toxic, safe, Damping(), batch_tokens))
+        direction.update(compute_directions(model, factors, [(toxic, safe)], Damping(), batch_tokens)[0])
         setting.synchronize()
 
     same = _largest_difference(setting, model, factors, theirs)  # warms up both

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ifguide.influence.batches import NO_LABEL, Batch, collate
-from ifguide.influence.curvature.fit import Factors
+from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import Direction
 from ifguide.influence.queries import Query
 from ifguide.models.tracked import ScoredModel

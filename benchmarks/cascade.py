@@ -91,7 +91,7 @@ def main() -> None:
 def make_proxy(run: Path, folder: Path) -> dict[str, float]:
     """Train the proxy in ``folder`` and fit its factors, unless they are there; returns the seconds that it took."""
     from ifguide.config.yaml_files import merge_files
-    from ifguide.influence.curvature.fit import fit_factors
+    from ifguide.influence.curvature.job import fit_factors
     from ifguide.quickstart.training import train, write_overlay
 
     seconds = {}
@@ -194,7 +194,8 @@ class Case:
         }
 
     def _direction(self, model: Any, factors: Any) -> Any:
-        from ifguide.influence.direction import Damping, compute_directions
+        from ifguide.influence.curvature.damping import Damping
+        from ifguide.influence.direction import compute_directions
         from ifguide.influence.queries import load_query_sets
 
         files = self.run / "toxic_queries.jsonl", self.run / "safe_queries.jsonl"
@@ -229,7 +230,7 @@ class Case:
 
 
 def _load(model: Path, factors: Path) -> tuple[Any, Any]:
-    from ifguide.influence.curvature.fit import load_factors
+    from ifguide.influence.curvature.store import load_factors
     from ifguide.models.tracked import load_model
 
     return load_model(model), load_factors(factors)

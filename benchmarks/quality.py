@@ -57,7 +57,7 @@ def load_case(folder: Path, tokens: int, seed: int) -> Case:
     from tokenizers import Tokenizer
 
     from ifguide.data.indexed import TokenDataset
-    from ifguide.influence.curvature.fit import load_factors
+    from ifguide.influence.curvature.store import load_factors
     from ifguide.influence.windows import cut
     from ifguide.models.tracked import load_model
     from ifguide.quickstart.prepare import FILES
@@ -84,8 +84,10 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
     """(strategy, kind of query, direction) for all of both; the factors of every strategy on the same sample."""
     import tempfile
 
-    from ifguide.influence.curvature.fit import fit_factors, load_factors
-    from ifguide.influence.direction import Damping, mean_gradient, precondition
+    from ifguide.influence.curvature.damping import Damping
+    from ifguide.influence.curvature.job import fit_factors
+    from ifguide.influence.curvature.store import load_factors
+    from ifguide.influence.direction import mean_gradient, precondition
     from ifguide.influence.queries import load_query_sets
 
     model, folder = case.model, case.folder

@@ -11,7 +11,6 @@ Shapes: B queries, T positions, N completion tokens, O outputs, I inputs with th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ifguide.errors import InputError, NumericsError
+from ifguide.errors import NumericsError
 from ifguide.influence.batches import collate, group_by_length
-from ifguide.influence.curvature.fit import Factors
+from ifguide.influence.curvature.damping import Damping, damped
+from ifguide.influence.curvature.store import Factors
 from ifguide.influence.queries import Query, identity
+from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel, label_losses
 from ifguide.system.files import hash_file, read_json, write_json
-from ifguide.system.tensors import save_tensors
 
 Direction = dict[str, Tensor]
 """One matrix [O, I] per tracked layer."""
-
-
-@dataclass(frozen=True)
-class Damping:
-    """What is added to Λ before it is inverted.
-
-    Attributes:
-        value: non-negative; a multiple of the layer's mean Λ if ``relative``, else the number itself.
-    """
-
-    value: float = 0.1
-    relative: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.value < float("inf"):
-            raise InputError(f"--damping {self.value}: must be a number of at least 0")
-
-
-def compute_direction(
-    model: ScoredModel,
-    factors: Factors,
-    toxic: Sequence[Query],
-    safe: Sequence[Query],
-    damping: Damping,
-    batch_tokens: int,
-) -> Direction:
-    """(M1) for two query sets.
-
-    Raises:
-        NumericsError: a gradient is not finite, or a curvature is zero.
-    """
-    return compute_directions(model, factors, [(toxic, safe)], damping, batch_tokens)[0]
 
 
 def compute_directions(
@@ -129,7 +97,7 @@ def precondition(gradient: Direction, factors: Factors, damping: Damping) -> Dir
         if "U_A" in layer:
             inverse = layer["U_G"].T @ inverse @ layer["U_A"]
         if "Lambda" in layer:
-            inverse = inverse / _damped(layer["Lambda"], damping, name)
+            inverse = inverse / damped(layer["Lambda"], damping, name)
         if "U_A" in layer:
             inverse = layer["U_G"] @ inverse @ layer["U_A"].T
         result[name] = inverse.to(matrix.dtype)
@@ -159,17 +127,6 @@ def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | Non
 def _gradient_of(parameter: Tensor) -> Tensor:
     """What backward left, or zeros where no loss reaches (an expert that no query was routed to)."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-
-
-def _damped(eigenvalues: Tensor, damping: Damping, name: str) -> Tensor:
-    added = damping.value * float(eigenvalues.mean()) if damping.relative else damping.value
-    damped = eigenvalues + added
-    if not bool((damped > 0).all()):
-        raise NumericsError(
-            f"the curvature of {name} plus damping {added:.3g} is not positive everywhere; give a larger --damping "
-            "(--absolute-damping where the curvature is zero)"
-        )
-    return damped
 
 
 def _paths(prefix: str | Path) -> tuple[Path, Path]:

@@ -6,10 +6,10 @@ Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +19,12 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
-from ifguide.influence.cascade.head import cheap_pass, fit_linear_head
-from ifguide.influence.curvature.fit import Factors, check_model, load_factors
-from ifguide.influence.direction import Damping, Direction, compute_directions, load_direction, save_direction
-from ifguide.influence.passes import checks as dry_run
-from ifguide.influence.passes import method as passes
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.store import Factors, check_model, load_factors
+from ifguide.influence.direction import Direction, compute_directions, load_direction, save_direction
+from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import truncate
-from ifguide.influence.passes.method import AnyDirection, Method, Pass, make_pass, settle
+from ifguide.influence.passes.method import DTYPES, AnyDirection, Method, Pass, make_pass, settle
 from ifguide.influence.shards import parse_documents, turn
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
 from ifguide.models.tracked import ScoredModel, load_model, track_only
@@ -82,6 +81,7 @@ class Job:
     """A pass over the data, ready to run.
 
     Attributes:
+        scoring: the pass along all directions.
         documents: whose shards this call scores (None: all).
         identities: of each behaviour; JSON-able; whatever can change its scores by more than rounding.
         energy: of a cut to a rank, what `truncate` kept of each direction.
@@ -90,7 +90,7 @@ class Job:
     model: ScoredModel
     windows: Windows
     behaviours: list[Behaviour]
-    scorer: Pass
+    scoring: Pass
     method: Method
     batch_tokens: int
     documents: slice | None
@@ -104,7 +104,7 @@ class Job:
             NumericsError: a score is not finite; names token, document and layer.
         """
         batch = windows.batch(group).to(self.model.device)
-        scores = self.scorer.scores(batch)[:, batch.labelled].to(torch.float32).cpu().numpy()
+        scores = self.scoring.scores(batch)[:, batch.labelled].to(torch.float32).cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(scores).all(axis=0))
         if len(bad):
             self._refuse(windows, batch, int(windows.places(group)[bad[0]]))
@@ -115,20 +115,29 @@ class Job:
         document = int(np.searchsorted(starts, place, side="right")) - 1
         raise NumericsError(
             f"the score of token {place - int(starts[document])} of document {document} is not finite; the first such "
-            f"number appears in {self.scorer.first_bad_layer(batch)}; look for broken weights, or raise --damping"
+            f"number appears in {self.scoring.first_bad_layer(batch)}; look for broken weights, or raise --damping"
         )
 
 
-def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
+PassFactory = Callable[[ScoredModel, list[Direction], Windows, int], Pass]
+"""Makes a pass from the model, whole directions, the windows it will score and the tokens of a batch."""
+
+
+def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory | None = None) -> Job:
     """Load and check everything, find or compute the directions, settle the method, and try one batch.
 
     Processes that share the output take turns: the first computes, the others read.
+
+    Args:
+        own_pass: makes another pass than those of `passes.method`; ``options.method`` then only names it, in float32
+            and along whole directions, in the records.
 
     Raises:
         InputError: arguments, files or queries that cannot be used (`MismatchError` where two do not belong together).
         NumericsError: a gradient, a direction or a score is not finite.
     """
-    _check_arguments(inputs, options)
+    faults = [] if own_pass else options.method.faults()
+    _check_arguments(inputs, options, faults)
     dataset = TokenDataset.open(inputs.data)
     documents = None if options.documents is None else parse_documents(options.documents, dataset.num_documents)
     factors = load_factors(inputs.factors)
@@ -146,10 +155,10 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
     behaviours = load_behaviours(inputs.queries, options.per_category, model.reader, model.window)
     batch_tokens = options.batch_size * seq_length
     windows = cut(dataset, model.eod, seq_length, context)
-    dry_run.check_factors(factors, model)
-    largest = dry_run.largest_batch(windows, batch_tokens).to(model.device) if len(windows) else None
+    checks.check_factors(factors, model)
+    largest = checks.largest_batch(windows, batch_tokens).to(model.device) if len(windows) else None
     if largest:
-        dry_run.check_model_on(model, largest)
+        checks.check_model_on(model, largest)
         model.check_architecture(largest.inputs[:1])
     with turn(Path(f"{inputs.output}.lock")):
         data = fingerprint(dataset, progress=not quiet)
@@ -165,23 +174,22 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
         whole = _directions(model, factors, behaviours, options.damping, batch_tokens, inputs.output, about)
         directions, energy = _cut_to_rank(whole, options.method.rank)
         frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
-        method = settle(
-            options.method,
-            model,
-            directions,
-            windows,
-            batch_tokens,
-            Path(f"{inputs.output}.method.json"),
-            {"directions": about, **frame},
-            quiet,
-        )
+        method = options.method
+        if own_pass is None:
+            record = Path(f"{inputs.output}.method.json")
+            settled_for = {"directions": about, **frame}
+            method = settle(method, model, directions, windows, batch_tokens, record, settled_for, quiet)
     if method.dtype != "float32":
-        model = track_only(_load(inputs, passes.DTYPES[method.dtype]), list(model.tracked))
+        model = track_only(_load(inputs, DTYPES[method.dtype]), list(model.tracked))
+    if own_pass is None:
+        scoring = make_pass(model, directions, method)
+    else:
+        scoring = own_pass(model, whole, windows, batch_tokens)
     job = Job(
         model,
         windows,
         behaviours,
-        _make_pass(model, directions, method, windows, batch_tokens),
+        scoring,
         method,
         batch_tokens,
         documents,
@@ -193,8 +201,11 @@ def prepare(inputs: Inputs, options: Options, quiet: bool) -> Job:
     return job
 
 
-def _check_arguments(inputs: Inputs, options: Options) -> None:
-    faults = [] if options.method.method == passes.CHEAP else options.method.faults()
+def _check_arguments(inputs: Inputs, options: Options, faults: list[str]) -> None:
+    """
+    Raises:
+        ConfigError: arguments that cannot be used; ``faults`` and all others at once.
+    """
     if options.batch_size < 1:
         faults.append(f"--batch-size {options.batch_size}: must be at least 1")
     if options.shard_tokens < 1:
@@ -249,15 +260,6 @@ def _cut_to_rank(whole: list[Direction], rank: int | None) -> tuple[list[AnyDire
     return list(cut_down), list(energy)
 
 
-def _make_pass(
-    model: ScoredModel, directions: list[AnyDirection], method: Method, windows: Windows, batch_tokens: int
-) -> Pass:
-    if method.method == passes.CHEAP:
-        whole = cast(list[Direction], directions)
-        return cheap_pass(model, whole, fit_linear_head(model, windows, batch_tokens))
-    return make_pass(model, directions, method)
-
-
 def _try_one_batch(job: Job, batch: Batch) -> None:
     """Fail before the long work: the largest batch fits, its scores are finite.
 
@@ -265,10 +267,10 @@ def _try_one_batch(job: Job, batch: Batch) -> None:
         InputError: the batch does not fit.
         NumericsError: a score is not finite.
     """
-    with dry_run.memory_advice(batch):
-        scores = job.scorer.scores(batch)
+    with checks.memory_advice(batch):
+        scores = job.scoring.scores(batch)
     if not torch.isfinite(scores).all():
         raise NumericsError(
             "scores of the longest documents are not finite; the first such number appears in "
-            f"{job.scorer.first_bad_layer(batch)}; raise --damping"
+            f"{job.scoring.first_bad_layer(batch)}; raise --damping"
         )

@@ -229,7 +229,7 @@ class Job:
 
     def _factors(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.influence.curvature.fit import fit_factors
+            from ifguide.influence.curvature.job import fit_factors
 
             return fit_factors(
                 self.folder / "models/base",

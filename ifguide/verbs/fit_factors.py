@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.influence.curvature.fit import fit_factors
+    from ifguide.influence.curvature.job import fit_factors
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()

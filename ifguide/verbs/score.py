@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     share_cores(local_processes())
 
     from ifguide.influence.cascade.run import score_cascade
-    from ifguide.influence.direction import Damping
+    from ifguide.influence.curvature.damping import Damping
     from ifguide.influence.job import Inputs, Options
     from ifguide.influence.passes.method import Method
     from ifguide.influence.score import score

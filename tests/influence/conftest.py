@@ -11,7 +11,7 @@ import torch
 
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.tokenizers import build_tokenizer
-from ifguide.influence.curvature.fit import fit_factors
+from ifguide.influence.curvature.job import fit_factors
 from ifguide.models.tracked import ScoredModel, load_model
 
 VOCAB = 512

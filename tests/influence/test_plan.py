@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ifguide.cli import main
 from ifguide.data.aligned import write_aligned
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.curvature.fit import save_factors
+from ifguide.influence.curvature.store import save_factors
 from ifguide.influence.direction import save_direction
 from ifguide.influence.passes.method import Method, make_pass
 from ifguide.influence.planning import work as plan_work

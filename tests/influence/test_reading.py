@@ -14,7 +14,8 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import preprocess
 from ifguide.errors import ConfigError, IFGuideWarning, MismatchError
 from ifguide.influence.behaviours import QueryFiles
-from ifguide.influence.curvature.fit import check_model, fit_factors, load_factors
+from ifguide.influence.curvature.job import fit_factors
+from ifguide.influence.curvature.store import check_model, load_factors
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.planning.shape import read_shape

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ifguide.influence.curvature.fit import Factors
-from ifguide.influence.direction import Damping, compute_direction, precondition
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.store import Factors
+from ifguide.influence.direction import compute_directions, precondition
 from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.queries import make_query
@@ -50,7 +51,7 @@ def test_every_token_moves_the_margin_as_predicted(model, dataset, strategy):
     toxic, safe, damping = _queries(1, (1.0, 0.5)), _queries(2, (1.0, 2.0)), Damping(0.1)
     layers = reference.random_factors(model) if strategy == "ekfac" else {name: {} for name in model.tracked}
     factors = Factors(strategy, layers, {}, "test")
-    direction = compute_direction(model, factors, toxic, safe, damping, batch_tokens=64)
+    direction = compute_directions(model, factors, [(toxic, safe)], damping, batch_tokens=64)[0]
     windows = cut(dataset, EOD, WINDOW, 4)
     batch = windows.batch(np.arange(len(windows)))
     scores = ForwardModePass(model, [direction]).scores(batch)[0]

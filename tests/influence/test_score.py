@@ -16,8 +16,10 @@ from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence import score as score_module
 from ifguide.influence.behaviours import QueryFiles
-from ifguide.influence.curvature.fit import fit_factors, load_factors
-from ifguide.influence.direction import Damping, compute_direction
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.job import fit_factors
+from ifguide.influence.curvature.store import load_factors
+from ifguide.influence.direction import compute_directions
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.method import Method
@@ -66,7 +68,7 @@ def _query_sets(job: Inputs) -> tuple:
 def _literal(job: Inputs, dataset, toxic, safe) -> np.ndarray:
     """(M2) of every token by one backward pass each."""
     model = load_exact(job.model)
-    direction = compute_direction(model, load_factors(job.factors), toxic, safe, Damping(0.1), 1000)
+    direction = compute_directions(model, load_factors(job.factors), [(toxic, safe)], Damping(0.1), 1000)[0]
     windows = cut(dataset, EOD, WINDOW, 4)
     reference.track(model)
     expected = np.zeros(dataset.num_tokens)

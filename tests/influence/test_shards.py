@@ -17,7 +17,7 @@ import pytest
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.behaviours import QueryFiles
-from ifguide.influence.direction import Damping
+from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score

@@ -71,6 +71,13 @@ def fit_linear_head(model: ScoredModel, windows: Windows, batch_tokens: int, see
     return LinearHead(matrix.to(model.device, model.dtype), offset.to(model.device, model.dtype), 1 - left)
 
 
+def cheap_pass_on(
+    model: ScoredModel, directions: Sequence[Direction], windows: Windows, batch_tokens: int
+) -> DifferencePass:
+    """`cheap_pass` with a head that is fitted on a sample of ``windows``: for `influence.job.prepare`."""
+    return cheap_pass(model, directions, fit_linear_head(model, windows, batch_tokens))
+
+
 def cheap_pass(
     model: ScoredModel, directions: Sequence[Direction], head: LinearHead, step: float = STEP
 ) -> DifferencePass:

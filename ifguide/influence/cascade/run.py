@@ -18,10 +18,10 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate, choose, combine
+from ifguide.influence.cascade.head import cheap_pass_on
 from ifguide.influence.cascade.report import report
-from ifguide.influence.curvature.fit import load_factors
+from ifguide.influence.curvature.store import load_factors
 from ifguide.influence.job import Inputs, Job, Options, prepare
-from ifguide.influence.passes import method as passes
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
@@ -31,6 +31,8 @@ from ifguide.system.files import atomic_path
 from ifguide.system.provenance import origin
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+# what records call the first pass; not for users to name
+_CHEAP = "cheap"
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,8 @@ def _cheap_scores(
     output = f"{inputs.output}.cheap"
     cheap_inputs = replace(inputs, model=cascade.model, factors=cascade.factors, output=output)
     # the proxy's windows are its factors' own; its step is no matter of the exact pass
-    cheap_options = replace(options, method=Method(method=passes.CHEAP), seq_length=None, context=None)
-    job = prepare(cheap_inputs, cheap_options, quiet or Share.from_environment().rank > 0)
+    cheap_options = replace(options, method=Method(method=_CHEAP), seq_length=None, context=None)
+    job = prepare(cheap_inputs, cheap_options, quiet or Share.from_environment().rank > 0, cheap_pass_on)
     result = run(job, cheap_inputs, cheap_options, started, quiet)
     while (cheap := finished(output, dataset, job.identities[0])) is None:
         time.sleep(_SECONDS_BETWEEN_LOOKS)

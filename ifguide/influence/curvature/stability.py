@@ -19,8 +19,10 @@ from torch import Tensor
 
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.curvature.fit import Factors, fit_layers
-from ifguide.influence.direction import Damping, Direction, mean_gradient, precondition
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.fit import fit_layers
+from ifguide.influence.curvature.store import Factors
+from ifguide.influence.direction import Direction, mean_gradient, precondition
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.step_search import correlation, top_overlap
 from ifguide.influence.queries import Query, load_query_sets
@@ -154,16 +156,16 @@ def score_both(
     Raises:
         NumericsError: a score is not finite.
     """
-    scorer = ForwardModePass(model, directions)
+    scoring = ForwardModePass(model, directions)
     pieces = []
     with Progress(int(windows.scored.sum()), "tokens", "score with both halves", quiet=quiet) as progress:
         for group in group_by_length(windows.lengths, batch_tokens):
             batch = windows.batch(group).to(model.device)
-            pieces.append(scorer.scores(batch)[:, batch.labelled].to("cpu", torch.float64))
+            pieces.append(scoring.scores(batch)[:, batch.labelled].to("cpu", torch.float64))
             if not bool(torch.isfinite(pieces[-1]).all()):
                 raise NumericsError(
                     "a score with the factors of one half is not finite; the first such number appears in "
-                    f"{scorer.first_bad_layer(batch)}; fit on more tokens"
+                    f"{scoring.first_bad_layer(batch)}; fit on more tokens"
                 )
             progress.update(pieces[-1].shape[1])
     return torch.cat(pieces, dim=1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +16,10 @@ from torch.autograd import forward_ad
 
 from ifguide.errors import ConfigError, InputError, NumericsError, first_faults
 from ifguide.influence.batches import Batch
+from ifguide.influence.curvature.store import Factors
 from ifguide.influence.head import rows_at_a_time
 from ifguide.influence.windows import Windows
 from ifguide.models.tracked import ScoredModel, label_losses
-
-if TYPE_CHECKING:
-    from ifguide.influence.curvature.fit import Factors
 
 # rounding of an eigenvalue, as a share of the largest one of its layer
 _NEGATIVE = 1e-5

@@ -27,7 +27,7 @@ from ifguide.errors import InputError
 from ifguide.influence.batches import Batch, in_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
-from ifguide.influence.passes import checks as dry_run
+from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import LowRank
 from ifguide.models.tracked import ScoredModel
 
@@ -94,7 +94,7 @@ class DifferencePass:
 
     def first_bad_layer(self, batch: Batch) -> str:
         """Where the first number of ``batch`` that is not finite appears."""
-        return dry_run.first_bad_layer(self._model, batch, self.scores)
+        return checks.first_bad_layer(self._model, batch, self.scores)
 
 
 class _Move:

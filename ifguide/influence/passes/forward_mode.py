@@ -29,7 +29,7 @@ from torch.nn import functional
 from ifguide.influence.batches import Batch, in_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
-from ifguide.influence.passes import checks as dry_run
+from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import LowRank
 from ifguide.models import attention
 from ifguide.models.tracked import ScoredModel
@@ -79,7 +79,7 @@ class ForwardModePass:
         for k in range(self._count):
             # one direction at a time: inside a vmap nothing may look at the numbers
             run = partial(self._propagate, maps=self._along(k))
-            found = dry_run.first_bad_layer(self._model, batch, lambda batch: run(batch.inputs))  # noqa: B023
+            found = checks.first_bad_layer(self._model, batch, lambda batch: run(batch.inputs))  # noqa: B023
             if found in self._model.tracked:
                 break
         return found

@@ -28,8 +28,6 @@ from ifguide.system.files import read_json, write_json
 
 ATTRIBUTIONS = ("loss-term", "position")
 METHODS = ("jvp", "difference", "auto")
-CHEAP = "cheap"
-"""The method of a cascade's first pass, which is not for users to name."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 AnyDirection = Direction | dict[str, LowRank]
@@ -88,7 +86,7 @@ class Method:
     @property
     def searches(self) -> bool:
         """Whether a step has to be found first."""
-        return self.attribution == "loss-term" and self.method not in ("jvp", CHEAP) and self.dtype == "float32"
+        return self.attribution == "loss-term" and self.method != "jvp" and self.dtype == "float32"
 
 
 def make_pass(model: ScoredModel, directions: Sequence[AnyDirection], method: Method) -> Pass:
@@ -125,8 +123,6 @@ def settle(
     """
     from ifguide.influence.passes.step_search import sample_batches, search_step
 
-    if method.method == CHEAP:
-        return method
     if not method.searches:
         # nothing of it is left to chance, and what does not apply shall not make two equal runs differ
         return Method(method.attribution, "jvp", rank=method.rank, dtype=method.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from ifguide.influence.curvature.fit import STRATEGIES
+from ifguide.influence.curvature.store import STRATEGIES
 from ifguide.influence.passes.method import METHODS
 from ifguide.influence.planning.disk import File
 from ifguide.influence.planning.machine import Limits

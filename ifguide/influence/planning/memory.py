@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ifguide.influence import head
 from ifguide.influence.batches import rows_of_a_piece
-from ifguide.influence.curvature import fit as factors
+from ifguide.influence.curvature.fit import PER_WINDOW_GRADIENT_BYTES
 from ifguide.influence.passes.method import Method
 from ifguide.influence.planning.shape import BYTES, Shape
 from ifguide.models import attention
@@ -85,7 +85,7 @@ def fitting_peaks(shape: Shape, strategy: str, batch: BatchSize) -> list[Peak]:
             )
         )
     if strategy in ("ekfac", "diagonal"):
-        rows = min(batch.rows, max(1, factors._PER_WINDOW_GRADIENT_BYTES // (_FP32 * largest)))
+        rows = min(batch.rows, max(1, PER_WINDOW_GRADIENT_BYTES // (_FP32 * largest)))
         bases = _FP32 * shape.squares if strategy == "ekfac" else 0
         moments = {
             "weights": weights,

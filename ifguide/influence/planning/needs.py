@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.influence.curvature.fit import STRATEGIES
+from ifguide.influence.curvature.store import STRATEGIES
 from ifguide.influence.passes.method import Method
 from ifguide.influence.planning import disk as plan_disk
 from ifguide.influence.planning.memory import BatchSize, Peak, direction_peak, fitting_peaks, pass_peak

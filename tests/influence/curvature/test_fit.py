@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
-from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.influence.curvature import fit as factors_module
-from ifguide.influence.curvature.fit import (
-    STRATEGIES,
-    Factors,
-    check_model,
-    draw_labels,
-    fit_factors,
-    fit_layers,
-    load_factors,
-)
-from ifguide.influence.direction import Damping, precondition
-from ifguide.influence.windows import cut, sample
-from ifguide.models.tracked import load_model
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.fit import draw_labels, fit_layers
+from ifguide.influence.curvature.store import STRATEGIES, Factors
+from ifguide.influence.direction import precondition
+from ifguide.influence.windows import cut
 from tests.influence import reference
 from tests.influence.conftest import EOD, WINDOW, load_exact
 
@@ -122,73 +111,6 @@ def test_drawn_labels_follow_the_model():
     assert draw_labels(logits, uniform).tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
 
 
-def test_files_are_ours_and_replayable(tmp_path, model_folders, dataset):
-    for output in ("a", "b"):
-        record = fit_factors(model_folders["neox"], dataset.prefix, tmp_path / output, max_tokens=60, quiet=True)
-    assert (tmp_path / "a/factors.safetensors").read_bytes() == (tmp_path / "b/factors.safetensors").read_bytes()
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        "factors.json",
-        "factors.safetensors",
-        "run.json",
-    ]
-    factors = load_factors(tmp_path / "a")
-    model = load_model(model_folders["neox"], device="cpu")
-    check_model(factors, model)
-    assert 60 <= record["tokens"] < 60 + WINDOW and record["lambda_scale"] == "per window"
-    for name in model.tracked:
-        outputs, inputs = model.matrix_shape(name)
-        shapes = {key: tuple(tensor.shape) for key, tensor in factors.layers[name].items()}
-        assert shapes == {"U_A": (inputs, inputs), "U_G": (outputs, outputs), "Lambda": (outputs, inputs)}
-    with pytest.raises(MismatchError, match="another model"):
-        check_model(factors, load_model(model_folders["llama"], device="cpu"))
-
-
-def test_identity_needs_no_pass_over_the_data(tmp_path, model_folders, dataset, monkeypatch):
-    monkeypatch.setattr(factors_module, "_run_kronfluence", lambda *_: pytest.fail("not needed"))
-    fit_factors(model_folders["gpt2"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
-    factors = load_factors(tmp_path / "f")
-    assert factors.strategy == "identity" and all(layer == {} for layer in factors.layers.values())
-
-
-@pytest.mark.parametrize("strategy", ["ekfac", "identity"])
-def test_several_processes_are_refused(tmp_path, model_folders, dataset, monkeypatch, strategy):
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(InputError, match="this is one of 4"):
-        fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy=strategy, quiet=True)
-    assert not (tmp_path / "f").exists()
-
-
-def test_other_files_are_refused(tmp_path, model_folders, dataset):
-    fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
-    record = json.loads((tmp_path / "f/factors.json").read_text())
-    (tmp_path / "f/factors.json").write_text(json.dumps({**record, "tensors": "0" * 64}))
-    with pytest.raises(InputError, match="run fit-factors again"):
-        load_factors(tmp_path / "f")
-    (tmp_path / "f/factors.json").write_text(json.dumps({**record, "format": 99}))
-    with pytest.raises(InputError, match="format"):
-        load_factors(tmp_path / "f")
-    with pytest.raises(InputError, match="does not exist"):
-        load_factors(tmp_path / "nothing")
-
-
-def test_the_stated_sample_is_what_is_fitted_on(tmp_path, model_folders, dataset, windows):
-    """The record says how many tokens and windows; the factors are those of just these."""
-    record = fit_factors(
-        model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="diagonal", max_tokens=50, seed=_SEED,
-        context=4, quiet=True,
-    )  # fmt: skip
-    chosen = sample(windows, 50, _SEED)
-    assert (record["max_tokens"], record["seed"]) == (50, _SEED)
-    assert (record["tokens"], record["windows"]) == (int(chosen.scored.sum()), len(chosen))
-    assert len(chosen) < len(windows)
-    other = sample(windows, 50, _SEED + 1)
-    assert list(zip(chosen.document, chosen.first)) != list(zip(other.document, other.first))
-    model = load_model(model_folders["neox"], implementation="sdpa", device="cpu")
-    expected = fit_layers(model, chosen, "diagonal", 16 * WINDOW, _SEED)
-    for name, layer in load_factors(tmp_path / "f").layers.items():
-        torch.testing.assert_close(layer["Lambda"], expected[name]["Lambda"], rtol=1e-4, atol=0)
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_fitted_factors_are_inverted_with_either_damping(model_folders, windows, strategy):
     """(M1) with the dense matrix that the strategy stands for."""
@@ -207,15 +129,3 @@ def test_fitted_factors_are_inverted_with_either_damping(model_folders, windows,
         else:
             expected = reference.dense_inverse(layer, added, g)
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
-
-
-def test_a_broken_model_is_found_before_the_fit(tmp_path, model_folders, dataset, monkeypatch):
-    monkeypatch.setattr(factors_module, "_run_kronfluence", lambda *_: pytest.fail("too late"))
-    loaded = load_model(model_folders["neox"], implementation="sdpa", device="cpu")
-    name, layer = list(loaded.tracked.items())[-1]
-    with torch.no_grad():
-        layer.weight[0, 0] = float("nan")
-    monkeypatch.setattr(factors_module, "load_model", lambda *_, **__: loaded)
-    with pytest.raises(NumericsError, match=name):
-        fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", quiet=True)
-    assert not (tmp_path / "f").exists()

@@ -11,9 +11,10 @@ import torch
 
 from ifguide import cli
 from ifguide.influence.curvature import stability as factor_stability
-from ifguide.influence.curvature.fit import fit_layers, load_factors
+from ifguide.influence.curvature.damping import Damping
+from ifguide.influence.curvature.fit import fit_layers
 from ifguide.influence.curvature.stability import Stability, halves, rank_correlation, score_both, some_documents
-from ifguide.influence.direction import Damping
+from ifguide.influence.curvature.store import load_factors
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.windows import cut
 from tests.influence import reference

@@ -1,0 +1,129 @@
+"""Fit the curvature of a model on a sample of its data, from files to files, and measure how stable it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ifguide.data.fingerprint import fingerprint
+from ifguide.data.indexed import TokenDataset
+from ifguide.errors import InputError
+from ifguide.influence.curvature.fit import LAMBDA_SCALE, fit_layers, max_windows
+from ifguide.influence.curvature.stability import Stability
+from ifguide.influence.curvature.store import FORMAT, STRATEGIES, save_factors
+from ifguide.influence.passes import checks
+from ifguide.influence.windows import check_tokens, cut, resolve_lengths, sample
+from ifguide.models.tracked import load_model
+from ifguide.system.files import read_json, write_json
+from ifguide.system.provenance import origin, versions, write_run_record
+
+
+def fit_factors(
+    model_dir: str | Path,
+    data_prefix: str | Path,
+    output: str | Path,
+    strategy: str = "ekfac",
+    max_tokens: int | None = None,
+    seq_length: int | None = None,
+    context: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    modules: str | None = None,
+    stability: Stability | None = None,
+    eod_token: str | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Fit curvature on a sample of the scoring windows; writes ``output/factors.{safetensors,json}``.
+
+    Args:
+        max_tokens: fit on a seeded sample of windows with about this many tokens (None: all).
+        seq_length: window in tokens (None: the model's, at most 2048).
+        context: overlap of the windows of a longer document (None: a quarter of the window).
+        batch_size: a batch holds as many tokens as this many full windows.
+        modules: regular expression on the names of the layers to track (None: all of attention and MLP).
+        stability: also fit on two halves of the sample and compare the scores (None: do not).
+        eod_token: the separator of documents (None: the data's, else the model's).
+
+    Returns:
+        The record written to ``factors.json`` (with ``stability`` where it was measured), ``output`` and ``seconds``.
+
+    Raises:
+        InputError: arguments, model or data that cannot be used.
+        MismatchError: the data was made with another tokenizer than the model's.
+        NumericsError: a factor is not finite.
+    """
+    started = time.monotonic()
+    _check_processes()
+    _check_arguments(strategy, max_tokens, batch_size)
+    dataset = TokenDataset.open(data_prefix)
+    load = partial(load_model, model_dir, implementation="sdpa", pattern=modules, data=data_prefix, eod_token=eod_token)
+    model = load()
+    seq_length, context = resolve_lengths(model.window, seq_length, context)
+    check_tokens(dataset, model.vocab_size)
+    everything = cut(dataset, model.eod, seq_length, context)
+    windows = sample(everything, max_tokens, seed)
+    if not len(windows) and strategy != "identity":
+        raise InputError(f"{data_prefix} has no token to fit on: every document has a single token")
+    queries = stability.load_queries(model, windows, strategy) if stability else None
+    batch_tokens = batch_size * seq_length
+    if strategy != "identity":
+        checks.check_model_on(model, checks.largest_batch(windows, batch_tokens, max_windows(model)), backward=True)
+    output = Path(output)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output folder {output}: {error.strerror}") from None
+    record = {
+        "format": FORMAT,
+        "strategy": strategy,
+        "lambda_scale": LAMBDA_SCALE[strategy],
+        "model": {"path": str(Path(model_dir).absolute()), "identity": model.identity},
+        "modules": {name: list(model.matrix_shape(name)) for name in model.tracked},
+        "data": fingerprint(dataset, progress=not quiet),
+        "data_prefix": str(Path(data_prefix).absolute()),
+        "seq_length": seq_length,
+        "context": context,
+        "eod": model.eod,
+        "tokenizer": model.reader.record() if model.reader else None,
+        "max_tokens": max_tokens,
+        "tokens": int(windows.scored.sum()) if strategy != "identity" else 0,
+        "windows": len(windows) if strategy != "identity" else 0,
+        "seed": seed,
+        "versions": versions(),
+        **origin(),
+    }
+    save_factors(output, fit_layers(model, windows, strategy, batch_tokens, seed, quiet), record)
+    if stability and queries:
+        del model  # the halves need its room
+        found = stability.measure(load, queries, everything, windows, strategy, batch_tokens, seed, quiet)
+        record["stability"] = found
+        write_json(output / "factors.json", read_json(output / "factors.json") | {"stability": found})
+    seconds = time.monotonic() - started
+    write_run_record(output, verb="fit-factors", parameters={"batch_size": batch_size, **record}, seconds=seconds)
+    return {**record, "output": str(output), "seconds": round(seconds, 3)}
+
+
+def _check_processes() -> None:
+    """kronfluence would take the processes of a launcher for its own: each on one device, reading what one wrote.
+
+    Raises:
+        InputError: WORLD_SIZE says that this is one of several.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdecimal() and int(size) > 1:
+        raise InputError(
+            f"factors are fitted by one process, and this is one of {size} (WORLD_SIZE); run it once, without torchrun "
+            "(where something else sets WORLD_SIZE, unset it)"
+        )
+
+
+def _check_arguments(strategy: str, max_tokens: int | None, batch_size: int) -> None:
+    if strategy not in STRATEGIES:
+        raise InputError(f"--strategy {strategy}: must be one of {', '.join(STRATEGIES)}")
+    if max_tokens is not None and max_tokens < 1:
+        raise InputError(f"--max-tokens {max_tokens}: must be at least 1")
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: must be at least 1")
