@@ -52,7 +52,7 @@ def main() -> None:
     from ifguide.generation.draw import Sampling, prompt_contexts, sample_continuations
     from ifguide.generation.rad import Rad
     from ifguide.models.language_model import load_language_model
-    from ifguide.scorers.base import load_scorer
+    from ifguide.scorers.registry import load_scorer
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()

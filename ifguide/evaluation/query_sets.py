@@ -23,7 +23,8 @@ import numpy as np
 from ifguide.errors import InputError
 from ifguide.evaluation.overlap import Overlap, words_of
 from ifguide.generation.job import raise_faults
-from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.scorers.base import Scorer
+from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import hash_file, read_jsonl, write_json, write_jsonl
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin

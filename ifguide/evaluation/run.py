@@ -39,7 +39,8 @@ from ifguide.evaluation.tasks.registry import prepare_lm_eval
 from ifguide.evaluation.tasks.settings import scorers_from
 from ifguide.generation.rad import Rad
 from ifguide.models.language_model import LanguageModel, load_language_model
-from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.scorers.base import Scorer
+from ifguide.scorers.registry import load_scorer
 from ifguide.scorers.shared import SharedScorer, scoring_job
 from ifguide.scorers.stored import StoredScorer
 from ifguide.system import provenance

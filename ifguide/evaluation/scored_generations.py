@@ -17,7 +17,8 @@ import numpy as np
 
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.generation.job import partial_path, raise_faults, require_folder_of, sidecar_path
-from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.scorers.base import Scorer
+from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.locks import only_writer

@@ -23,7 +23,7 @@ class EvaluationSettings:
         model: Hugging Face folder of a causal language model.
         tasks: names of lm-eval tasks or groups, or YAML files of tasks.
         output: folder for the results; a second run continues there.
-        scorers: specs, see `ifguide.scorers.base`; the first is the main one.
+        scorers: specs, see `ifguide.scorers.registry`; the first is the main one.
         data: folder of local JSONL for the ifguide tasks; None reads from the hub.
         limit: documents of each task, a seeded sample of them (`ifguide.evaluation.sampled_docs`); None for all.
         limit_seed: of that sample, apart from ``seed``: evaluations of two seeds answer the same prompts.

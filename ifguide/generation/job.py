@@ -23,7 +23,7 @@ from ifguide.generation.draw import Drawing, Sampling, continuation_texts, promp
 from ifguide.generation.rad import Rad
 from ifguide.models.folder import text_identity
 from ifguide.models.language_model import LanguageModel, load_language_model
-from ifguide.scorers.base import load_scorer
+from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.locks import only_writer

@@ -52,7 +52,7 @@ def judge_model(task: JudgementTask) -> tuple[dict[str, Any], list[dict[str, Any
     from ifguide.evaluation.metrics import distinct_n, empty_share, summarise
     from ifguide.evaluation.perplexity import perplexity
     from ifguide.generation.draw import generate
-    from ifguide.scorers.base import load_scorer
+    from ifguide.scorers.registry import load_scorer
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()

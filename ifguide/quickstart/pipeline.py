@@ -38,7 +38,7 @@ class QuickstartSettings:
         output: folder for everything.
         seed: of corpus, initialisation, sample order, factors, generation.
         input, toxic_queries, safe_queries: the user's own text instead of the built-in corpus (all or none).
-        scorer: a scorer for the evaluation (see `ifguide.scorers.base`) instead of the trained judge.
+        scorer: a scorer for the evaluation (see `ifguide.scorers.registry`) instead of the trained judge.
         sizes: how much of everything.
         selection: parameters of Algorithm 1.
     """
@@ -77,7 +77,7 @@ def run_quickstart(
         IFGuideError: unusable input, or a stage that failed; finished stages are kept.
     """
     if settings.scorer:
-        from ifguide.scorers.base import load_scorer
+        from ifguide.scorers.registry import load_scorer
 
         load_scorer(settings.scorer)  # used at the very end: a mistake must not wait for it
     is_new = not settings.output.exists()

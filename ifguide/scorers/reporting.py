@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from ifguide.errors import IFGuideWarning, tell
 from ifguide.scorers.base import Scorer
+from ifguide.scorers.wrapper import WrappedScorer
 from ifguide.system.progress import Progress
 
 # enough to sort by length and fill batches; a scorer tokenizes all that it is given at once
 _TEXTS_AT_ONCE = 16384
 
 
-class ReportingScorer(Scorer):
+class ReportingScorer(WrappedScorer):
     """``inner``, a part of the texts at a time.
 
     Args:
@@ -24,17 +25,10 @@ class ReportingScorer(Scorer):
     """
 
     def __init__(self, inner: Scorer, quiet: bool):
-        self._inner, self._quiet = inner, quiet
+        super().__init__(inner)
+        self._quiet = quiet
         if inner.warning and not quiet:
             tell("ifguide", f"warning: {inner.warning}")
-        self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
-        self.warning = inner.warning
-
-    def identity(self) -> str | None:
-        return self._inner.identity()
-
-    def cut(self, texts: Sequence[str]) -> np.ndarray:
-        return self._inner.cut(texts)
 
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
         parts = []

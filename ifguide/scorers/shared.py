@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ifguide.scorers.base import Scorer
+from ifguide.scorers.wrapper import WrappedScorer
 from ifguide.system.ranks import Ranks
 
 # a piece for one rank: enough to sort by length and fill batches
 _TEXTS_AT_ONCE = 512
 
 
-class SharedScorer(Scorer):
+class SharedScorer(WrappedScorer):
     """``inner``, on all ranks.
 
     Args:
@@ -23,15 +24,8 @@ class SharedScorer(Scorer):
     """
 
     def __init__(self, spec: str, inner: Scorer, ranks: Ranks):
-        self._spec, self._inner, self._ranks = spec, inner, ranks
-        self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
-        self.warning = inner.warning
-
-    def identity(self) -> str | None:
-        return self._inner.identity()
-
-    def cut(self, texts: Sequence[str]) -> np.ndarray:
-        return self._inner.cut(texts)
+        super().__init__(inner)
+        self._spec, self._ranks = spec, ranks
 
     def score(self, texts: Sequence[str], *, offset: int = 0) -> dict[str, np.ndarray]:
         """As `Scorer.score`; the checks are the inner scorer's, on each piece."""

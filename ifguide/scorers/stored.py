@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ifguide.scorers.base import Scorer
+from ifguide.scorers.wrapper import WrappedScorer
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.progress import Progress
 
 _TEXTS_AT_ONCE = 4096
 
 
-class StoredScorer(Scorer):
+class StoredScorer(WrappedScorer):
     """``inner`` behind a journal; another classifier has another journal, even under the same path.
 
     Args:
@@ -24,17 +25,10 @@ class StoredScorer(Scorer):
     """
 
     def __init__(self, inner: Scorer, folder: Path, *, progress: bool = False):
-        self._inner, self._progress = inner, progress
-        self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
-        self.warning = inner.warning
+        super().__init__(inner)
+        self._progress = progress
         self.path = folder / f"scores-{key_of(inner.name, inner.labels, inner.identity())[:16]}.jsonl"
         self._journal = Journal(self.path)
-
-    def identity(self) -> str | None:
-        return self._inner.identity()
-
-    def cut(self, texts: Sequence[str]) -> np.ndarray:
-        return self._inner.cut(texts)
 
     def recall(self, texts: Sequence[str]) -> list[float] | None:
         """The main score of each text, or None if one of them was never scored."""

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ifguide.scorers.base import load_scorer
 from ifguide.scorers.lexicon import WEIGHTS
+from ifguide.scorers.registry import load_scorer
 
 
 def test_words_add_up_to_less_than_one() -> None:

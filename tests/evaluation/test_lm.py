@@ -18,7 +18,7 @@ from ifguide.evaluation.tasks.registry import prepare_lm_eval
 from ifguide.generation.draw import Drawing, Sampling, generate
 from ifguide.generation.rad import Rad
 from ifguide.models.language_model import LanguageModel, load_language_model
-from ifguide.scorers.base import load_scorer
+from ifguide.scorers.registry import load_scorer
 from tests.support.tiny_models import byte_tokenizer
 
 PROMPTS = ["the cat", "a", "the cat", "nobody knows why", "a long prompt of several words", "b"]

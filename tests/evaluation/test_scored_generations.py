@@ -13,7 +13,8 @@ from ifguide.evaluation import scored_generations
 from ifguide.evaluation.scored_generations import score_generations
 from ifguide.generation.draw import Sampling
 from ifguide.generation.job import generate_file, partial_path, sidecar_path
-from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.scorers.base import Scorer
+from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import read_json, read_jsonl, write_jsonl
 from ifguide.system.locks import only_writer
 from tests.support.killing import kill_after_lines

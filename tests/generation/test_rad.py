@@ -21,8 +21,9 @@ from ifguide.generation.draw import (
 from ifguide.generation.rad import Rad
 from ifguide.generation.rad_cache import CausalReader, causal_reader
 from ifguide.models.language_model import LanguageModel, load_language_model
-from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.scorers.base import Scorer
 from ifguide.scorers.huggingface import ClassifierScorer, HuggingFaceScorer
+from ifguide.scorers.registry import load_scorer
 from tests.generation.literal_generation import literal_continuations
 from tests.support.tiny_models import byte_tokenizer, save_classifier
 from tests.support.tiny_scorers import save_causal

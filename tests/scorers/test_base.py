@@ -11,9 +11,10 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaForSequenc
 
 from ifguide.errors import IFGuideWarning, InputError, NumericsError
 from ifguide.models.folder import same_identity
-from ifguide.scorers.base import Scorer, load_scorer
+from ifguide.scorers.base import Scorer
 from ifguide.scorers.huggingface import HuggingFaceScorer, _max_tokens
 from ifguide.scorers.lexicon import LexiconScorer
+from ifguide.scorers.registry import load_scorer
 from ifguide.scorers.reporting import ReportingScorer
 from ifguide.scorers.shared import SharedScorer, scoring_job
 from ifguide.scorers.stored import StoredScorer

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ifguide.errors import InputError
-from ifguide.scorers.base import load_scorer
 from ifguide.scorers.detoxify import DetoxifyScorer
+from ifguide.scorers.registry import load_scorer
 from tests.support.tiny_scorers import TEXT, VARIANTS, save_detoxify
 
 TEXTS = [*TEXT, "", "cat", TEXT[1], "the tree and you " * 40]

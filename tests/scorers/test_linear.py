@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ifguide.errors import InputError
-from ifguide.scorers.base import load_scorer
 from ifguide.scorers.linear import LinearConfig, LinearScorer, features, train_linear
+from ifguide.scorers.registry import load_scorer
 
 PLAIN = ["the", "report", "was", "sent", "to", "our", "office", "on", "monday", "read", "it", "with", "care", "before"]
 RUDE = ["idiot", "moron", "scum", "trash"]

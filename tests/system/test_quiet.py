@@ -25,7 +25,7 @@ def test_it_is_as_it_was_afterwards(shown: bool) -> None:
 
 def test_models_and_classifiers_load_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from ifguide.models.language_model import load_language_model
-    from ifguide.scorers.base import load_scorer
+    from ifguide.scorers.registry import load_scorer
     from tests.support.tiny_models import byte_tokenizer, tiny_neox
     from tests.support.tiny_scorers import save_causal
 

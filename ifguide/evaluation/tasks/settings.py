@@ -89,7 +89,7 @@ def scorer_of(spec: str) -> Any:
     """The scorer ``spec``, loaded once a process, on this process's GPU if there is one.
 
     Raises:
-        InputError: as `ifguide.scorers.base.load_scorer`.
+        InputError: as `ifguide.scorers.registry.load_scorer`.
     """
     return _supplies[-1](spec) if _supplies else _loaded(spec)
 
@@ -98,7 +98,7 @@ def scorer_of(spec: str) -> Any:
 def _loaded(spec: str) -> Any:
     import torch
 
-    from ifguide.scorers.base import load_scorer
+    from ifguide.scorers.registry import load_scorer
     from ifguide.scorers.reporting import ReportingScorer
 
     rank = os.environ.get("LOCAL_RANK", "0")

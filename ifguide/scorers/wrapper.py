@@ -1,0 +1,28 @@
+"""What every scorer around another scorer has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ifguide.scorers.base import Scorer
+
+
+class WrappedScorer(Scorer):
+    """A scorer that answers for ``inner``: the same name, labels, limit, warning and identity, other ways to work.
+
+    Args:
+        inner: the scorer.
+    """
+
+    def __init__(self, inner: Scorer):
+        self._inner = inner
+        self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
+        self.warning = inner.warning
+
+    def identity(self) -> str | None:
+        return self._inner.identity()
+
+    def cut(self, texts: Sequence[str]) -> np.ndarray:
+        return self._inner.cut(texts)
