@@ -244,7 +244,7 @@ def score_scenario(folder: Path) -> Scenario:
     import torch
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    from ifguide.data.tokenizers import build_tokenizer
+    from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.influence import score as score_module
 
     (folder / "out").mkdir()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.data.index_file import MAGIC
-from ifguide.data.tokenizer_record import config_faults as tokenizer_faults
+from ifguide.data.text.record import config_faults as tokenizer_faults
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint

@@ -12,7 +12,7 @@ from torch import Tensor
 from ifguide.architectures.architecture import Architecture
 from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
 
 TOLERANCE = 1e-5

@@ -23,8 +23,8 @@ from ifguide.checkpoints.staging import check_output, staged_folder
 from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
 from ifguide.checkpoints.writer import TAG, write_checkpoint
 from ifguide.config.yaml_files import merge_files
-from ifguide.data.tokenizer_record import config_datasets, config_faults, shared_frame
-from ifguide.data.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
+from ifguide.data.text.record import config_datasets, config_faults, shared_frame
+from ifguide.data.text.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
 from ifguide.errors import ConfigError, IFGuideWarning, InputError
 from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.hints import is_neox_checkpoint, model_hint

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ifguide.data.text_reader import folder_tokenizer, model_eod
-from ifguide.data.tokenizer_record import config_datasets, shared_frame
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.reader import folder_tokenizer, model_eod
+from ifguide.data.text.record import config_datasets, shared_frame
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
 from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.text_files import read_text

@@ -28,7 +28,7 @@ from ifguide.data.sidecar import (
     read_sidecar,
     sidecar_path,
 )
-from ifguide.data.tokenizer_record import Record, tokenizer_difference
+from ifguide.data.text.record import Record, tokenizer_difference
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.system.files import atomic_path, dump_json
 from ifguide.system.progress import Progress

@@ -26,11 +26,11 @@ import numpy as np
 
 from ifguide.compat.megatron import dataset_builder
 from ifguide.data.fingerprint import make_fingerprint
-from ifguide.data.jsonl import LineBatch, read_batches, total_size
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
-from ifguide.data.text_reader import KEEP, TextReader
-from ifguide.data.tokenizer_record import tokenizer_file_record
-from ifguide.data.tokenizers import EOD_TOKEN
+from ifguide.data.text.jsonl import LineBatch, read_batches, total_size
+from ifguide.data.text.reader import KEEP, TextReader
+from ifguide.data.text.record import tokenizer_file_record
+from ifguide.data.text.tokenizers import EOD_TOKEN
 from ifguide.errors import InputError
 from ifguide.system.files import atomic_path, dump_json
 from ifguide.system.progress import Progress

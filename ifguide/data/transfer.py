@@ -1,6 +1,6 @@
 """Scores of the tokens of one tokenization -> scores of another tokenization of the same documents.
 
-A proxy with another tokenizer can so find the tokens to penalise: `ifguide.data.spans` says how scores move.
+A proxy with another tokenizer can so find the tokens to penalise: `ifguide.data.text.spans` says how scores move.
 
 Shapes: D documents, S and T tokens of source and target.
 """
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ifguide.data.aligned import Aligned, load_aligned, require_finite, write_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.recorded_tokenizer import find_tokenizer
 from ifguide.data.sidecar import SCORES
-from ifguide.data.spans import Speller, TextDiffers, align, move
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.recorded_tokenizer import find_tokenizer
+from ifguide.data.text.spans import Speller, TextDiffers, align, move
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError, MismatchError
 from ifguide.system.files import folder_faults
 from ifguide.system.progress import Progress

@@ -23,9 +23,9 @@ from ifguide.data.fingerprint import Fingerprint, differences, known_fingerprint
 from ifguide.data.index_file import Fault, read_layout
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, file_states, read_sidecar, sidecar_path
-from ifguide.data.text_reader import describe
-from ifguide.data.tokenizer_record import tokenizer_difference
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.reader import describe
+from ifguide.data.text.record import tokenizer_difference
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError
 from ifguide.system.hints import prefix_hint
 from ifguide.system.progress import Progress

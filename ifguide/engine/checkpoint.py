@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed
 
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.model import is_huggingface_folder, load_huggingface_weights
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError

@@ -14,9 +14,9 @@ from ifguide.data.aligned import Aligned, load_aligned
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES
-from ifguide.data.text_reader import describe
-from ifguide.data.tokenizer_record import recorded_tokenizer, shared_frame, tokenizer_difference
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.reader import describe
+from ifguide.data.text.record import recorded_tokenizer, shared_frame, tokenizer_difference
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.index_cache import index_folder
 from ifguide.engine.packing import Documents, penalised_dataset_class

@@ -11,7 +11,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.arguments import TrainConfig, batch_sizes
 from ifguide.engine.checkpoint import save_checkpoint
 from ifguide.engine.datasets import PackedData

@@ -55,7 +55,7 @@ def train(config: TrainConfig, command: list[str], started: float) -> None:
     """Train as the process that ``RANK`` and its kin in the environment say; arguments as for `encode_arguments`."""
     import torch
 
-    from ifguide.data.tokenizers import build_tokenizer
+    from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.engine.checkpoint import load_checkpoint, load_export, loads_huggingface
     from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
     from ifguide.engine.deepspeed_engine import build_engine

@@ -25,7 +25,7 @@ import torch
 from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.lm.batches import BatchedLM
 from ifguide.evaluation.lm.model import EvaluationLM

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, IFGuideError
 from ifguide.influence.queries import Query, identity, load_query_sets
 from ifguide.system.files import read_jsonl

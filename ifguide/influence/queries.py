@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, first_faults
 from ifguide.influence.batches import NO_LABEL
 from ifguide.system.files import hash_value
-from ifguide.system.text_files import line_message, read_rows
-from ifguide.system.unicode_text import NotUnicodeError
+from ifguide.system.text_files import NotUnicodeError, line_message, read_rows
 
 _KEYS = {"prompt", "completion", "category", "weight"}
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ifguide.data.aligned import Aligned, load_aligned, require_finite
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
 from ifguide.inspection.ranking import Histogram, Ranking, histogram, rank_documents, ranks_among_all
 from ifguide.pages.text import densest, split_text

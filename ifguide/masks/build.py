@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.data.aligned import write_aligned
-from ifguide.data.text_reader import describe
-from ifguide.data.tokenizer_record import tokenizer_difference
+from ifguide.data.text.reader import describe
+from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import InputError, MismatchError
 from ifguide.masks.arguments import check_arguments
 from ifguide.masks.exactness import Exactness

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
 from ifguide.selection import Source
 from ifguide.system.provenance import file_record

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.system.files import read_json
 from ifguide.system.hints import model_hint, with_hint

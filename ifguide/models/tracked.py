@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from ifguide.architectures.support import require_scorable
 from ifguide.compat.transformers import attention_of, transposed_linear
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
 from ifguide.models.folder import model_identity, read_config

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.pages.text import densest, split_text
 
 SHADES = 10  # steps of colour on each side of zero

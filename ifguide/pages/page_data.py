@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.errors import MismatchError
 from ifguide.pages.documents import ShownDocument, TokenMarks, top_documents
 from ifguide.pages.table import MODELS

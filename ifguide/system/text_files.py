@@ -1,7 +1,8 @@
 """Text that a user gives us: every reader of it decodes, parses and refuses here, with one message.
 
 A file is UTF-8, with or without a byte order mark. What is refused is named by what its first bytes say it is, and by
-the line where it goes wrong: `FILE line N: reason; what to do`.
+the line where it goes wrong: `FILE line N: reason; what to do`. So are the halves of surrogate pairs that JSON can
+spell, which no encoding and no tokenizer takes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
-from ifguide.system.unicode_text import NotUnicodeError, require_unicode
 
 BOM = b"\xef\xbb\xbf"
 # enough of a file to tell what it is
@@ -43,6 +43,26 @@ _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 class LineFault(ValueError):
     """Why a line cannot be used, and what to do about it: half a sentence that goes after the file and the line."""
+
+
+class NotUnicodeError(InputError):
+    """A text holds a lone surrogate; the message says which one and where in the text."""
+
+
+def require_unicode(text: str) -> str:
+    """``text`` itself.
+
+    Raises:
+        NotUnicodeError: it holds a lone surrogate. Callers put file and line before the message.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise NotUnicodeError(
+            f"the text holds a lone surrogate (U+{code:04X}, character {error.start + 1}), which is not Unicode text"
+        ) from None
+    return text
 
 
 def what_it_is(head: bytes) -> tuple[str, str] | None:

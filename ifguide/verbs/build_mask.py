@@ -133,7 +133,7 @@ def _categories(args: argparse.Namespace) -> list[Category]:
 
 
 def _words(args: argparse.Namespace) -> WordList | None:
-    from ifguide.data.tokenizers import build_tokenizer
+    from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.errors import InputError
     from ifguide.masks import WordList
 

@@ -47,7 +47,7 @@ def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.data.recorded_tokenizer import find_tokenizer
+    from ifguide.data.text.recorded_tokenizer import find_tokenizer
     from ifguide.inspection.documents import inspect
     from ifguide.inspection.page import inspection_page
     from ifguide.inspection.terminal import document_lines, wants_colour

@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _token_bytes(args: argparse.Namespace) -> Callable[[int], bytes] | None:
     """What each token adds to the text; None where no tokenizer was named and none is recorded and still there."""
-    from ifguide.data.recorded_tokenizer import find_tokenizer
     from ifguide.data.sidecar import read_sidecar
+    from ifguide.data.text.recorded_tokenizer import find_tokenizer
     from ifguide.errors import InputError
 
     data = args.data or read_sidecar(args.mask[0]).get("data_prefix") or args.mask[0]

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.data.tokenizers import build_tokenizer
+    from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.data.verify import verify
     from ifguide.errors import InputError
     from ifguide.system.progress import compact

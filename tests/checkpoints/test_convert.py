@@ -23,7 +23,7 @@ from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
 from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.data.preprocess import preprocess
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError
 from tests.checkpoints.tiny import (
     HEADS,

@@ -15,7 +15,7 @@ from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.index_file import HEADER, read_layout
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.sidecar import file_states
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.system.files import hash_file, read_json, write_json
 
 TOKENIZER = build_tokenizer("CharLevelTokenizer", None)

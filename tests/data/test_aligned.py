@@ -243,6 +243,6 @@ def test_reading_and_writing_need_numpy_only():
     """These modules run inside the user's GPT-NeoX environment, beside another `megatron`."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'megatron', 'transformers', 'tokenizers']));"
-        "import ifguide.data.aligned, ifguide.data.preprocess, ifguide.data.tokenizers"
+        "import ifguide.data.aligned, ifguide.data.preprocess, ifguide.data.text.tokenizers"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

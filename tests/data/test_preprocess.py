@@ -15,13 +15,13 @@ import pytest
 import zstandard
 
 from ifguide import cli
-from ifguide.data import jsonl
 from ifguide.data import preprocess as module
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.preprocess import preprocess, token_dtype
 from ifguide.data.sidecar import file_states, read_sidecar
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text import jsonl
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.errors import InputError, OutOfSpaceError
 from ifguide.system.files import hash_file
 

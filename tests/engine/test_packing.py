@@ -11,8 +11,8 @@ import pytest
 
 from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.data.preprocess import preprocess
-from ifguide.data.text_reader import TextReader
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.reader import TextReader
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
 from ifguide.engine.packing import stack

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ifguide.cli import main
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.evaluation import query_sets
 from ifguide.evaluation.query_sets import build_queries

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ifguide.data.indexed import TokenDataset, write_index
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.models.tracked import ScoredModel, load_model
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ifguide.cli import main
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.errors import InputError
 from ifguide.models.tracked import check_coverage, describe_model, load_model
 from tests.influence.conftest import ARCHITECTURES, EOD, VOCAB, WINDOW

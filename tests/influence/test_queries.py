@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ifguide.data.text_reader import TextReader
+from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.batches import NO_LABEL
 from ifguide.influence.queries import identity, load_query_sets, make_query

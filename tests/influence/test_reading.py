@@ -149,7 +149,7 @@ def test_factors_of_another_tokenizer_are_refused(weights, tmp_path):
 
 
 def test_a_lone_surrogate_is_a_fault_of_its_query(tmp_path):
-    from ifguide.data.text_reader import TextReader
+    from ifguide.data.text.reader import TextReader
 
     reader = TextReader.from_files("CharLevelTokenizer", None)
     files = _queries(tmp_path, [SAFE[0], {"prompt": "The man \ud83d said", "completion": " you"}], SAFE)

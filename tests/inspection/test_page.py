@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.inspection.documents import Inspection, inspect
 from ifguide.inspection.page import inspection_page, page_data
 from ifguide.pages.text import visible

@@ -13,7 +13,7 @@ import pytest
 from ifguide import cli
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.inspection.documents import inspect
 from ifguide.inspection.terminal import document_lines, wants_colour
 from ifguide.pages.text import densest, visible

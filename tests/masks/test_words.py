@@ -14,7 +14,7 @@ from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import preprocess
 from ifguide.data.sidecar import PENALTIES, read_sidecar
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer
+from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import InputError
 from ifguide.masks import Category, WordList, build_masks
 from ifguide.quickstart.bpe import train_bpe

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer
+from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.pages import documents
 from ifguide.pages.documents import SHADES, TokenMarks, top_documents
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer
+from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.pages.text import split_text, visible
 from ifguide.quickstart.bpe import train_bpe
 from tests.inspection.conftest import HOSTILE

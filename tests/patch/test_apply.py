@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifguide.data.tokenizer_record import tokenizer_file_record
+from ifguide.data.text.record import tokenizer_file_record
 from ifguide.penalties.keys import PenaltyKeys
 from tests.engine.tiny import ROOT
 from tests.patch.checkouts import STAND_IN, configuration, run_python, write_data

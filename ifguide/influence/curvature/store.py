@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ifguide.data.tokenizer_record import tokenizer_difference
+from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel

@@ -6,8 +6,8 @@ import gzip
 import pytest
 import zstandard
 
-from ifguide.data import jsonl
-from ifguide.data.jsonl import read_batches, total_size
+from ifguide.data.text import jsonl
+from ifguide.data.text.jsonl import read_batches, total_size
 from ifguide.errors import InputError
 
 CONTENT = b"first\n\nthird is longer\r\n" + b"x" * 1000 + b"\nlast without a line end"

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import preprocess
 from ifguide.data.sidecar import read_sidecar
-from ifguide.data.text_reader import TextReader
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.reader import TextReader
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
-from ifguide.system.unicode_text import NotUnicodeError
+from ifguide.system.text_files import NotUnicodeError
 from tests.support.tokenizer_kinds import CORPUS, EOD, KINDS, TEMPLATED, TEXTS, Kind, build, model_folder
 
 # parts of a template, as a tokenizer.json spells them

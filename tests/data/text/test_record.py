@@ -11,14 +11,14 @@ import pytest
 
 from ifguide.data.preprocess import preprocess
 from ifguide.data.sidecar import read_sidecar
-from ifguide.data.tokenizer_record import (
+from ifguide.data.text.record import (
     config_datasets,
     config_faults,
     shared_frame,
     tokenizer_difference,
     tokenizer_file_faults,
 )
-from ifguide.data.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.errors import MismatchError
 from tests.support.tokenizer_kinds import Kind, build
 
@@ -121,7 +121,7 @@ def test_the_comparison_needs_no_library(tmp_path):
     code = (
         "import sys\n"
         "for name in ('tokenizers', 'sentencepiece', 'transformers', 'torch'):\n    sys.modules[name] = None\n"
-        "from ifguide.data.tokenizer_record import config_faults\n"
+        "from ifguide.data.text.record import config_faults\n"
         "config = {'tokenizer_type': 'HFTokenizer', 'vocab_file': sys.argv[2], 'data_path': sys.argv[1]}\n"
         "print(len(list(config_faults(config))))"
     )

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ifguide.data.tokenizer_content import (
+from ifguide.data.text.content import (
     BYTES,
     byte_symbols,
     content_hash,

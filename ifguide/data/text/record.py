@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.data.sidecar import read_sidecar
-from ifguide.data.tokenizer_content import read_merges, vocabulary_hash
-from ifguide.data.tokenizers import byte_vocab
+from ifguide.data.text.content import read_merges, vocabulary_hash
+from ifguide.data.text.tokenizers import byte_vocab
 from ifguide.errors import InputError, MismatchError
 from ifguide.system.files import read_json
 from ifguide.system.provenance import file_record

@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.tokenizers import Tokenizer
 
 _TEXT, _HEAD, _TAIL = 0, 1, 2
 _SHOWN_CHARACTERS = 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ifguide.data.text_reader import TextReader
-from ifguide.data.tokenizers import Tokenizer
+from ifguide.data.text.reader import TextReader
+from ifguide.data.text.tokenizers import Tokenizer
 
 
 def find_tokenizer(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ifguide.data.tokenizers import CharLevelTokenizer, build_tokenizer
+from ifguide.data.text.tokenizers import CharLevelTokenizer, build_tokenizer
 from ifguide.errors import InputError
 
 TEXTS = [

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ifguide.data.sidecar import read_sidecar
-from ifguide.data.tokenizer_record import recorded_tokenizer, tokenizer_difference
-from ifguide.data.tokenizers import Tokenizer, build_tokenizer, find_token
+from ifguide.data.text.record import recorded_tokenizer, tokenizer_difference
+from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer, find_token
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.system.files import read_json
-from ifguide.system.unicode_text import require_unicode
+from ifguide.system.text_files import require_unicode
 
 KEEP, STRIP = "keep", "strip"
 BOS_CHOICES = (KEEP, STRIP)
@@ -206,7 +206,7 @@ class TextReader:
         return None if self.eod is None else self.tokenizer.token_name(self.eod)
 
     def record(self) -> dict[str, Any]:
-        """What a sidecar says about this reader (`ifguide.data.tokenizer_record`)."""
+        """What a sidecar says about this reader (`ifguide.data.text.record`)."""
         return {
             **describe(self.tokenizer),
             "eod": self.eod,
