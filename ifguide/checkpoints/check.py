@@ -14,6 +14,7 @@ from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
+from ifguide.models.loading import load_causal_model
 
 TOLERANCE = 1e-5
 """Largest allowed difference of two logits, as a share of the largest one."""
@@ -99,13 +100,7 @@ def _compare(
 
 @torch.no_grad()
 def _huggingface_logits(folder: Path, tokens: Tensor, precision: torch.dtype) -> Tensor:
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=precision, attn_implementation="eager", local_files_only=True
-    )
+    model = load_causal_model(folder, precision, "converted model", attention="eager")
     logits = model.eval()(tokens, use_cache=False).logits
     del model
     gc.collect()  # two models would not fit where one does

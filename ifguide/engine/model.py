@@ -17,7 +17,8 @@ from torch import Tensor
 from ifguide.architectures.architecture import Architecture, from_neox_keys, mlp_width, to_neox_keys
 from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
 from ifguide.engine.arguments import TrainConfig
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import MismatchError
+from ifguide.models.loading import load_causal_model
 
 # what two models may differ in and be the same function of the same weights
 _NO_PART_OF_THE_FUNCTION = (
@@ -106,17 +107,7 @@ def load_huggingface_weights(model: Any, folder: str | Path) -> None:
         InputError: the folder holds no readable model of this kind, or not all weights.
         MismatchError: another architecture than ``model``'s; names what differs.
     """
-    from transformers import AutoModelForCausalLM
-
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # transformers and safetensors raise many types for a damaged folder
-        raise InputError(f"load: {folder} holds no readable model: {' '.join(str(error).split())}") from None
-    source, loading = loaded
-    if loading["missing_keys"]:
-        raise InputError(f"load: {folder} lacks the weights {', '.join(sorted(loading['missing_keys'])[:3])}")
+    source = load_causal_model(folder, torch.float32, "load:")
     theirs, ours = _function(source.config), _function(model.config)
     differing = [
         f"{key} {theirs.get(key)} there, {ours.get(key)} configured"

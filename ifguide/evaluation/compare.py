@@ -20,7 +20,7 @@ import numpy as np
 
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.results import FORMAT, KIND, metric_pairs
-from ifguide.models.folder import same_identity
+from ifguide.models.folder import same_fingerprint
 from ifguide.scorers.lexicon import LexiconScorer
 from ifguide.statistics.resampling import RESAMPLES, Floats, bootstrap, interval, statistic
 from ifguide.system.files import read_json, read_jsonl
@@ -245,7 +245,7 @@ def _scorer_faults(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[s
     return [
         f"{scorer['name']} is another classifier of that name"
         for scorer in shared
-        if not same_identity(identities[scorer["name"]], scorer["identity"])
+        if not same_fingerprint(identities[scorer["name"]], scorer["identity"])
     ]
 
 

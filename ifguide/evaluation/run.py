@@ -38,6 +38,7 @@ from ifguide.evaluation.tasks.parts import TASKS_FOLDER
 from ifguide.evaluation.tasks.registry import prepare_lm_eval
 from ifguide.evaluation.tasks.settings import scorers_from
 from ifguide.generation.rad import Rad
+from ifguide.models.folder import model_fingerprint
 from ifguide.models.language_model import LanguageModel, load_language_model
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.registry import load_scorer
@@ -48,7 +49,7 @@ from ifguide.system.files import hash_file, hash_value, read_json, write_json, w
 from ifguide.system.ranks import Ranks, Work, joined_ranks
 
 _OWN_PREFIX = "ifguide"
-# files of a model folder that can change what it says
+# files of a model folder that an earlier version took for its fingerprint
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
 
 
@@ -83,7 +84,7 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
         manager = _task_manager(settings.tasks)
         guide = None if settings.rad is None else load_scorer(settings.rad, device=settings.torch_device)
         identity = _identity(settings, guide)
-        journals = stack.enter_context(_journals(settings.output, identity, settings.overwrite))
+        journals = stack.enter_context(_journals(settings, identity))
         scorers = Scorers(journals, settings.torch_device, ranks, progress)
         stack.callback(scorers.close)
         stack.enter_context(scorers_from(scorers))
@@ -225,7 +226,7 @@ def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, A
         "top_k": settings.rad_top_k,
     }
     return {
-        "identity": _model_identity(settings.model),
+        "identity": model_fingerprint(settings.model),
         "reader": TextReader.of_model(settings.model, eod_token=settings.eod_token).record()
         | {"likelihoods": LIKELIHOODS},
         "dtype": settings.dtype,
@@ -235,8 +236,9 @@ def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, A
 
 
 @contextlib.contextmanager
-def _journals(output: Path, identity: dict[str, Any], overwrite: bool = False) -> Iterator[Path]:
+def _journals(settings: EvaluationSettings, identity: dict[str, Any]) -> Iterator[Path]:
     """The folder of the journals, this process's alone, once it is sure that they are of this model and decoding."""
+    output = settings.output
     folder = output / "journals"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -254,10 +256,13 @@ def _journals(output: Path, identity: dict[str, Any], overwrite: bool = False) -
         if not record.exists():
             write_json(record, identity)
         known = read_json(record, "identity of the evaluation")
+        recorded = known.get("identity")
+        if recorded != identity["identity"] and recorded == _earlier_fingerprint(settings.model):
+            known["identity"] = identity["identity"]
         differing = [
             "model" if key == "identity" else key for key in identity if _differs(known.get(key), identity[key])
         ]
-        if differing and overwrite:
+        if differing and settings.overwrite:
             for path in folder.iterdir():
                 if path.name != "lock":
                     path.unlink()
@@ -277,8 +282,8 @@ def _differs(known: Any, given: Any) -> bool:
     return known != given
 
 
-def _model_identity(folder: Path) -> str:
-    """Hash of what the folder's model and tokenizer are made of."""
+def _earlier_fingerprint(folder: Path) -> str:
+    """What earlier versions recorded in place of `model_fingerprint`: their evaluations go on, too."""
     files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES and path.is_file())
     return hash_value({path.name: hash_file(path) for path in files})
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from ifguide.errors import ConfigError, InputError
-from ifguide.models.language_model import require_model_folder
+from ifguide.models.devices import choose_device, own_device
+from ifguide.models.folder import require_model_folder
 from ifguide.system.processes import local_processes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,11 +81,10 @@ class EvaluationSettings:
             faults.append(f"--seed {self.seed} must not be negative")
         if self.dtype not in DTYPES:
             faults.append(f"--dtype {self.dtype} must be one of {', '.join(DTYPES)}")
-        if self.device != "auto":
-            try:
-                torch.empty(0, device=self.device)
-            except (RuntimeError, AssertionError) as error:
-                faults.append(f"--device {self.device} cannot be used: {str(error).splitlines()[0]}")
+        try:
+            choose_device(self.device)
+        except InputError as error:
+            faults.append(str(error))
         if len(set(self.scorers)) != len(self.scorers):
             faults.append(f"--scorer names one scorer twice: {', '.join(self.scorers)}")
         processes = local_processes()
@@ -102,5 +101,4 @@ class EvaluationSettings:
     @property
     def torch_device(self) -> str:
         """Torch's name of this process's device; each process of a node has a GPU of its own."""
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+        return own_device(self.device)

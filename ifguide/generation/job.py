@@ -21,7 +21,7 @@ import torch
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.generation.draw import Drawing, Sampling, continuation_texts, prompt_contexts
 from ifguide.generation.rad import Rad
-from ifguide.models.folder import text_identity
+from ifguide.models.folder import model_fingerprint
 from ifguide.models.language_model import LanguageModel, load_language_model
 from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
@@ -81,7 +81,7 @@ def generate_file(
         lm = load_language_model(model, _DTYPES[dtype], device, eod_token)
         rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
         settings: dict[str, Any] = {
-            "model": {"path": str(model), "identity": text_identity(Path(model))},
+            "model": {"path": str(model), "identity": model_fingerprint(Path(model))},
             "reader": lm.reader.record() | {"stops": sorted(lm.stops)},
             "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
             "sampling": asdict(sampling),

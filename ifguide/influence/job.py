@@ -5,7 +5,6 @@ Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -222,15 +221,7 @@ def _load(inputs: Inputs, dtype: torch.dtype = torch.float32) -> ScoredModel:
     Raises:
         MismatchError: the data was made with another tokenizer.
     """
-    return load_model(inputs.model, dtype, device=_device(), data=inputs.data, eod_token=inputs.eod_token)
-
-
-def _device() -> str | None:
-    """The GPU of this process, where each of several has its own."""
-    local = os.environ.get("LOCAL_RANK", "")
-    if local.isdecimal() and torch.cuda.is_available():
-        return f"cuda:{int(local) % torch.cuda.device_count()}"
-    return None
+    return load_model(inputs.model, dtype, data=inputs.data, eod_token=inputs.eod_token)
 
 
 def _directions(

@@ -16,7 +16,7 @@ from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, read_sidecar, sidecar_path
 from ifguide.errors import InputError
-from ifguide.models.folder import model_identity
+from ifguide.models.folder import weights_fingerprint
 from ifguide.penalties.keys import mask_pairs
 from ifguide.system.files import hash_file, read_json
 
@@ -246,7 +246,7 @@ class _Tracer:
         if folder is None or not (Path(folder) / "config.json").exists():
             return _missing(node)
         try:
-            found = model_identity(Path(folder))
+            found = weights_fingerprint(Path(folder))
         except InputError as error:
             node.status, node.note = CHANGED, str(error)
             return node

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.system.files import hash_file, hash_value, read_json
-from ifguide.system.hints import model_hint
+from ifguide.system.hints import model_hint, with_hint
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 # whatever turns text into ids; the last kinds are SentencePiece's and WordPiece's
@@ -19,7 +20,7 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 # of tokenizer_config.json, what neither changes an id nor where a text ends
 _IDLE_KEYS = {"chat_template", "name_or_path", "processor_class", "special_tokens_map_file", "tokenizer_file"}
-# between the parts of a `text_identity`
+# between the parts of a `model_fingerprint`
 _JOINT = "+"
 
 
@@ -38,11 +39,24 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def model_identity(directory: Path) -> str:
+def require_model_folder(folder: str | os.PathLike, what: str) -> None:
+    """Check that ``folder`` is a local Hugging Face folder, so that no name is ever looked up on the hub.
+
+    Raises:
+        InputError: it is not; ``what`` names its role in the message.
+    """
+    if not Path(folder).is_dir():
+        raise InputError(with_hint(f"{what} {folder} is not a folder", model_hint(folder)))
+    if not (Path(folder) / "config.json").is_file():
+        hint = model_hint(folder) or "give a Hugging Face folder (save_pretrained writes one)"
+        raise InputError(f"{what} {folder} has no config.json; {hint}")
+
+
+def weights_fingerprint(directory: Path) -> str:
     """Hash of the configuration and of every weight file: what a function of token ids is told by.
 
     Factors and scores are identified by it, beside the token ids of data and queries. Where text goes in or comes out,
-    `text_identity` is meant.
+    `model_fingerprint` is meant.
 
     Raises:
         InputError: the folder has no configuration or no weights.
@@ -55,16 +69,16 @@ def model_identity(directory: Path) -> str:
     raise InputError(f"model folder {directory} has no weights (*.safetensors)")
 
 
-def text_identity(directory: Path) -> str:
-    """`model_identity` and, behind a "+", `tokenizer_files_identity`: what a function of texts is told by.
+def model_fingerprint(directory: Path) -> str:
+    """`weights_fingerprint` and, behind a "+", `tokenizer_files_fingerprint`: what a function of texts is told by.
 
     Raises:
-        InputError: as `model_identity`.
+        InputError: as `weights_fingerprint`.
     """
-    return f"{model_identity(directory)}{_JOINT}{tokenizer_files_identity(directory)}"
+    return f"{weights_fingerprint(directory)}{_JOINT}{tokenizer_files_fingerprint(directory)}"
 
 
-def tokenizer_files_identity(directory: Path) -> str:
+def tokenizer_files_fingerprint(directory: Path) -> str:
     """Hash of the tokenizer's files, and of the tokens that end a generation.
 
     JSON counts by its content, so that a file that was only written anew stays the same; of tokenizer_config.json what
@@ -79,7 +93,7 @@ def tokenizer_files_identity(directory: Path) -> str:
     return hash_value(found)
 
 
-def same_identity(first: str | None, second: str | None) -> bool:
+def same_fingerprint(first: str | None, second: str | None) -> bool:
     """Whether two recorded identities can be of one folder.
 
     Records of earlier versions have no tokenizer: only what both have is compared.

@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from ifguide.data.text.reader import TextReader
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import MismatchError
+from ifguide.models.folder import require_model_folder
+from ifguide.models.loading import load_causal_model
 from ifguide.system.files import read_json
-from ifguide.system.hints import model_hint, with_hint
-from ifguide.system.quiet import no_loading_bar
 
 # what a tokenizer without a limit says
 _NO_LIMIT = 1 << 30
@@ -119,11 +118,7 @@ def load_language_model(
     """
     require_model_folder(folder, "language model")
     reader = TextReader.of_model(folder, eod_token=eod_token)
-    try:
-        with no_loading_bar():
-            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"language model {folder} cannot be loaded: {_first_line(error)}") from error
+    model = load_causal_model(folder, dtype, "language model")
     rows = _embedding_rows(model)
     if reader.vocab_size > rows:
         raise MismatchError(
@@ -150,38 +145,6 @@ def stop_ids(folder: str | os.PathLike, reader: TextReader, rows: int) -> frozen
         found = _json(folder, name).get("eos_token_id")
         named += found if isinstance(found, list) else [found]
     return frozenset(token for token in named if type(token) is int and 0 <= token < rows)
-
-
-def choose_device(name: str) -> str:
-    """``auto`` -> cuda where there is one, else cpu; any other name as it is.
-
-    Raises:
-        InputError: torch has no such device here.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"device '{name}' cannot be used: {_first_line(error)}") from error
-    return name
-
-
-def require_model_folder(folder: str | os.PathLike, what: str) -> None:
-    """Check that ``folder`` is a local Hugging Face folder, so that no name is ever looked up on the hub.
-
-    Raises:
-        InputError: it is not; ``what`` names its role in the message.
-    """
-    if not Path(folder).is_dir():
-        raise InputError(with_hint(f"{what} {folder} is not a folder", model_hint(folder)))
-    if not (Path(folder) / "config.json").is_file():
-        hint = model_hint(folder) or "give a Hugging Face folder (save_pretrained writes one)"
-        raise InputError(f"{what} {folder} has no config.json; {hint}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _embedding_rows(model: Any) -> int:

@@ -23,9 +23,10 @@ from ifguide.compat.transformers import attention_of, transposed_linear
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
-from ifguide.models.folder import model_identity, read_config
+from ifguide.models.devices import choose_device
+from ifguide.models.folder import read_config, weights_fingerprint
+from ifguide.models.loading import first_line, load_causal_model
 from ifguide.system.files import hash_value
-from ifguide.system.quiet import no_loading_bar
 
 # a tracked layer lives in a numbered block ("layers.3.mlp..."): embeddings, their projections and the head do not
 _IN_A_BLOCK = re.compile(r"\.\d+\.")
@@ -174,7 +175,7 @@ def load_model(
     Args:
         implementation: of the attention; by default the one that carries forward-mode tangents.
         pattern: track only layers whose name matches this regular expression (`re.search`).
-        device: default: the GPU if there is one.
+        device: see `choose_device` (None: this process's GPU if there is one).
         data: prefix of the dataset it is used with; that one's separator and template count.
         eod_token: the separator, whatever data and model say.
 
@@ -183,31 +184,17 @@ def load_model(
             MLP that cannot be tracked.
         MismatchError: ``data`` was made with another tokenizer.
     """
-    from transformers import AutoModelForCausalLM
-
+    device = choose_device(device)
     directory = Path(directory)
     require_scorable(directory, read_config(directory))
     attention.register()
     reader = TextReader.find(directory, data, eod_token)
-    identity = model_identity(directory)
-    try:
-        with no_loading_bar():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                directory,
-                dtype=dtype,
-                attn_implementation=implementation,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"model {directory} cannot be loaded: {_first_line(error)}") from error
-    model, info = loaded
-    if info["missing_keys"]:
-        raise InputError(f"model {directory} lacks weights, for example {sorted(info['missing_keys'])[0]}")
+    identity = weights_fingerprint(directory)
+    model = load_causal_model(directory, dtype, "model", attention=implementation)
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(device)
     return ScoredModel(model, reader, str(directory), identity, tracked_layers(model, pattern))
 
 
@@ -229,7 +216,7 @@ def describe_model(directory: str | Path, pattern: str | None = None, data: str 
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory, local_files_only=True))
     except Exception as error:  # whatever a hostile configuration runs into inside transformers
-        raise InputError(f"model {directory}: its config.json cannot be used: {_first_line(error)}") from error
+        raise InputError(f"model {directory}: its config.json cannot be used: {first_line(error)}") from error
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
@@ -326,7 +313,3 @@ def _replace_conv1d(model: Any) -> None:
         linear.weight = nn.Parameter(module.weight.detach().T.contiguous())
         linear.bias = nn.Parameter(module.bias.detach())
         model.set_submodule(name, linear)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -21,7 +21,8 @@ import torch
 import transformers
 
 from ifguide.errors import InputError
-from ifguide.models.folder import tokenizer_files_identity
+from ifguide.models.folder import tokenizer_files_fingerprint
+from ifguide.models.loading import first_line
 from ifguide.scorers.huggingface import ClassifierScorer
 from ifguide.system.files import hash_file
 
@@ -76,7 +77,7 @@ class DetoxifyScorer(ClassifierScorer):
         )
         self._identity = CHECKPOINTS[variant].rpartition("/")[2]
         if path:
-            self._identity = f"{hash_file(path)}+{tokenizer_files_identity(path.parent)}"
+            self._identity = f"{hash_file(path)}+{tokenizer_files_fingerprint(path.parent)}"
 
     def identity(self) -> str | None:
         return self._identity
@@ -100,7 +101,7 @@ def _read(path: Path) -> Any:
         # weights_only: a checkpoint from anywhere must not be able to run code
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise InputError(f"detoxify checkpoint {path} cannot be read: {_first_line(error)}") from error
+        raise InputError(f"detoxify checkpoint {path} cannot be read: {first_line(error)}") from error
 
 
 def _fetch(variant: str) -> Any:
@@ -110,7 +111,7 @@ def _fetch(variant: str) -> Any:
         return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise InputError(
-            f"detoxify checkpoint {url} cannot be fetched: {_first_line(error)}; "
+            f"detoxify checkpoint {url} cannot be fetched: {first_line(error)}; "
             f"without a network give detoxify:{variant}@FOLDER"
         ) from error
 
@@ -158,7 +159,3 @@ def _build(
 def _detail(error: Exception) -> str:
     """What does not fit, on one line: torch lists the tensors below a heading."""
     return " ".join(str(error).split())[:300]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -16,10 +16,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ifguide.compat.transformers import commit_of
 from ifguide.errors import InputError
-from ifguide.models.folder import text_identity
-from ifguide.models.language_model import require_model_folder
+from ifguide.models.folder import model_fingerprint, require_model_folder
+from ifguide.models.loading import first_line, load_pretrained
 from ifguide.scorers.base import Scorer
-from ifguide.system.quiet import no_loading_bar
 
 # padded tokens scored at once: a processor's caches hold the activations of few, a graphics card wants many
 _BATCH_TOKENS = {"cpu": 1024}
@@ -167,7 +166,7 @@ class HuggingFaceScorer(ClassifierScorer):
         self._folder = Path(folder)
 
     def identity(self) -> str | None:
-        return text_identity(self._folder)
+        return model_fingerprint(self._folder)
 
 
 class ToxigenScorer(ClassifierScorer):
@@ -195,7 +194,7 @@ class ToxigenScorer(ClassifierScorer):
         self._folder = Path(folder) if folder else None
 
     def identity(self) -> str | None:
-        return text_identity(self._folder) if self._folder else commit_of(TOXIGEN_HUB)
+        return model_fingerprint(self._folder) if self._folder else commit_of(TOXIGEN_HUB)
 
 
 def load_classifier(where: str | os.PathLike, *, local: bool) -> tuple[Any, Any]:
@@ -206,19 +205,12 @@ def load_classifier(where: str | os.PathLike, *, local: bool) -> tuple[Any, Any]
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=local)
-        with no_loading_bar():
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                where, local_files_only=local, dtype=torch.float32, output_loading_info=True
-            )
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(f"classifier {where} cannot be loaded: {reason}") from error
-    if loading["missing_keys"]:
-        # transformers fills them with random numbers: a base model, not a classifier
-        raise InputError(
-            f"classifier {where} lacks the weights {', '.join(sorted(loading['missing_keys'])[:3])}; "
-            "give a trained sequence classifier"
-        )
+        raise InputError(f"classifier {where} cannot be loaded: {first_line(error)}") from error
+    # a base model would lack the head
+    model = load_pretrained(
+        AutoModelForSequenceClassification, where, torch.float32, "classifier", local_files_only=local
+    )
     return model, tokenizer
 
 

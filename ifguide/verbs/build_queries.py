@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.query_sets import build_queries
-    from ifguide.models.language_model import choose_device
+    from ifguide.models.devices import choose_device
 
     result = build_queries(
         args.source,

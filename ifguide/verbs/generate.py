@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.generation.draw import Sampling
     from ifguide.generation.job import generate_file
-    from ifguide.models.language_model import choose_device
+    from ifguide.models.devices import choose_device
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.scored_generations import score_generations
-    from ifguide.models.language_model import choose_device
+    from ifguide.models.devices import choose_device
     from ifguide.pages.evaluation_table import warnings_of
 
     result = score_generations(

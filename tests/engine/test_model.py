@@ -90,7 +90,7 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="gpt_j_residual True there, False configured"):
         load_huggingface_weights(model_of(gpt_j_residual=False), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(InputError, match="holds no readable model"):
+    with pytest.raises(InputError, match=r"load: .* cannot be loaded"):
         load_huggingface_weights(model_of(), tmp_path)
 
 

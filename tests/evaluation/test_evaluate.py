@@ -29,7 +29,7 @@ from ifguide.models.language_model import load_language_model
 from ifguide.pages.comparison import comparison_page
 from ifguide.pages.evaluation_table import comparison_table, results_table
 from ifguide.scorers.lexicon import LexiconScorer
-from ifguide.system.files import read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.files import hash_file, hash_value, read_json, read_jsonl, write_json, write_jsonl
 from tests.support.tiny_models import byte_tokenizer, save_classifier, tiny_neox
 from tests.support.tiny_scorers import save_causal
 
@@ -215,6 +215,22 @@ def test_another_classifier_that_steers_is_another_evaluation(settings: Callable
     del known["rad"]["identity"]
     record.write_text(json.dumps(known))
     assert run_evaluation(run)
+
+
+def test_an_evaluation_of_an_earlier_version_goes_on(settings: Callable, model_dir: Path, tmp_path: Path) -> None:
+    """It recorded the hash of all files of the folder, as they are."""
+    run = settings(limit=1)
+    results = run_evaluation(run)
+    record = tmp_path / "run" / "journals" / "identity.json"
+    known = read_json(record)
+    suffixes = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
+    files = [path for path in sorted(model_dir.iterdir()) if path.suffix in suffixes]
+    record.write_text(json.dumps({**known, "identity": hash_value({path.name: hash_file(path) for path in files})}))
+    (tmp_path / "run" / "results.json").unlink()
+    assert run_evaluation(run)["model"] == results["model"]
+    record.write_text(json.dumps({**known, "identity": "0" * 32}))
+    with pytest.raises(MismatchError, match="another model"):
+        run_evaluation(run)
 
 
 def test_any_task_of_lm_eval_gives_lm_evals_numbers(settings: Callable, model_dir: Path, tmp_path: Path) -> None:

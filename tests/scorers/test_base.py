@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaForSequenceClassification
 
 from ifguide.errors import IFGuideWarning, InputError, NumericsError
-from ifguide.models.folder import same_identity
+from ifguide.models.folder import same_fingerprint
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.huggingface import HuggingFaceScorer, _max_tokens
 from ifguide.scorers.lexicon import LexiconScorer
@@ -117,8 +117,8 @@ def test_another_tokenizer_is_another_classifier(tmp_path: Path) -> None:
     data["model"]["vocab"] |= {"cat": data["model"]["vocab"]["tree"], "tree": data["model"]["vocab"]["cat"]}
     (folder / "tokenizer.json").write_text(json.dumps(data))
     after = HuggingFaceScorer(folder).identity()
-    assert after != before and not same_identity(before, after)
-    assert same_identity(before.split("+")[0], after), "a record from before tokenizers counted"
+    assert after != before and not same_fingerprint(before, after)
+    assert same_fingerprint(before.split("+")[0], after), "a record from before tokenizers counted"
 
 
 def test_roberta_has_fewer_places_than_positions() -> None:

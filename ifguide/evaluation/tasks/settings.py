@@ -96,14 +96,12 @@ def scorer_of(spec: str) -> Any:
 
 @cache
 def _loaded(spec: str) -> Any:
-    import torch
-
+    from ifguide.models.devices import own_device
     from ifguide.scorers.registry import load_scorer
     from ifguide.scorers.reporting import ReportingScorer
 
     rank = os.environ.get("LOCAL_RANK", "0")
-    device = f"cuda:{rank}" if torch.cuda.is_available() else "cpu"
-    return ReportingScorer(load_scorer(spec, device=device), quiet=rank != "0")
+    return ReportingScorer(load_scorer(spec, device=own_device()), quiet=rank != "0")
 
 
 @cache

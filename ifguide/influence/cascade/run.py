@@ -25,7 +25,7 @@ from ifguide.influence.job import Inputs, Job, Options, prepare
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
-from ifguide.models.folder import model_identity
+from ifguide.models.folder import weights_fingerprint
 from ifguide.selection import Corpus, SelectionSettings, Source
 from ifguide.system.files import atomic_path
 from ifguide.system.provenance import origin
@@ -135,7 +135,7 @@ def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:
     if cascade.scores is not None:
         return {"scores": load_aligned(cascade.scores, dataset, SCORES).sidecar["fingerprint"]}
     assert cascade.model is not None and cascade.factors is not None
-    return {"model": model_identity(Path(cascade.model)), "factors": load_factors(cascade.factors).identity}
+    return {"model": weights_fingerprint(Path(cascade.model)), "factors": load_factors(cascade.factors).identity}
 
 
 def _cheap_scores(

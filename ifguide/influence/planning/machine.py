@@ -50,13 +50,6 @@ def limits(device: str, device_memory: float | None, disk: str | Path) -> Limits
     return Limits(found, host, shutil.disk_usage(folder).free, None if same else shutil.disk_usage(temporary).free)
 
 
-def default_device() -> str:
-    """ "cuda" where there is a GPU, else "cpu"."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _gpu_memory() -> int | None:
     import torch
 

@@ -16,12 +16,13 @@ from ifguide.influence.passes.method import DTYPES, Method
 from ifguide.influence.passes.step_search import SAMPLE_TOKENS, STEPS
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.advice import disk_faults, memory_faults
-from ifguide.influence.planning.machine import default_device, limits
+from ifguide.influence.planning.machine import limits
 from ifguide.influence.planning.memory import Peak
 from ifguide.influence.planning.needs import JOBS, Needs, Settings, candidates
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.planning.timing import Measured, time_batch
 from ifguide.influence.windows import Windows, cut, resolve_lengths, sample
+from ifguide.models.devices import own_device
 from ifguide.models.tracked import load_model
 
 
@@ -51,7 +52,7 @@ def plan(
     dataset = TokenDataset.open(data_prefix)
     shape = read_shape(model_dir, settings.modules, data_prefix)
     seq_length, context = resolve_lengths(shape.window, settings.seq_length, settings.context)
-    device = settings.device or default_device()
+    device = settings.device or own_device()
     settings = replace(settings, seq_length=seq_length, context=context, device=device)
     available = limits(device, settings.device_memory, settings.disk)
     windows = cut(dataset, shape.eod, seq_length, context)

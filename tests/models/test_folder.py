@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from ifguide.models.folder import model_identity, same_identity, text_identity
+from ifguide.models.folder import model_fingerprint, same_fingerprint, weights_fingerprint
+from tests.influence.conftest import save_tiny_model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("saved") / "neox", "neox")
 
 
 @pytest.fixture
-def folder(model_folders, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(model_folders["neox"], tmp_path / "m"))
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "m"))
 
 
 def edit(path: Path, **changes) -> None:
@@ -38,10 +44,10 @@ def edit(path: Path, **changes) -> None:
     ],
 )
 def test_whatever_changes_ids_or_ends_counts(folder: Path, name: str, changes: dict) -> None:
-    text, weights = text_identity(folder), model_identity(folder)
+    text, weights = model_fingerprint(folder), weights_fingerprint(folder)
     edit(folder / name, **changes)
-    assert text_identity(folder) != text and not same_identity(text, text_identity(folder))
-    assert model_identity(folder) == weights, "factors and scores are of token ids; queries are hashed as ids"
+    assert model_fingerprint(folder) != text and not same_fingerprint(text, model_fingerprint(folder))
+    assert weights_fingerprint(folder) == weights, "factors and scores are of token ids; queries are hashed as ids"
 
 
 @pytest.mark.parametrize(
@@ -54,32 +60,32 @@ def test_whatever_changes_ids_or_ends_counts(folder: Path, name: str, changes: d
 )
 def test_what_changes_no_id_does_not(folder: Path, name: str, changes: dict) -> None:
     edit(folder / name)
-    text = text_identity(folder)
+    text = model_fingerprint(folder)
     edit(folder / name, **changes)
-    assert text_identity(folder) == text
+    assert model_fingerprint(folder) == text
 
 
 def test_the_layout_of_a_file_does_not_count(folder: Path) -> None:
-    text = text_identity(folder)
+    text = model_fingerprint(folder)
     content = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(dict(reversed(content.items())), indent=3))
-    assert text_identity(folder) == text
+    assert model_fingerprint(folder) == text
 
 
 def test_half_a_character_and_no_json_are_hashed_too(folder: Path) -> None:
     (folder / "vocab.json").write_text('{"\\ud800": 1}')
-    first = text_identity(folder)
+    first = model_fingerprint(folder)
     (folder / "vocab.json").write_text("{not json")
-    assert text_identity(folder) != first
+    assert model_fingerprint(folder) != first
 
 
 def test_weights_count(folder: Path) -> None:
-    text = text_identity(folder)
+    text = model_fingerprint(folder)
     (folder / "model.safetensors").write_bytes(b"other")
-    assert not same_identity(text, text_identity(folder))
+    assert not same_fingerprint(text, model_fingerprint(folder))
 
 
 def test_records_without_a_tokenizer_are_compared_by_the_weights(folder: Path) -> None:
-    assert same_identity(model_identity(folder), text_identity(folder))
-    assert same_identity(None, None) and not same_identity(None, text_identity(folder))
-    assert not same_identity("another", text_identity(folder))
+    assert same_fingerprint(weights_fingerprint(folder), model_fingerprint(folder))
+    assert same_fingerprint(None, None) and not same_fingerprint(None, model_fingerprint(folder))
+    assert not same_fingerprint("another", model_fingerprint(folder))

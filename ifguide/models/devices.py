@@ -1,0 +1,42 @@
+"""Which device a model goes to: one rule for every verb."""
+
+from __future__ import annotations
+
+import os
+
+from ifguide.errors import InputError
+
+AUTO = "auto"
+
+
+def own_device(name: str | None = None) -> str:
+    """Torch's name of the device that ``name`` means for this process.
+
+    ``auto`` (or None) is the GPU where there is one, else ``cpu``. Where a launcher started several processes, ``cuda``
+    is each process's own GPU; with fewer GPUs than processes they share them. Any other name stays as it is.
+    """
+    import torch
+
+    if name is None or name == AUTO:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    local = os.environ.get("LOCAL_RANK", "")
+    if name == "cuda" and local.isdecimal() and torch.cuda.is_available():
+        return f"cuda:{int(local) % torch.cuda.device_count()}"
+    return name
+
+
+def choose_device(name: str | None = None) -> str:
+    """`own_device`, after a look whether torch can use it.
+
+    Raises:
+        InputError: torch has no such device here.
+    """
+    import torch
+
+    device = own_device(name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise InputError(f"--device {name or AUTO} cannot be used: {reason}") from error
+    return device

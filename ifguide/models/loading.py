@@ -1,0 +1,58 @@
+"""The one place where the weights of a Hugging Face folder are loaded."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from ifguide.errors import InputError
+from ifguide.system.quiet import no_loading_bar
+
+# names of missing weights that a message lists
+_NAMED = 3
+
+
+def load_causal_model(folder: str | os.PathLike, dtype: torch.dtype, what: str, *, attention: str | None = None) -> Any:
+    """The causal language model of a local folder, on the processor; nothing is fetched from anywhere.
+
+    Args:
+        what: its role, which begins a message.
+        attention: a name that transformers knows (None: its choice).
+
+    Raises:
+        InputError: it cannot be loaded, or weights are missing.
+    """
+    from transformers import AutoModelForCausalLM
+
+    options = {} if attention is None else {"attn_implementation": attention}
+    return load_pretrained(AutoModelForCausalLM, folder, dtype, what, local_files_only=True, **options)
+
+
+def load_pretrained(kind: Any, where: str | os.PathLike, dtype: torch.dtype, what: str, **options: Any) -> Any:
+    """``kind.from_pretrained(where)``, with every weight from there.
+
+    Args:
+        kind: a class of transformers.
+        where: a folder, or a name on the hub if ``options`` allow that.
+        what: its role, which begins a message.
+
+    Raises:
+        InputError: it cannot be loaded, or weights are missing, which transformers would fill with random numbers.
+    """
+    try:
+        with no_loading_bar():
+            model, info = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options)
+    except Exception as error:  # transformers and safetensors raise many kinds for a damaged folder
+        raise InputError(f"{what} {os.fspath(where)} cannot be loaded: {first_line(error)}") from error
+    if info["missing_keys"]:
+        names = sorted(info["missing_keys"])
+        more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+        raise InputError(f"{what} {os.fspath(where)} lacks the weights {', '.join(names[:_NAMED])}{more}")
+    return model
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, on one line."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
