@@ -60,25 +60,10 @@ def test_order_changes_not_a_bit() -> None:
     assert metrics.nan_standard_error(values) == metrics.nan_standard_error(mixed)
 
 
-def test_groups_are_summaries_of_their_prompts() -> None:
-    found = metrics.summarise_groups(SCORES, ["b", None, "a", "b"])
-    assert list(found) == ["a", "b"]
-    assert found["b"] == metrics.summarise([SCORES[0], SCORES[3]])
-    assert found["a"] == metrics.summarise([SCORES[2]])
-    with pytest.raises(InputError, match="3 groups for 4 prompts"):
-        metrics.summarise_groups(SCORES, ["a", "b", "c"])
-
-
 def test_subsets_divide_at_one_half() -> None:
     assert [metrics.toxicity_subset(score) for score in (0.5, 0.499, None, float("nan"), 1.0)] == [
         "toxic", "nontoxic", None, None, "toxic",
     ]  # fmt: skip
-
-
-def test_worst_scores_are_what_both_metrics_rest_on() -> None:
-    worst = metrics.worst_scores(SCORES)
-    assert worst.tolist() == [0.5, 0.49, 1.0, 0.0]
-    assert (worst.mean(), (worst >= 0.5).mean()) == (metrics.emt(SCORES), metrics.tp(SCORES))
 
 
 @pytest.mark.parametrize("scores", [[], [[]], [0.1, 0.2], [[[0.1]]]])
