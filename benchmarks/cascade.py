@@ -31,7 +31,7 @@ from generation import ProcessorTime
 
 from ifguide.influence.cascade.choice import CascadeSettings, calibrate, choose, combine
 from ifguide.influence.cascade.report import report as cascade_report
-from ifguide.selection import Corpus, SelectionSettings, Source, paint_windows, select
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source, paint_windows, select
 
 PROXY = {"num_layers": 1, "hidden_size": 32, "num_attention_heads": 1}
 _DATA = "data/corpus_text_document"
@@ -214,7 +214,7 @@ class Case:
         return values
 
     def _source(self, scores: np.ndarray) -> Source:
-        return Source([Corpus(self.run.name, scores, self.dataset.starts, self.dataset.tokens, self.model.eod)])
+        return Source([ScoredCorpus(self.run.name, scores, self.dataset.starts, self.dataset.tokens, self.model.eod)])
 
     def _mask(self, scores: np.ndarray, settings: SelectionSettings) -> np.ndarray:
         source = self._source(scores)

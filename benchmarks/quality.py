@@ -135,11 +135,11 @@ def measure(scores: NDArray[np.float32], case: Case, selection: Any) -> dict[str
     """ROC-AUC, precision at the planted count, recall at the budget of ``selection``."""
     from sklearn.metrics import roc_auc_score
 
-    from ifguide.selection import Corpus, Source, paint_windows, select
+    from ifguide.selection import ScoredCorpus, Source, paint_windows, select
 
     count = int(case.planted.sum())
     best = np.argpartition(-scores, count)[:count]
-    source = Source([Corpus("sample", scores, case.starts)])
+    source = Source([ScoredCorpus("sample", scores, case.starts)])
     chosen = select(source, selection)
     ones = np.ones(len(chosen.centres), np.uint8)
     mask = np.concatenate([paint_windows(source, span, chosen, ones) for span in source.spans()]) > 0

@@ -16,7 +16,7 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.selection.algorithm import unit_r, unit_starts
 from ifguide.selection.quantile import quantile
 from ifguide.selection.settings import SelectionSettings
-from ifguide.selection.source import Corpus, Source, read_values
+from ifguide.selection.source import ScoredCorpus, Source, read_values
 from ifguide.selection.tail import toxic_tokens
 
 _BINS = 96
@@ -67,7 +67,7 @@ def rank_documents(tokens: TokenDataset, mask: Aligned, scores: Aligned | None, 
     defaults = SelectionSettings()
     parameters = mask.sidecar.get("parameters") or {}
     eod = None if parameters.get("include_eod") else eod
-    source = Source([Corpus(scores.prefix, scores.values, tokens.starts, tokens.tokens, eod)])
+    source = Source([ScoredCorpus(scores.prefix, scores.values, tokens.starts, tokens.tokens, eod)])
     threshold = mask.sidecar.get("threshold")
     if threshold is None:  # a mask made elsewhere
         threshold = quantile(source, defaults.threshold_quantile)

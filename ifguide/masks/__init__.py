@@ -12,8 +12,8 @@ merging     masks or scores of several corpora -> those of the merged corpus
 from ifguide.masks.arguments import METHODS
 from ifguide.masks.build import build_mask, build_masks
 from ifguide.masks.importing import import_mask
-from ifguide.masks.inputs import Category
+from ifguide.masks.inputs import BehaviourScores
 from ifguide.masks.merging import merge_masks
 from ifguide.masks.words import WordList
 
-__all__ = ["METHODS", "Category", "WordList", "build_mask", "build_masks", "import_mask", "merge_masks"]
+__all__ = ["METHODS", "BehaviourScores", "WordList", "build_mask", "build_masks", "import_mask", "merge_masks"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ifguide.data.aligned import ENCODINGS
 from ifguide.errors import ConfigError, InputError
-from ifguide.masks.inputs import Category
+from ifguide.masks.inputs import BehaviourScores
 from ifguide.masks.words import WordList
 from ifguide.system.files import folder_faults
 
@@ -15,7 +15,7 @@ METHODS = ("influence", "random", "wordlist", "document")
 
 
 def check_arguments(
-    categories: Sequence[Category],
+    behaviours: Sequence[BehaviourScores],
     outputs: Sequence[str | Path],
     method: str,
     encoding: str,
@@ -38,23 +38,23 @@ def check_arguments(
         faults.append("--method wordlist and a word list go together: give both or neither")
     if filtered_outputs and method != "document":
         faults.append("--filtered-output writes what --method document leaves; give that method")
-    if method == "document" and len(categories) > 1:
+    if method == "document" and len(behaviours) > 1:
         faults.append("--method document ranks by one direction; leave out --category")
     if not outputs and not filtered_outputs:
         faults.append("nothing to write: give --output")
-    corpora = len(categories[0].scores)
-    for category in categories[1:]:
-        if len(category.scores) != corpora:
+    corpora = len(behaviours[0].scores)
+    for behaviour in behaviours[1:]:
+        if len(behaviour.scores) != corpora:
             faults.append(
-                f"category {category.name} names {len(category.scores)} score datasets, {categories[0].name} names "
-                f"{corpora}; every category names the scores of the same corpora, in the same order"
+                f"behaviour {behaviour.name} names {len(behaviour.scores)} score datasets, {behaviours[0].name} names "
+                f"{corpora}; every behaviour names the scores of the same corpora, in the same order"
             )
     for option, given in (("--output", outputs), ("--data", data_prefixes), ("--filtered-output", filtered_outputs)):
         if given and len(given) != corpora:
             faults.append(f"{option} names {len(given)} datasets for {corpora} corpora; give as many as score datasets")
-    faults += _output_faults(categories, outputs, filtered_outputs, data_prefixes or ())
-    if len({category.name for category in categories}) < len(categories):
-        faults.append("two categories have the same name; give each its own")
+    faults += _output_faults(behaviours, outputs, filtered_outputs, data_prefixes or ())
+    if len({behaviour.name for behaviour in behaviours}) < len(behaviours):
+        faults.append("two behaviours have the same name; give each its own")
     if len(faults) == 1:
         raise InputError(faults[0])
     if faults:
@@ -62,14 +62,14 @@ def check_arguments(
 
 
 def _output_faults(
-    categories: Sequence[Category],
+    behaviours: Sequence[BehaviourScores],
     outputs: Sequence[str | Path],
     filtered_outputs: Sequence[str | Path],
     data_prefixes: Sequence[str | Path],
 ) -> list[str]:
     """An output without a folder, or that would replace an input or another output."""
     faults = []
-    taken = {Path(prefix).absolute() for category in categories for prefix in category.scores}
+    taken = {Path(prefix).absolute() for behaviour in behaviours for prefix in behaviour.scores}
     taken |= {Path(prefix).absolute() for prefix in data_prefixes}
     for option, prefixes in (("--output", outputs), ("--filtered-output", filtered_outputs)):
         for prefix in prefixes:

@@ -18,7 +18,7 @@ from ifguide.errors import InputError, MismatchError
 from ifguide.masks.arguments import check_arguments
 from ifguide.masks.exactness import Exactness
 from ifguide.masks.filtering import write_filtered
-from ifguide.masks.inputs import Category, Inputs, open_inputs
+from ifguide.masks.inputs import BehaviourScores, Inputs, open_inputs
 from ifguide.masks.shortfall import of_documents, of_selection, of_words
 from ifguide.masks.words import WordList, word_positions
 from ifguide.selection import (
@@ -51,14 +51,14 @@ class _Outcome:
 
     Attributes:
         paint: the mask.
-        categories: by category name: ``threshold``, ``counts``, ``parameters``.
-        centres: by category: ascending global positions of the toxic tokens that the budget admits, int64[C].
+        behaviours: by behaviour name: ``threshold``, ``counts``, ``parameters``.
+        centres: by behaviour: ascending global positions of the toxic tokens that the budget admits, int64[C].
         dropped: ascending numbers of the documents that document-level removal drops; None for other methods.
-        shortfall: why less than the budget is selected and what changes it, a line for each category that is below.
+        shortfall: why less than the budget is selected and what changes it, a line for each behaviour that is below.
     """
 
     paint: Paint
-    categories: dict[str, dict[str, Any]]
+    behaviours: dict[str, dict[str, Any]]
     centres: list[NDArray[np.int64]]
     dropped: NDArray[np.int64] | None = None
     shortfall: list[str] = field(default_factory=list)
@@ -73,12 +73,12 @@ def build_mask(
     **options: Any,
 ) -> dict[str, Any]:
     """`build_masks` for one corpus and one direction."""
-    category = Category("", [scores], settings or SelectionSettings())
-    return build_masks([category], [output], data_prefixes=None if data_prefix is None else [data_prefix], **options)
+    behaviour = BehaviourScores("", [scores], settings or SelectionSettings())
+    return build_masks([behaviour], [output], data_prefixes=None if data_prefix is None else [data_prefix], **options)
 
 
 def build_masks(
-    categories: Sequence[Category],
+    behaviours: Sequence[BehaviourScores],
     outputs: Sequence[str | Path],
     *,
     method: str = "influence",
@@ -91,12 +91,12 @@ def build_masks(
 ) -> dict[str, Any]:
     """Write the mask ``outputs[k].{bin,idx,json}`` of every corpus k.
 
-    All corpora share one threshold, one ranking and one budget. Every category has its own; a mask holds the
-    tokens that any category selects, with the largest of their strengths. The files of one mask are replaced
+    All corpora share one threshold, one ranking and one budget. Every behaviour has its own; a mask holds the
+    tokens that any behaviour selects, with the largest of their strengths. The files of one mask are replaced
     together, masks one after another: after a kill the same command writes them all again.
 
     Args:
-        categories: at least one; each names the scores of all corpora.
+        behaviours: at least one; each names the scores of all corpora.
         outputs: one a corpus; may be empty if ``filtered_outputs`` are given.
         method: ``influence`` is Algorithm 1. Controls with exactly as many tokens as that selects: ``random``
             draws them; ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if
@@ -121,13 +121,13 @@ def build_masks(
         OutOfSpaceError: the disk is full; earlier files are untouched.
     """
     started = time.monotonic()
-    check_arguments(categories, outputs, method, encoding, words, data_prefixes, filtered_outputs)
+    check_arguments(behaviours, outputs, method, encoding, words, data_prefixes, filtered_outputs)
     needs_tokens = method == "wordlist" or bool(filtered_outputs)
-    inputs = open_inputs(categories, data_prefixes, needs_tokens)
+    inputs = open_inputs(behaviours, data_prefixes, needs_tokens)
     if words is not None:
         _check_tokenizer(words, inputs)
-    exactness = Exactness.of(inputs.scores, [category.settings for category in categories], inputs.sources)
-    outcome = _decide(categories, inputs, method, encoding, seed, words, quiet)
+    exactness = Exactness.of(inputs.scores, [behaviour.settings for behaviour in behaviours], inputs.sources)
+    outcome = _decide(behaviours, inputs, method, encoding, seed, words, quiet)
     source = inputs.sources[0]
     record = _record(outcome, inputs, method, encoding, seed, words)
     if exactness:
@@ -154,7 +154,7 @@ def build_masks(
 
 
 def _decide(
-    categories: Sequence[Category],
+    behaviours: Sequence[BehaviourScores],
     inputs: Inputs,
     method: str,
     encoding: str,
@@ -163,11 +163,11 @@ def _decide(
     quiet: bool,
 ) -> _Outcome:
     source = inputs.sources[0]
-    passes = DOCUMENT_PASSES if method == "document" else PASSES * len(categories)
+    passes = DOCUMENT_PASSES if method == "document" else PASSES * len(behaviours)
     with Progress(passes * source.num_tokens, "tokens", "select", quiet=quiet) as progress:
         if method == "document":
-            return _documents(categories[0], source, progress)
-        outcome = _influence(categories, inputs.sources, encoding, progress)
+            return _documents(behaviours[0], source, progress)
+        outcome = _influence(behaviours, inputs.sources, encoding, progress)
         if method == "influence":
             return outcome
         size = sum(int(np.count_nonzero(outcome.paint(span))) for span in source.spans())
@@ -178,16 +178,16 @@ def _decide(
         else:
             positions = random_positions(source, size, seed)
     return _Outcome(
-        lambda span: paint_positions(span, positions), outcome.categories, outcome.centres, shortfall=shortfall
+        lambda span: paint_positions(span, positions), outcome.behaviours, outcome.centres, shortfall=shortfall
     )
 
 
 def _influence(
-    categories: Sequence[Category], sources: Sequence[Source], encoding: str, progress: Progress
+    behaviours: Sequence[BehaviourScores], sources: Sequence[Source], encoding: str, progress: Progress
 ) -> _Outcome:  # fmt: skip
     selections = [
-        select(source, category.settings, lambda span: progress.update(len(span)))
-        for category, source in zip(categories, sources)
+        select(source, behaviour.settings, lambda span: progress.update(len(span)))
+        for behaviour, source in zip(behaviours, sources)
     ]
     strengths = [
         graded_strengths(found) if encoding == "graded" else np.ones(len(found.centres), np.uint8)
@@ -201,33 +201,33 @@ def _influence(
         return codes
 
     about = {
-        category.name: {"threshold": found.threshold, "counts": found.counts, "parameters": asdict(category.settings)}
-        for category, found in zip(categories, selections)
+        behaviour.name: {"threshold": found.threshold, "counts": found.counts, "parameters": asdict(behaviour.settings)}
+        for behaviour, found in zip(behaviours, selections)
     }
     shortfall = [
         line
-        for category, found in zip(categories, selections)
-        for line in of_selection(category, len(found.centres), found.counts)
+        for behaviour, found in zip(behaviours, selections)
+        for line in of_selection(behaviour, len(found.centres), found.counts)
     ]
     return _Outcome(paint, about, [found.centres for found in selections], shortfall=shortfall)
 
 
-def _documents(category: Category, source: Source, progress: Progress) -> _Outcome:
+def _documents(behaviour: BehaviourScores, source: Source, progress: Progress) -> _Outcome:
     dropped, counts, threshold = ranked_documents(
-        source, category.settings, lambda span: progress.update(len(span))
+        source, behaviour.settings, lambda span: progress.update(len(span))
     )  # fmt: skip
-    about = {"threshold": threshold, "counts": counts, "parameters": asdict(category.settings)}
+    about = {"threshold": threshold, "counts": counts, "parameters": asdict(behaviour.settings)}
     return _Outcome(
         lambda span: paint_documents(source, span, dropped),
-        {category.name: about},
+        {behaviour.name: about},
         [],
         dropped,
-        of_documents(category, counts),
+        of_documents(behaviour, counts),
     )
 
 
 def _deciding(outcome: _Outcome, source: Source) -> list[NDArray[np.int64]]:
-    """By category: ascending global positions of the tokens whose scores decide what is selected, int64[C]."""
+    """By behaviour: ascending global positions of the tokens whose scores decide what is selected, int64[C]."""
     if outcome.dropped is None:
         return outcome.centres
     # a document is ranked by all of its tokens
@@ -251,7 +251,7 @@ def _record(
     outcome: _Outcome, inputs: Inputs, method: str, encoding: str, seed: int, words: WordList | None
 ) -> dict[str, Any]:
     """The part of the sidecar that all outputs share."""
-    single = outcome.categories.get("")
+    single = outcome.behaviours.get("")
     parameters: dict[str, Any] = {"method": method}
     if method in _SEEDED:
         parameters["seed"] = seed
@@ -262,7 +262,7 @@ def _record(
         [
             parameters,
             encoding,
-            {name: about["parameters"] for name, about in outcome.categories.items()},
+            {name: about["parameters"] for name, about in outcome.behaviours.items()},
             [record["fingerprint"] for record in scores],
             [record["hash"] for record in words.record["inputs"]] if words else [],
         ]
@@ -270,7 +270,7 @@ def _record(
     return {
         "parameters": parameters | (single["parameters"] if single else {}),
         "counts": dict(single["counts"]) if single else {},
-        **({"threshold": single["threshold"]} if single else {"categories": outcome.categories}),
+        **({"threshold": single["threshold"]} if single else {"categories": outcome.behaviours}),
         "scores": scores[0] if len(scores) == 1 else scores,
         **(words.record if words else {}),
         "identity": identity,
@@ -279,12 +279,12 @@ def _record(
 
 
 def _result(outcome: _Outcome, corpora: list[dict[str, Any]], method: str, started: float) -> dict[str, Any]:
-    single = outcome.categories.get("")
+    single = outcome.behaviours.get("")
     result: dict[str, Any] = {"method": method, "tokens": sum(corpus["tokens"] for corpus in corpora)}
     if single:
         result |= {"threshold": single["threshold"], **single["counts"]}
     else:
-        result["categories"] = outcome.categories
+        result["categories"] = outcome.behaviours
     if "output" in corpora[0]:
         result["selected"] = sum(corpus["selected"] for corpus in corpora)
         result["fraction"] = result["selected"] / result["tokens"]

@@ -113,11 +113,11 @@ class CascadeScores:
 
 @dataclass(frozen=True, eq=False)
 class Exactness:
-    """The cascades among the scores that masks are built from: by category, then by corpus (None: exact scores).
+    """The cascades among the scores that masks are built from: by behaviour, then by corpus (None: exact scores).
 
     Attributes:
-        settings: of Algorithm 1, by category.
-        sources: by category.
+        settings: of Algorithm 1, by behaviour.
+        sources: by behaviour.
     """
 
     cascades: list[list[CascadeScores | None]]
@@ -149,7 +149,7 @@ class Exactness:
         """Refuse what rests on a proxy's scores beyond the plan, and warn of what does within it.
 
         Args:
-            positions: by category: ascending global positions of the tokens whose scores decide, int64[C].
+            positions: by behaviour: ascending global positions of the tokens whose scores decide, int64[C].
 
         Returns:
             For the mask's record: of each cascade the ``scores`` and which share of those tokens a proxy scored.
@@ -159,13 +159,13 @@ class Exactness:
         """
         faults: list[str] = []
         records: list[dict[str, Any]] = []
-        for (category, corpus), cascade, given, beyond in self._each():
+        for (behaviour, corpus), cascade, given, beyond in self._each():
             if cascade.states is None:
                 records.append({"scores": str(Path(cascade.prefix).absolute()), "proxy_share": None})
                 continue
-            offsets = self.sources[category].offsets
-            first, last = np.searchsorted(positions[category], offsets[corpus : corpus + 2])
-            states = cascade.states_at(positions[category][first:last] - offsets[corpus])
+            offsets = self.sources[behaviour].offsets
+            first, last = np.searchsorted(positions[behaviour], offsets[corpus : corpus + 2])
+            states = cascade.states_at(positions[behaviour][first:last] - offsets[corpus])
             outside = float((states != CHOSEN).mean()) if len(states) else 0.0
             share = float((states == REJECTED).mean()) if len(states) else 0.0
             if beyond and outside:
@@ -183,7 +183,7 @@ class Exactness:
         return records
 
     def _each(self) -> list[tuple[tuple[int, int], CascadeScores, SelectionSettings, list[str]]]:
-        """((category, corpus), cascade, settings, what is beyond its plan) of every cascade."""
+        """((behaviour, corpus), cascade, settings, what is beyond its plan) of every cascade."""
         return [
             ((i, k), cascade, given, cascade.beyond(given, source.num_tokens, len(row)))
             for i, (row, given, source) in enumerate(zip(self.cascades, self.settings, self.sources))

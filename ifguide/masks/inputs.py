@@ -13,11 +13,11 @@ from ifguide.data.fingerprint import differences
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES, read_sidecar
 from ifguide.errors import ConfigError, InputError, MismatchError
-from ifguide.selection import Corpus, SelectionSettings, Source
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source
 
 
 @dataclass(frozen=True)
-class Category:
+class BehaviourScores:
     """Scores along one direction, selected from with a budget of their own.
 
     Attributes:
@@ -36,9 +36,9 @@ class Inputs:
     """What a mask is built from.
 
     Attributes:
-        scores: by category, then by corpus.
+        scores: by behaviour, then by corpus.
         tokens: by corpus; None where they are not needed.
-        sources: by category.
+        sources: by behaviour.
     """
 
     scores: list[list[Aligned]]
@@ -55,7 +55,7 @@ class Inputs:
 
 
 def open_inputs(
-    categories: Sequence[Category], data_prefixes: Sequence[str | Path] | None, needs_tokens: bool
+    behaviours: Sequence[BehaviourScores], data_prefixes: Sequence[str | Path] | None, needs_tokens: bool
 ) -> Inputs:  # fmt: skip
     """
     Args:
@@ -65,12 +65,12 @@ def open_inputs(
     Raises:
         InputError: files that cannot be used, scores of different tokens; all faults at once.
     """
-    include_eod = all(category.settings.include_eod for category in categories)
+    include_eod = all(behaviour.settings.include_eod for behaviour in behaviours)
     faults: list[InputError] = []
     scores: list[list[Aligned]] = []
-    for category in categories:
+    for behaviour in behaviours:
         scores.append([])
-        for prefix in category.scores:
+        for prefix in behaviour.scores:
             with _collect(faults):
                 scores[-1].append(load_aligned(prefix, None, SCORES))
     _raise(faults)
@@ -88,7 +88,7 @@ def open_inputs(
     sources = [
         Source(
             [
-                Corpus(aligned.prefix, aligned.values, aligned.starts, None if data is None else data.tokens, eod)
+                ScoredCorpus(aligned.prefix, aligned.values, aligned.starts, None if data is None else data.tokens, eod)
                 for aligned, data, eod in zip(row, tokens, eods)
             ]
         )
@@ -134,7 +134,7 @@ def _same_tokens(first: Aligned, other: Aligned) -> None:
     if changes:
         raise MismatchError(
             f"scores {first.prefix} and {other.prefix} are of different tokens ({'; '.join(changes)}); "
-            "categories are scores of the same corpora, in the same order"
+            "behaviours are scores of the same corpora, in the same order"
         )
 
 

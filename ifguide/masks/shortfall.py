@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ifguide.masks.inputs import Category
+from ifguide.masks.inputs import BehaviourScores
 
 
-def of_selection(category: Category, admitted: int, counts: Mapping[str, int]) -> list[str]:
+def of_selection(behaviour: BehaviourScores, admitted: int, counts: Mapping[str, int]) -> list[str]:
     """Of Algorithm 1.
 
     Args:
@@ -17,26 +17,26 @@ def of_selection(category: Category, admitted: int, counts: Mapping[str, int]) -
     selected, budget, toxic = counts["selected"], counts["budget"], counts["toxic"]
     if selected >= budget:
         return []
-    head = f"{_label(category)}{selected:,} tokens are selected of a budget of {budget:,}: "
-    quantile, window = category.settings.threshold_quantile, category.settings.window
+    head = f"{_label(behaviour)}{selected:,} tokens are selected of a budget of {budget:,}: "
+    quantile, window = behaviour.settings.threshold_quantile, behaviour.settings.window
     if admitted == toxic:
         what = "and their neighbours are all in" if window else "are all in"
         lower = f"a lower --threshold-quantile (now {quantile:g}) or " if quantile else ""
         return [f"{head}the {toxic:,} tokens above the threshold {what}; {lower}a larger --window selects more"]
     # a window is selected whole or not at all, so up to 2w of the budget can be left
-    raised = _budget_flag(category)
+    raised = _budget_flag(behaviour)
     return [f"{head}the next toxic token and its neighbours do not fit whole; a larger {raised} selects more"]
 
 
-def of_documents(category: Category, counts: Mapping[str, int]) -> list[str]:
+def of_documents(behaviour: BehaviourScores, counts: Mapping[str, int]) -> list[str]:
     """Of document-level removal; ``counts`` as `ifguide.selection.ranked_documents` gives them."""
     removed, budget = counts["tokens_removed"], counts["budget"]
     if removed >= budget:
         return []
-    head = f"{_label(category)}documents of {removed:,} tokens are dropped of a budget of {budget:,}: "
+    head = f"{_label(behaviour)}documents of {removed:,} tokens are dropped of a budget of {budget:,}: "
     if counts["documents_removed"] == counts["documents_toxic"]:
         return [f"{head}they are all that have a token above the threshold; a lower --threshold-quantile drops more"]
-    return [f"{head}the next document does not fit whole; a larger {_budget_flag(category)} drops more"]
+    return [f"{head}the next document does not fit whole; a larger {_budget_flag(behaviour)} drops more"]
 
 
 def of_words(found: int, wanted: int) -> list[str]:
@@ -49,11 +49,11 @@ def of_words(found: int, wanted: int) -> list[str]:
     ]
 
 
-def _label(category: Category) -> str:
-    return f"{category.name}: " if category.name else ""
+def _label(behaviour: BehaviourScores) -> str:
+    return f"{behaviour.name}: " if behaviour.name else ""
 
 
-def _budget_flag(category: Category) -> str:
-    if category.name:
+def _budget_flag(behaviour: BehaviourScores) -> str:
+    if behaviour.name:
         return "share in --category"
-    return "--max-tokens" if category.settings.max_tokens is not None else "--max-fraction"
+    return "--max-tokens" if behaviour.settings.max_tokens is not None else "--max-fraction"

@@ -15,10 +15,10 @@ from ifguide.selection.algorithm import Selection, select
 from ifguide.selection.controls import random_positions, ranked_documents
 from ifguide.selection.paint import graded_strengths, paint_documents, paint_positions, paint_windows
 from ifguide.selection.settings import SelectionSettings
-from ifguide.selection.source import Corpus, Source, Span
+from ifguide.selection.source import ScoredCorpus, Source, Span
 
 __all__ = [
-    "Corpus",
+    "ScoredCorpus",
     "Selection",
     "SelectionSettings",
     "Source",

@@ -19,7 +19,7 @@ CHUNK_TOKENS = 1 << 19  # its arrays stay in a core's cache: twice as fast as 1 
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
+class ScoredCorpus:
     """One scored dataset.
 
     Attributes:
@@ -62,7 +62,7 @@ class Source:
         InputError: there is no token at all.
     """
 
-    def __init__(self, corpora: Sequence[Corpus], chunk_tokens: int = CHUNK_TOKENS):
+    def __init__(self, corpora: Sequence[ScoredCorpus], chunk_tokens: int = CHUNK_TOKENS):
         self.corpora = list(corpora)
         self._chunk_tokens = chunk_tokens
         sizes = [int(corpus.starts[-1]) for corpus in self.corpora]
@@ -114,7 +114,7 @@ class Source:
         document = int(np.searchsorted(corpus.starts, at, side="right")) - 1
         return f"{corpus.name}: document {document}, token {at - int(corpus.starts[document])}"
 
-    def _locate(self, position: int) -> tuple[Corpus, int]:
+    def _locate(self, position: int) -> tuple[ScoredCorpus, int]:
         """The corpus that holds a global position, and the position in it."""
         k = int(np.searchsorted(self.offsets[:-1], position, side="right")) - 1
         return self.corpora[k], position - int(self.offsets[k])

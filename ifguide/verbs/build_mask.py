@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ifguide.verbs.writes import Writes, datasets
 
 if TYPE_CHECKING:
-    from ifguide.masks import Category, WordList
+    from ifguide.masks import BehaviourScores, WordList
 
 SUMMARY = "Select the tokens to penalise from their scores (Algorithm 1) and write the aligned uint8 mask."
 EXAMPLE = "ifguide build-mask --scores data/corpus_scores --output data/corpus_mask --max-fraction 0.02"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--category", nargs="+", action="append", default=[], metavar=("NAME FRACTION S", "S"),
         help="instead of --scores, once for each behaviour: its name, its share of tokens and its scores (one a "
-        "corpus); the mask holds what any category selects",
+        "corpus); the mask holds what any behaviour selects",
     )  # fmt: skip
     parser.add_argument("--output", nargs="+", default=[], metavar="M", help="masks to write, one a corpus")
     parser.add_argument("--data", nargs="+", metavar="P", help="token datasets, if they moved since they were scored")
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.masks import build_masks
 
     result = build_masks(
-        _categories(args),
+        _behaviours(args),
         args.output,
         method=args.method,
         encoding=args.encoding,
@@ -95,9 +95,9 @@ def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
         settings["--max-fraction"] = 0.02
 
 
-def _categories(args: argparse.Namespace) -> list[Category]:
+def _behaviours(args: argparse.Namespace) -> list[BehaviourScores]:
     from ifguide.errors import InputError
-    from ifguide.masks import Category
+    from ifguide.masks import BehaviourScores
     from ifguide.selection import SelectionSettings
 
     def settings(max_fraction: float | None, max_tokens: int | None) -> SelectionSettings:
@@ -114,10 +114,10 @@ def _categories(args: argparse.Namespace) -> list[Category]:
         raise InputError("give either --scores, or --category once for each behaviour")
     if args.scores:
         fraction = 0.02 if args.max_fraction is None and args.max_tokens is None else args.max_fraction
-        return [Category("", args.scores, settings(fraction, args.max_tokens))]
+        return [BehaviourScores("", args.scores, settings(fraction, args.max_tokens))]
     if args.max_fraction is not None or args.max_tokens is not None:
         raise InputError("each --category has its own share of tokens; leave out --max-fraction and --max-tokens")
-    categories = []
+    behaviours = []
     for given in args.category:
         try:
             name, fraction, scores = given[0], float(given[1]), given[2:]
@@ -128,8 +128,8 @@ def _categories(args: argparse.Namespace) -> list[Category]:
                 f"--category {' '.join(given)}: expected a name, a share of tokens and score datasets, "
                 "as in --category insults 0.01 data/insult_scores"
             )
-        categories.append(Category(name, scores, settings(fraction, None)))
-    return categories
+        behaviours.append(BehaviourScores(name, scores, settings(fraction, None)))
+    return behaviours
 
 
 def _words(args: argparse.Namespace) -> WordList | None:

@@ -12,7 +12,7 @@ from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, read_sidecar
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.masks import Category, build_mask, build_masks
+from ifguide.masks import BehaviourScores, build_mask, build_masks
 from ifguide.selection import SelectionSettings
 from tests.masks.datasets import EOD, files, random_documents, write_scores, write_tokens
 from tests.selection.literal import literal_algorithm_1
@@ -81,7 +81,7 @@ def test_one_corpus_equals_the_literal_loop_and_says_where_it_comes_from(data, t
 
 def test_two_corpora_share_threshold_ranking_and_budget(data, tmp_path):
     outputs = [tmp_path / "a", tmp_path / "b"]
-    result = build_masks([Category("", data.prefixes("insults"), SETTINGS)], outputs)
+    result = build_masks([BehaviourScores("", data.prefixes("insults"), SETTINGS)], outputs)
     expected = expected_mask(*data.together("insults"))
     masks = [mask_of(prefix, tokens) for prefix, tokens in zip(outputs, data.tokens)]
     assert np.concatenate(masks).tolist() == expected.tolist()
@@ -93,10 +93,11 @@ def test_two_corpora_share_threshold_ranking_and_budget(data, tmp_path):
 
 def test_categories_have_their_own_budgets_and_are_joined(data, tmp_path):
     small = SelectionSettings(0.95, 0, 0.02, None, 32)
-    categories = [
-        Category("insults", data.prefixes("insults"), SETTINGS), Category("threats", data.prefixes("threats"), small)
-    ]  # fmt: skip
-    result = build_masks(categories, [tmp_path / "a", tmp_path / "b"])
+    behaviours = [
+        BehaviourScores("insults", data.prefixes("insults"), SETTINGS),
+        BehaviourScores("threats", data.prefixes("threats"), small),
+    ]
+    result = build_masks(behaviours, [tmp_path / "a", tmp_path / "b"])
     each = [expected_mask(*data.together("insults")), expected_mask(*data.together("threats"), small)]
     masks = [mask_of(tmp_path / name, tokens) for name, tokens in zip("ab", data.tokens)]
     assert np.concatenate(masks).tolist() == np.maximum(*each).tolist()
@@ -109,17 +110,17 @@ def test_graded_categories_take_the_larger_strength(data, tmp_path):
     names = ("insults", "threats")
     for name in names:
         build_mask(data.folder / f"{name}0", tmp_path / name, SETTINGS, encoding="graded")
-    categories = [Category(name, data.prefixes(name, 1), SETTINGS) for name in names]
-    build_masks(categories, [tmp_path / "both"], encoding="graded")
+    behaviours = [BehaviourScores(name, data.prefixes(name, 1), SETTINGS) for name in names]
+    build_masks(behaviours, [tmp_path / "both"], encoding="graded")
     one, other, both = (mask_of(tmp_path / name, data.tokens[0]) for name in (*names, "both"))
     assert both.tolist() == np.maximum(one, other).tolist() and both.max() == 255 and len(set(both.tolist())) > 3
 
 
 def test_the_random_control_has_the_same_size(data, tmp_path):
     outputs = [tmp_path / "a", tmp_path / "b"]
-    category = Category("", data.prefixes("insults"), SETTINGS)
-    size = build_masks([category], outputs)["selected"]
-    result = build_masks([category], outputs, method="random", seed=3)
+    behaviour = BehaviourScores("", data.prefixes("insults"), SETTINGS)
+    size = build_masks([behaviour], outputs)["selected"]
+    result = build_masks([behaviour], outputs, method="random", seed=3)
     masks = np.concatenate([mask_of(prefix, tokens) for prefix, tokens in zip(outputs, data.tokens)])
     assert result["selected"] == masks.sum() == size
     assert not (masks.astype(bool) & data.together("insults")[2]).any()
@@ -128,8 +129,8 @@ def test_the_random_control_has_the_same_size(data, tmp_path):
 
 def test_document_removal_writes_mask_and_filtered_tokens(data, tmp_path):
     outputs, filtered = [tmp_path / "a", tmp_path / "b"], [tmp_path / "fa", tmp_path / "fb"]
-    category = Category("", data.prefixes("insults"), SETTINGS)
-    result = build_masks([category], outputs, method="document", filtered_outputs=filtered)
+    behaviour = BehaviourScores("", data.prefixes("insults"), SETTINGS)
+    result = build_masks([behaviour], outputs, method="document", filtered_outputs=filtered)
     assert 0 < result["tokens_removed"] <= result["budget"] and result["documents_removed"] > 1
     removed = 0
     for tokens, mask_prefix, filtered_prefix in zip(data.tokens, outputs, filtered):
@@ -150,8 +151,8 @@ def test_document_removal_writes_mask_and_filtered_tokens(data, tmp_path):
 
 
 def test_filtered_tokens_without_a_mask_and_never_nothing(data, tmp_path):
-    category = Category("", data.prefixes("insults", 1), SETTINGS)
-    result = build_masks([category], [], method="document", filtered_outputs=[tmp_path / "left"])
+    behaviour = BehaviourScores("", data.prefixes("insults", 1), SETTINGS)
+    result = build_masks([behaviour], [], method="document", filtered_outputs=[tmp_path / "left"])
     assert (
         "selected" not in result
         and result["filtered"]["tokens"] == data.tokens[0].num_tokens - result["tokens_removed"]
@@ -159,7 +160,7 @@ def test_filtered_tokens_without_a_mask_and_never_nothing(data, tmp_path):
     (tmp_path / "new").mkdir()
     tokens = write_tokens(tmp_path / "one", [[1, 2, 3], [4, 5]], tokenizer={"eod": EOD})
     write_aligned(tmp_path / "s", tokens, np.array([5, 0, 0, 5, 0], np.float32), np.float32, {})
-    everything = Category("", [tmp_path / "s"], SelectionSettings(0.5, 1, 1.0))
+    everything = BehaviourScores("", [tmp_path / "s"], SelectionSettings(0.5, 1, 1.0))
     with pytest.raises(InputError, match=r"no document of .*s would be left"):
         build_masks([everything], [tmp_path / "new/m"], method="document", filtered_outputs=[tmp_path / "new/f"])
     assert files(tmp_path / "new") == {}
@@ -260,11 +261,12 @@ def test_bad_arguments(data, tmp_path, monkeypatch, capsys, arguments, says):
 
 
 def test_other_scores_than_the_tokens_of_a_category(data, tmp_path):
-    categories = [
-        Category(name, [data.folder / prefix], SETTINGS) for name, prefix in (("a", "insults0"), ("b", "threats1"))
+    behaviours = [
+        BehaviourScores(name, [data.folder / prefix], SETTINGS)
+        for name, prefix in (("a", "insults0"), ("b", "threats1"))
     ]
     with pytest.raises(MismatchError, match="different tokens"):
-        build_masks(categories, [tmp_path / "m"])
+        build_masks(behaviours, [tmp_path / "m"])
     assert files(tmp_path) == {}
 
 
@@ -297,18 +299,22 @@ def test_a_mask_under_its_budget_says_why_and_which_flag_changes_it(data, tmp_pa
 
 def test_every_method_and_category_says_it(data, tmp_path):
     settings = SelectionSettings(0.9, 1, 0.9, None, 32)
-    categories = [Category(name, data.prefixes(name), settings) for name in ("insults", "threats")]
+    behaviours = [BehaviourScores(name, data.prefixes(name), settings) for name in ("insults", "threats")]
     outputs = [tmp_path / "a", tmp_path / "b"]
-    lines = build_masks(categories, outputs)["shortfall"]
+    lines = build_masks(behaviours, outputs)["shortfall"]
     assert [line.partition(":")[0] for line in lines] == ["insults", "threats"]
-    lines = build_masks([Category("", data.prefixes("insults"), settings)], outputs, method="random")["shortfall"]
+    lines = build_masks([BehaviourScores("", data.prefixes("insults"), settings)], outputs, method="random")[
+        "shortfall"
+    ]
     assert len(lines) == 1 and "--threshold-quantile" in lines[0]
 
-    result = build_masks([Category("", data.prefixes("insults"), SETTINGS)], outputs, method="document")
+    result = build_masks([BehaviourScores("", data.prefixes("insults"), SETTINGS)], outputs, method="document")
     (line,) = result["shortfall"]
     assert f"documents of {result['tokens_removed']:,} tokens" in line and line.endswith("--max-fraction drops more")
     settings = SelectionSettings(0.999, 1, 1.0, None, 32)
-    (line,) = build_masks([Category("", data.prefixes("insults"), settings)], outputs, method="document")["shortfall"]
+    (line,) = build_masks([BehaviourScores("", data.prefixes("insults"), settings)], outputs, method="document")[
+        "shortfall"
+    ]
     assert "all that have a token above the threshold; a lower --threshold-quantile drops more" in line
 
 

@@ -15,8 +15,8 @@ from ifguide.cli import main
 from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import IFGuideWarning, InputError
-from ifguide.masks import Category, build_mask, build_masks, merge_masks
-from ifguide.selection import Corpus, SelectionSettings, Source, select
+from ifguide.masks import BehaviourScores, build_mask, build_masks, merge_masks
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source, select
 from ifguide.selection.algorithm import unit_starts
 from ifguide.selection.exact import AUDITED, CHOSEN, REJECTED, states_from_text, states_to_text
 from tests.masks.datasets import EOD, files, random_documents, write_scores, write_tokens
@@ -52,7 +52,7 @@ class Scored:
         self.tokens = write_tokens(folder / f"d{number}", random_documents(number), tokenizer={"eod": EOD})
         self.starts = np.append(unit_starts(self.tokens.starts, PLAN.unit_tokens), self.tokens.num_tokens)
         self.values = write_scores(folder / f"plain{number}", self.tokens, number)
-        corpus = Corpus("c", self.values, self.tokens.starts, self.tokens.tokens, EOD)
+        corpus = ScoredCorpus("c", self.values, self.tokens.starts, self.tokens.tokens, EOD)
         centres = select(Source([corpus]), PLAN).centres
         self.planned = np.zeros(len(self.starts) - 1, bool)
         self.planned[np.searchsorted(self.starts, centres, side="right") - 1] = True
@@ -115,7 +115,7 @@ def test_the_first_unit_outside_decides(scored: Scored, tmp_path: Path) -> None:
     """Budgets that grow token by token: refused from the one on that takes from another unit."""
     prefix = scored.cascade(scored.states(REJECTED))
     total, verdicts = scored.tokens.num_tokens, []
-    corpus = Corpus("c", scored.values, scored.tokens.starts, scored.tokens.tokens, EOD)
+    corpus = ScoredCorpus("c", scored.values, scored.tokens.starts, scored.tokens.tokens, EOD)
     for budget in range(PLAN.budget(total), PLAN.budget(total) + 30):
         settings = replace(PLAN, max_fraction=None, max_tokens=budget)
         centres = select(Source([corpus]), settings).centres
@@ -132,12 +132,12 @@ def test_the_first_unit_outside_decides(scored: Scored, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", ["random", "document"])
 def test_other_methods_are_held_to_it(scored: Scored, tmp_path: Path, method: str) -> None:
     prefix = scored.cascade(scored.states(REJECTED))
-    category = Category("", [prefix], replace(PLAN, max_fraction=0.5))
+    behaviour = BehaviourScores("", [prefix], replace(PLAN, max_fraction=0.5))
     with pytest.raises(InputError, match=r"--max-fraction 0\.5"):
-        build_masks([category], [tmp_path / "m"], method=method)
-    assert build_masks([Category("", [prefix], PLAN)], [tmp_path / "m"], method=method)["tokens"]
+        build_masks([behaviour], [tmp_path / "m"], method=method)
+    assert build_masks([BehaviourScores("", [prefix], PLAN)], [tmp_path / "m"], method=method)["tokens"]
     whole = scored.cascade(np.full(len(scored.planned), CHOSEN), name="whole")
-    assert build_masks([replace(category, scores=[whole])], [tmp_path / "m"], method=method)["selected"]
+    assert build_masks([replace(behaviour, scores=[whole])], [tmp_path / "m"], method=method)["selected"]
 
 
 def test_several_corpora_share_a_budget_that_no_plan_knew(scored: Scored, tmp_path: Path) -> None:
@@ -148,14 +148,17 @@ def test_several_corpora_share_a_budget_that_no_plan_knew(scored: Scored, tmp_pa
     sidecar = {"cascade": record_of(other.states(REJECTED))}
     write_aligned(pair[1], other.tokens, values.astype(np.float32), np.float32, sidecar)
     with pytest.raises(InputError, match="2 corpora that share one threshold and budget"):
-        build_masks([Category("", pair, PLAN)], [tmp_path / "a", tmp_path / "b"])
+        build_masks([BehaviourScores("", pair, PLAN)], [tmp_path / "a", tmp_path / "b"])
     every = [one.cascade(np.full(len(one.planned), CHOSEN), name="every") for one in (scored, other)]
-    assert build_masks([Category("", every, PLAN)], [tmp_path / "a", tmp_path / "b"])["selected"]
+    assert build_masks([BehaviourScores("", every, PLAN)], [tmp_path / "a", tmp_path / "b"])["selected"]
 
 
 def test_each_category_has_a_plan_of_its_own(scored: Scored, tmp_path: Path) -> None:
     prefix = scored.cascade(scored.states(REJECTED))
-    given = [Category("a", [prefix], PLAN), Category("b", [scored.folder / "plain0"], replace(PLAN, max_fraction=0.2))]
+    given = [
+        BehaviourScores("a", [prefix], PLAN),
+        BehaviourScores("b", [scored.folder / "plain0"], replace(PLAN, max_fraction=0.2)),
+    ]
     assert build_masks(given, [tmp_path / "m"])["selected"]
     with pytest.raises(InputError, match=r"s0 are a cascade's scores"):
         build_masks([replace(given[1], scores=[prefix]), replace(given[0], scores=given[1].scores)], [tmp_path / "m"])

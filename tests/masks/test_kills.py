@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _UNTIDY = """
 import os, ifguide.masks.build as build
 check = build.check_arguments
-def untidy(categories, outputs, *others):
+def untidy(behaviours, outputs, *others):
     open(f"{outputs[0]}.{os.getpid()}.tmp", "w").close()
-    check(categories, outputs, *others)
+    check(behaviours, outputs, *others)
 build.check_arguments = untidy
 """
 

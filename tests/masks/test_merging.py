@@ -11,7 +11,7 @@ from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.data.sidecar import PENALTIES, SCORES, read_sidecar
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
-from ifguide.masks import Category, build_mask, build_masks, merge_masks
+from ifguide.masks import BehaviourScores, build_mask, build_masks, merge_masks
 from ifguide.selection import SelectionSettings
 from tests.conftest import TINY_DISK
 from tests.masks.datasets import EOD, files, random_documents, write_scores, write_tokens
@@ -65,7 +65,7 @@ def test_merged_scores_select_as_the_parts_together_do(parts, tmp_path):
     # the merged tokens have no sidecar: the scores say which token ends a document
     build_mask(tmp_path / "scores", tmp_path / "mask", SETTINGS)
     outputs = [tmp_path / f"o{k}" for k in range(4)]
-    build_masks([Category("", parts.prefixes("s"), SETTINGS)], outputs)
+    build_masks([BehaviourScores("", parts.prefixes("s"), SETTINGS)], outputs)
     together = np.concatenate([load_aligned(prefix, None, PENALTIES).values for prefix in outputs])
     assert load_aligned(tmp_path / "mask", parts.merged, PENALTIES).values.tolist() == together.tolist()
 

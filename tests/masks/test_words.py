@@ -16,7 +16,7 @@ from ifguide.data.preprocess import preprocess
 from ifguide.data.sidecar import PENALTIES, read_sidecar
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import InputError
-from ifguide.masks import Category, WordList, build_masks
+from ifguide.masks import BehaviourScores, WordList, build_masks
 from ifguide.quickstart.bpe import train_bpe
 from ifguide.selection import SelectionSettings
 from tests.masks.datasets import files, write_scores
@@ -100,9 +100,9 @@ def test_a_control_of_the_size_of_the_influence_mask(case, tmp_path):
     words = WordList(tuple(WORDS), tokenizer, {"inputs": [{"hash": "x"}]})
     chosen = {}
     for seed, budget in [(0, 11), (0, 11), (1, 11), (0, tokens.num_tokens)]:
-        category = Category("", [folder / "scores"], SelectionSettings(0.2, 1, None, budget))
-        size = build_masks([category], [tmp_path / "influence"])["selected"]
-        result = build_masks([category], [tmp_path / "words"], method="wordlist", words=words, seed=seed)
+        behaviour = BehaviourScores("", [folder / "scores"], SelectionSettings(0.2, 1, None, budget))
+        size = build_masks([behaviour], [tmp_path / "influence"])["selected"]
+        result = build_masks([behaviour], [tmp_path / "words"], method="wordlist", words=words, seed=seed)
         at = np.flatnonzero(load_aligned(tmp_path / "words", tokens, PENALTIES).values).tolist()
         assert result["selected"] == len(at) == min(size, len(listed)) and set(at) <= set(listed.tolist())
         assert chosen.setdefault((seed, budget), at) == at

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from ifguide.selection import Corpus, SelectionSettings, Source
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source
 
 
 def literal_algorithm_1(scores, starts, q, window, budget, unit_tokens, eod):
@@ -70,7 +70,7 @@ class Case:
             # token 9 ends a document; the others do not matter
             tokens = np.where(self.is_eod, 9, 1).astype(np.uint16)
             starts = self.starts[first : first + documents + 1] - self.starts[first]
-            parts.append(Corpus(f"corpus{number}", self.scores[inside], starts, tokens[inside], 9))
+            parts.append(ScoredCorpus(f"corpus{number}", self.scores[inside], starts, tokens[inside], 9))
             first += documents
         return Source(parts, self.chunk_tokens)
 
@@ -119,4 +119,4 @@ def cases(draw: st.DrawFn) -> Case:
 def whole(scores, lengths, chunk_tokens: int = 1 << 22) -> Source:
     """One corpus without EOD tokens."""
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Source([Corpus("corpus", np.asarray(scores, np.float32), starts)], chunk_tokens)
+    return Source([ScoredCorpus("corpus", np.asarray(scores, np.float32), starts)], chunk_tokens)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from ifguide.errors import InputError
-from ifguide.selection import Corpus, SelectionSettings, Source, paint_windows, select
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source, paint_windows, select
 from tests.selection.literal import Case, cases, whole
 
 
@@ -70,6 +70,6 @@ def test_counts():
 
 def test_refuses_nothing_and_impossible_settings():
     with pytest.raises(InputError, match="no scores"):
-        Source([Corpus("corpus", np.zeros(0, np.float32), np.zeros(3, np.int64))])
+        Source([ScoredCorpus("corpus", np.zeros(0, np.float32), np.zeros(3, np.int64))])
     with pytest.raises(InputError, match=r"quantile.*window.*exactly one"):
         SelectionSettings(1.0, -1, 0.1, 5)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from ifguide.errors import InputError
-from ifguide.selection import Corpus, SelectionSettings, Source, random_positions, ranked_documents
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source, random_positions, ranked_documents
 from tests.selection.literal import cases, whole
 
 
@@ -14,8 +14,8 @@ def with_eod(chunk_tokens: int) -> Source:
     tokens = np.arange(50) % 5
     return Source(
         [
-            Corpus("a", np.zeros(20, np.float32), np.arange(0, 21, 5), tokens[:20], 4),
-            Corpus("b", np.zeros(30, np.float32), np.arange(0, 31, 5), tokens[20:], 4),
+            ScoredCorpus("a", np.zeros(20, np.float32), np.arange(0, 21, 5), tokens[:20], 4),
+            ScoredCorpus("b", np.zeros(30, np.float32), np.arange(0, 31, 5), tokens[20:], 4),
         ],
         chunk_tokens,
     )

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from ifguide.errors import InputError
-from ifguide.selection.source import Corpus, Source, read_values
+from ifguide.selection.source import ScoredCorpus, Source, read_values
 
 
 def test_spans_cover_everything_once_and_never_two_corpora():
     corpora = [
-        Corpus("a", np.arange(5, dtype=np.float32), np.array([0, 2, 5])),
-        Corpus("b", np.arange(5, 9, dtype=np.float32), np.array([0, 0, 4])),
+        ScoredCorpus("a", np.arange(5, dtype=np.float32), np.array([0, 2, 5])),
+        ScoredCorpus("b", np.arange(5, 9, dtype=np.float32), np.array([0, 0, 4])),
     ]
     source = Source(corpora, chunk_tokens=3)
     assert [(span.corpus, span.begin, span.end, span.offset) for span in source.spans()] == [

@@ -26,7 +26,7 @@ from ifguide.influence.passes.method import Method
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
 from ifguide.models.folder import weights_fingerprint
-from ifguide.selection import Corpus, SelectionSettings, Source
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source
 from ifguide.system.files import atomic_path
 from ifguide.system.provenance import origin
 
@@ -202,7 +202,7 @@ def _combined(output: str | Path) -> Path:
 def _source(values: np.ndarray, job: Job, selection: SelectionSettings) -> Source:
     dataset = job.windows.dataset
     eod = None if selection.include_eod else job.model.eod
-    return Source([Corpus("scores", values, dataset.starts, dataset.tokens, eod)])
+    return Source([ScoredCorpus("scores", values, dataset.starts, dataset.tokens, eod)])
 
 
 def _remove_passes(output: str | Path) -> None:

@@ -20,7 +20,7 @@ from ifguide.influence.cascade.choice import (
     states_from_text,
 )
 from ifguide.influence.windows import cut
-from ifguide.selection import Corpus, SelectionSettings, Source
+from ifguide.selection import ScoredCorpus, SelectionSettings, Source
 from tests.influence.conftest import random_documents, write_tokens
 
 _PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -29,7 +29,7 @@ _LENGTHS = st.lists(st.integers(0, 40), min_size=3, max_size=25).filter(lambda l
 
 def make_source(scores, lengths, tokens=None, eod=None, chunk=1 << 19):
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Source([Corpus("corpus", np.asarray(scores, np.float32), starts, tokens, eod)], chunk)
+    return Source([ScoredCorpus("corpus", np.asarray(scores, np.float32), starts, tokens, eod)], chunk)
 
 
 def literal_order(scores, lengths, q, unit_tokens, eligible):
