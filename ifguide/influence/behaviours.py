@@ -13,7 +13,7 @@ from typing import Any
 
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, IFGuideError
-from ifguide.influence.queries import Query, identity, load_query_sets
+from ifguide.influence.queries import Query, load_query_sets, queries_fingerprint
 from ifguide.system.files import read_jsonl
 from ifguide.system.provenance import file_record
 
@@ -55,9 +55,9 @@ class Behaviour:
         return f"{prefix}.{self.name}" if self.name else str(prefix)
 
     @property
-    def identity(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Hashes of both query sets."""
-        return {"toxic_queries": identity(self.toxic), "safe_queries": identity(self.safe)}
+        return {"toxic_queries": queries_fingerprint(self.toxic), "safe_queries": queries_fingerprint(self.safe)}
 
     @property
     def sources(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from ifguide.errors import NumericsError
 from ifguide.influence.batches import collate, group_by_length
 from ifguide.influence.curvature.damping import Damping, damped
 from ifguide.influence.curvature.store import Factors
-from ifguide.influence.queries import Query, identity
+from ifguide.influence.queries import Query, queries_fingerprint
 from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel, label_losses
 from ifguide.system.files import hash_file, read_json, write_json
@@ -46,7 +46,7 @@ def compute_directions(
     means: dict[str, Direction] = {}
 
     def mean(queries: Sequence[Query]) -> Direction:
-        key = identity(queries)
+        key = queries_fingerprint(queries)
         if key not in means:
             means[key] = mean_gradient(model, queries, batch_tokens)
         return means[key]

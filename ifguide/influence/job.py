@@ -163,9 +163,9 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
         data = fingerprint(dataset, progress=not quiet)
         about = [
             {
-                "model": model.identity,
-                "factors": factors.identity,
-                **behaviour.identity,
+                "model": model.fingerprint,
+                "factors": factors.fingerprint,
+                **behaviour.fingerprints,
                 "damping": asdict(options.damping),
             }
             for behaviour in behaviours

@@ -41,7 +41,7 @@ class Query:
     category: str | None = None
 
 
-def identity(queries: Sequence[Query]) -> str:
+def queries_fingerprint(queries: Sequence[Query]) -> str:
     """Hash of everything that a set contributes to the direction."""
     return hash_value([[q.inputs.tolist(), q.labels.tolist(), q.weight] for q in queries])
 

@@ -94,7 +94,7 @@ def tokenizer_files_fingerprint(directory: Path) -> str:
 
 
 def same_fingerprint(first: str | None, second: str | None) -> bool:
-    """Whether two recorded identities can be of one folder.
+    """Whether two recorded fingerprints can be of one folder.
 
     Records of earlier versions have no tokenizer: only what both have is compared.
     """

@@ -40,14 +40,14 @@ class ScoredModel:
         model: the `PreTrainedModel`, in eval mode; no parameter requires a gradient.
         reader: how texts are read for it, or None where nothing says what its tokenizer is.
         directory: where it was loaded from.
-        identity: hash of the configuration and the weight files.
+        fingerprint: hash of the configuration and the weight files.
         tracked: linear layers of attention and MLP by their name in ``model``.
     """
 
     model: Any
     reader: TextReader | None
     directory: str
-    identity: str
+    fingerprint: str
     tracked: dict[str, nn.Linear]
 
     @cached_property
@@ -189,13 +189,13 @@ def load_model(
     require_scorable(directory, read_config(directory))
     attention.register()
     reader = TextReader.find(directory, data, eod_token)
-    identity = weights_fingerprint(directory)
+    fingerprint = weights_fingerprint(directory)
     model = load_causal_model(directory, dtype, "model", attention=implementation)
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
     model.to(device)
-    return ScoredModel(model, reader, str(directory), identity, tracked_layers(model, pattern))
+    return ScoredModel(model, reader, str(directory), fingerprint, tracked_layers(model, pattern))
 
 
 def describe_model(directory: str | Path, pattern: str | None = None, data: str | Path | None = None) -> ScoredModel:
@@ -210,7 +210,7 @@ def describe_model(directory: str | Path, pattern: str | None = None, data: str 
     directory = Path(directory)
     described = read_config(directory)
     require_scorable(directory, described)
-    identity = hash_value(described)
+    fingerprint = hash_value(described)
     reader = TextReader.find(directory, data)
     try:
         with torch.device("meta"):
@@ -220,7 +220,7 @@ def describe_model(directory: str | Path, pattern: str | None = None, data: str 
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    return ScoredModel(model, reader, str(directory), identity, tracked_layers(model, pattern))
+    return ScoredModel(model, reader, str(directory), fingerprint, tracked_layers(model, pattern))
 
 
 def tracked_layers(model: Any, pattern: str | None = None) -> dict[str, nn.Linear]:

@@ -7,7 +7,7 @@ import pytest
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.batches import NO_LABEL
-from ifguide.influence.queries import identity, load_query_sets, make_query
+from ifguide.influence.queries import load_query_sets, make_query, queries_fingerprint
 from tests.influence.conftest import write_queries
 
 READER = TextReader.from_files("CharLevelTokenizer", None)
@@ -29,8 +29,8 @@ def test_both_sets_are_read(tmp_path):
     first, second = load_query_sets(toxic, safe, READER, 16)
     assert (first[0].weight, first[0].category) == (2.0, "insult")
     assert second[0].labels.tolist() == [ord("c")]
-    assert identity(first) != identity(second)
-    assert identity(first) == identity(load_query_sets(toxic, safe, READER, 16)[0])
+    assert queries_fingerprint(first) != queries_fingerprint(second)
+    assert queries_fingerprint(first) == queries_fingerprint(load_query_sets(toxic, safe, READER, 16)[0])
 
 
 def test_all_faults_are_listed_at_once(tmp_path):

@@ -135,7 +135,7 @@ def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:
     if cascade.scores is not None:
         return {"scores": load_aligned(cascade.scores, dataset, SCORES).sidecar["fingerprint"]}
     assert cascade.model is not None and cascade.factors is not None
-    return {"model": weights_fingerprint(Path(cascade.model)), "factors": load_factors(cascade.factors).identity}
+    return {"model": weights_fingerprint(Path(cascade.model)), "factors": load_factors(cascade.factors).fingerprint}
 
 
 def _cheap_scores(

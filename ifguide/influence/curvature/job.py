@@ -80,7 +80,7 @@ def fit_factors(
         "format": FORMAT,
         "strategy": strategy,
         "lambda_scale": LAMBDA_SCALE[strategy],
-        "model": {"path": str(Path(model_dir).absolute()), "identity": model.identity},
+        "model": {"path": str(Path(model_dir).absolute()), "identity": model.fingerprint},
         "modules": {name: list(model.matrix_shape(name)) for name in model.tracked},
         "data": fingerprint(dataset, progress=not quiet),
         "data_prefix": str(Path(data_prefix).absolute()),

@@ -38,13 +38,13 @@ class Factors:
         strategy: one of `STRATEGIES`.
         layers: tracked layer -> its tensors ("U_A", "U_G", "Lambda", as the strategy has them).
         record: the contents of ``factors.json``.
-        identity: hash of the tensors' file and of what the record says about them.
+        fingerprint: hash of the tensors' file and of what the record says about them.
     """
 
     strategy: str
     layers: dict[str, dict[str, Tensor]]
     record: dict[str, Any]
-    identity: str
+    fingerprint: str
 
 
 def save_factors(output: Path, layers: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ def check_model(factors: Factors, model: ScoredModel) -> None:
     Raises:
         MismatchError: the factors belong to another model.
     """
-    if factors.record["model"]["identity"] != model.identity:
+    if factors.record["model"]["identity"] != model.fingerprint:
         raise MismatchError(
             f"the factors were fitted on another model ({factors.record['model']['path']}), not on {model.directory}; "
             "run fit-factors on this one"
