@@ -20,7 +20,7 @@ from ifguide.data.sidecar import SCORES
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.job import Inputs, Job, Options, prepare
-from ifguide.influence.shard_store import PartStore
+from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.shards import Shard, Share, in_documents, plan_shards, turn, work
 from ifguide.system.provenance import origin
 
@@ -85,20 +85,20 @@ def run(job: Job, inputs: Inputs, options: Options, started: float, quiet: bool)
     }
 
 
-def _open_store(job: Job, inputs: Inputs) -> PartStore | None:
+def _open_store(job: Job, inputs: Inputs) -> ShardStore | None:
     """Where the shards are kept; None if every output is finished, and then nothing of them is left."""
     identity = {"behaviours": job.identities}
     folder = Path(f"{inputs.output}.parts")
     with turn(_lock(inputs)):
         if _finished(job, inputs) is None:
-            return PartStore(folder, identity)
+            return ShardStore(folder, identity)
         if folder.exists():  # killed between the last rename and the end of the removal
             with contextlib.suppress(MismatchError):
-                PartStore(folder, identity).remove()
+                ShardStore(folder, identity).remove()
         return None
 
 
-def _merge_if_complete(job: Job, inputs: Inputs, options: Options, store: PartStore, plan: Sequence[Shard]) -> int:
+def _merge_if_complete(job: Job, inputs: Inputs, options: Options, store: ShardStore, plan: Sequence[Shard]) -> int:
     """Write the outputs once every shard is there; returns the tokens of those that are not."""
     with turn(_lock(inputs)):
         missing = sum(shard.tokens for shard in plan if not store.finished(shard.number))
@@ -110,7 +110,7 @@ def _merge_if_complete(job: Job, inputs: Inputs, options: Options, store: PartSt
         return missing
 
 
-def _write(job: Job, index: int, inputs: Inputs, options: Options, output: str, store: PartStore, count: int) -> None:
+def _write(job: Job, index: int, inputs: Inputs, options: Options, output: str, store: ShardStore, count: int) -> None:
     """One behaviour's shards as one aligned file."""
     behaviour = job.behaviours[index]
     sidecar = {
@@ -170,8 +170,8 @@ def finished(output: str | Path, dataset: TokenDataset, identity: dict[str, Any]
     return scores if scores.sidecar.get("run") == identity else None
 
 
-def _values(store: PartStore, count: int, index: int) -> Iterator[np.ndarray]:
-    return (store.read(part)[index] for part in range(count))
+def _values(store: ShardStore, count: int, index: int) -> Iterator[np.ndarray]:
+    return (store.read(shard)[index] for shard in range(count))
 
 
 def summarise(pieces: Iterator[np.ndarray]) -> dict[str, float]:

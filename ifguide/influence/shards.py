@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ifguide.errors import InputError
-from ifguide.influence.shard_store import PartStore
-from ifguide.influence.windows import Windows, parts
+from ifguide.influence.shard_store import ShardStore
+from ifguide.influence.windows import Windows, cut_into_shards
 from ifguide.system.locks import taken_if_possible
 from ifguide.system.progress import Progress
 
@@ -46,7 +46,7 @@ class Shard:
 
 def plan_shards(windows: Windows, tokens_per_shard: int) -> list[Shard]:
     """The shards of ``windows``."""
-    plan = enumerate(parts(windows, tokens_per_shard))
+    plan = enumerate(cut_into_shards(windows, tokens_per_shard))
     return [
         Shard(number, which, start, stop, int(windows.document[which.start]) if len(windows) else 0)
         for number, (which, start, stop) in plan
@@ -109,7 +109,7 @@ def parse_documents(text: str, count: int) -> slice:
 
 
 def work(
-    store: PartStore,
+    store: ShardStore,
     shards: Sequence[Shard],
     share: Share,
     score_shard: Callable[[Shard, Callable[[int], None]], np.ndarray],
@@ -137,7 +137,7 @@ def work(
 
 
 def _do(
-    store: PartStore,
+    store: ShardStore,
     shard: Shard,
     score_shard: Callable,
     on_tokens: Callable[[int], None],

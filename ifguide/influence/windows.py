@@ -126,10 +126,10 @@ def sample(windows: Windows, max_tokens: int | None, seed: int) -> Windows:
     return windows.select(np.sort(order[:enough]))
 
 
-def parts(windows: Windows, tokens_per_part: int) -> Iterator[tuple[slice, int, int]]:
-    """Consecutive windows as parts of about ``tokens_per_part`` scored tokens: ``(windows, start, stop)``,
-    where [start, stop) are the flat places the part covers; together they cover the dataset once."""
-    number = (np.cumsum(windows.scored) - 1) // tokens_per_part
+def cut_into_shards(windows: Windows, tokens_per_shard: int) -> Iterator[tuple[slice, int, int]]:
+    """Consecutive windows as shards of about ``tokens_per_shard`` scored tokens: ``(windows, start, stop)``,
+    where [start, stop) are the flat places a shard covers; together they cover the dataset once."""
+    number = (np.cumsum(windows.scored) - 1) // tokens_per_shard
     cuts = np.flatnonzero(np.diff(number)) + 1
     first_windows = [0, *cuts.tolist()]
     stops = [*windows.targets[cuts].tolist(), windows.dataset.num_tokens]

@@ -31,7 +31,7 @@ from ifguide.influence.planning.memory import BatchSize, pass_peak
 from ifguide.influence.planning.needs import Needs, Settings
 from ifguide.influence.planning.plan import plan
 from ifguide.influence.planning.shape import read_shape
-from ifguide.influence.windows import cut, parts
+from ifguide.influence.windows import cut, cut_into_shards
 from ifguide.models.tracked import load_model
 from tests.influence.conftest import WINDOW, random_documents, write_tokens
 
@@ -107,7 +107,7 @@ def test_work_counts_windows_overlap_and_padding(dataset):
     windows = cut(dataset, 0, WINDOW, 4)
     work = plan_work.measure(windows, 3 * WINDOW, tokens_per_part=40)
     padded = squares = 0
-    for which, _, _ in parts(windows, 40):
+    for which, _, _ in cut_into_shards(windows, 40):
         lengths = windows.lengths[which]
         for group in group_by_length(lengths, 3 * WINDOW):
             padded += len(group) * max(lengths[group])

@@ -25,7 +25,7 @@ from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.method import Method
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
-from ifguide.influence.shard_store import PartStore
+from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
 from tests.influence import reference
@@ -117,7 +117,7 @@ def test_the_rate_is_that_of_scoring_alone(job, dataset, monkeypatch):
 def test_the_command_says_what_was_left_to_do(job, capsys, dataset, monkeypatch):
     tokens = dataset.num_tokens
     command = [*_score_command(job), "--method", "jvp", "--shard-tokens", "20"]
-    original, calls = PartStore.write, []
+    original, calls = ShardStore.write, []
 
     def stop_at_the_third(self, part, values):
         calls.append(len(values[0]))
@@ -126,7 +126,7 @@ def test_the_command_says_what_was_left_to_do(job, capsys, dataset, monkeypatch)
         original(self, part, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartStore, "write", stop_at_the_third)
+        patch.setattr(ShardStore, "write", stop_at_the_third)
         assert main(command) == 130
     capsys.readouterr()
     assert main(command) == 0

@@ -21,7 +21,7 @@ from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
-from ifguide.influence.shard_store import PartStore
+from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.shards import Shard, Share, in_documents, parse_documents, plan_shards
 from ifguide.influence.windows import cut
 from tests.influence.conftest import EOD, LENGTHS, WINDOW, random_documents, write_tokens
@@ -74,7 +74,7 @@ def test_no_range_of_documents(text):
 def test_a_killed_job_resumes_to_the_same_bytes(job, monkeypatch):
     whole = _again(job, "whole")
     expected = score(whole, JVP, quiet=True)
-    original, calls = PartStore.write, []
+    original, calls = ShardStore.write, []
 
     def stop_at_the_fourth(self, part, values):
         calls.append(part)
@@ -83,7 +83,7 @@ def test_a_killed_job_resumes_to_the_same_bytes(job, monkeypatch):
         original(self, part, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartStore, "write", stop_at_the_fourth)
+        patch.setattr(ShardStore, "write", stop_at_the_fourth)
         with pytest.raises(KeyboardInterrupt):
             score(job, JVP, quiet=True)
     assert not Path(f"{job.output}.bin").exists()

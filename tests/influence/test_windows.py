@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ifguide.errors import InputError
 from ifguide.influence.batches import MAX_PADDING, NO_LABEL, collate, group_by_length, in_pieces
-from ifguide.influence.windows import check_tokens, cut, parts, resolve_lengths, sample
+from ifguide.influence.windows import check_tokens, cut, cut_into_shards, resolve_lengths, sample
 from tests.influence.conftest import random_documents, write_tokens
 
 _LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=12).filter(lambda lengths: sum(lengths) > 0)
@@ -44,12 +44,12 @@ def test_every_token_is_scored_exactly_once_with_its_own_past(tmp_path, lengths,
 
 
 @_PROPERTY
-@given(lengths=_LENGTHS, tokens_per_part=st.integers(1, 60), eod=st.sampled_from([0, None]))
-def test_parts_cover_the_dataset_in_order(tmp_path, lengths, tokens_per_part, eod):
+@given(lengths=_LENGTHS, tokens_per_shard=st.integers(1, 60), eod=st.sampled_from([0, None]))
+def test_shards_cover_the_dataset_in_order(tmp_path, lengths, tokens_per_shard, eod):
     dataset = write_tokens(tmp_path / "d_text_document", random_documents(lengths))
     windows = cut(dataset, eod, 8, 2)
     place, window = 0, 0
-    for which, start, stop in parts(windows, tokens_per_part):
+    for which, start, stop in cut_into_shards(windows, tokens_per_shard):
         assert (start, which.start) == (place, window)
         inside = windows.select(which)
         if len(inside):

@@ -14,7 +14,7 @@ import numpy as np
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.passes.method import Method
 from ifguide.influence.planning.shape import Shape
-from ifguide.influence.windows import Windows, parts
+from ifguide.influence.windows import Windows, cut_into_shards
 
 # batches of so many windows are formed; those of a larger dataset are taken to be alike
 _LOOKED_AT = 1 << 16
@@ -51,18 +51,18 @@ class Work:
         return self.positions / self.scored - 1 if self.scored else 0.0
 
 
-def measure(windows: Windows, batch_tokens: int, tokens_per_part: int | None = None) -> Work:
-    """The work of a pass over ``windows`` in batches of ``batch_tokens``, formed inside each part.
+def measure(windows: Windows, batch_tokens: int, tokens_per_shard: int | None = None) -> Work:
+    """The work of a pass over ``windows`` in batches of ``batch_tokens``, formed inside each shard.
 
-    Padding is counted on evenly spread parts (or windows) where the dataset is large.
+    Padding is counted on evenly spread shards (or windows) where the dataset is large.
     """
     lengths = windows.lengths
     if not len(lengths):
         return Work(0, 0, 0, 0.0, 0.0, 0)
-    if tokens_per_part is None:
+    if tokens_per_shard is None:
         pieces = [lengths[:: -(-len(lengths) // _LOOKED_AT)]]
     else:
-        slices = [which for which, _, _ in parts(windows, tokens_per_part)]
+        slices = [which for which, _, _ in cut_into_shards(windows, tokens_per_shard)]
         wanted = max(1, _LOOKED_AT * len(slices) // len(lengths))
         pieces = [lengths[which] for which in slices[:: -(-len(slices) // wanted)]]
     looked_at = sum(int(piece.sum()) for piece in pieces)
@@ -142,9 +142,9 @@ def fitting(shape: Shape, work: Work, strategy: str) -> dict[str, float]:
     return phases
 
 
-def middle_batch(windows: Windows, batch_tokens: int, tokens_per_part: int) -> np.ndarray:
-    """Windows of the batch in the middle of the work of a part in the middle of the data."""
-    slices = [which for which, _, _ in parts(windows, tokens_per_part)]
+def middle_batch(windows: Windows, batch_tokens: int, tokens_per_shard: int) -> np.ndarray:
+    """Windows of the batch in the middle of the work of a shard in the middle of the data."""
+    slices = [which for which, _, _ in cut_into_shards(windows, tokens_per_shard)]
     which = slices[len(slices) // 2]
     first = which.start
     lengths = windows.lengths[which]
