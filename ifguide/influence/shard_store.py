@@ -63,7 +63,7 @@ class ShardStore:
         return np.load(self._path(shard), mmap_mode="r")
 
     def remove(self) -> None:
-        """Delete all shards and the folder; its record goes last, so that a kill leaves a folder that is still known."""
+        """Delete all shards and the folder; its record goes last: a kill leaves a folder that is still known."""
         for path in self.folder.iterdir():
             if path != self._record:
                 path.unlink(missing_ok=True)  # a lock goes with its owner
