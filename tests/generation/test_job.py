@@ -229,7 +229,7 @@ def test_faults_are_told_together_and_first(tmp_path: Path) -> None:
         (["--prompts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--rad", "perspective"], "is not known"),
         (["--rad", "lexicon", "--rad-top-k", "0"], "at least one candidate"),
-        (["--device", "abacus"], "device 'abacus'"),
+        (["--device", "abacus"], "--device abacus"),
         (["--max-new-tokens", "64"], "leaves no room"),
     ],
 )
