@@ -9,6 +9,9 @@ lexicon                                   a short list of insults, for tests and
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from ifguide.errors import InputError
 from ifguide.scorers.base import Scorer
 
@@ -24,28 +27,56 @@ def load_scorer(spec: str, *, device: str = "cpu") -> Scorer:
     Raises:
         InputError: an unknown kind, an unusable path, or a label that the classifier does not have.
     """
-    kind, _, where = spec.partition(":")
-    if spec == "lexicon":
-        from ifguide.scorers.lexicon import LexiconScorer
+    kind = re.split("[:@]", spec, maxsplit=1)[0]
+    scorer = SCORERS[kind](spec[len(kind) :], device) if kind in SCORERS else None
+    if scorer is None:
+        raise InputError(f"scorer '{spec}' is not known; give {KNOWN}")
+    return scorer
 
-        return LexiconScorer()
-    if kind == "hf" and where:
-        from ifguide.scorers.huggingface import HuggingFaceScorer
 
-        path, _, label = where.partition("#")
-        return HuggingFaceScorer(path, label or None, device=device)
-    if kind == "linear" and where:
-        from ifguide.scorers.linear import LinearScorer
+def _lexicon(rest: str, device: str) -> Scorer | None:
+    from ifguide.scorers.lexicon import LexiconScorer
 
-        return LinearScorer(where)
-    if kind == "detoxify" and where:
-        from ifguide.scorers.detoxify import DetoxifyScorer
+    return None if rest else LexiconScorer()
 
-        variant, at, folder = where.partition("@")
-        if not at or folder:
-            return DetoxifyScorer(variant, folder or None, device=device)
-    if spec == "toxigen-roberta" or (spec.startswith("toxigen-roberta@") and spec != "toxigen-roberta@"):
-        from ifguide.scorers.huggingface import ToxigenScorer
 
-        return ToxigenScorer(spec.partition("@")[2] or None, device=device)
-    raise InputError(f"scorer '{spec}' is not known; give {KNOWN}")
+def _huggingface(rest: str, device: str) -> Scorer | None:
+    from ifguide.scorers.huggingface import HuggingFaceScorer
+
+    path, _, label = rest[1:].partition("#")
+    return HuggingFaceScorer(path, label or None, device=device) if _names_something(rest) else None
+
+
+def _linear(rest: str, device: str) -> Scorer | None:
+    from ifguide.scorers.linear import LinearScorer
+
+    return LinearScorer(rest[1:]) if _names_something(rest) else None
+
+
+def _detoxify(rest: str, device: str) -> Scorer | None:
+    from ifguide.scorers.detoxify import DetoxifyScorer
+
+    variant, at, folder = rest[1:].partition("@")
+    usable = _names_something(rest) and (not at or folder)
+    return DetoxifyScorer(variant, folder or None, device=device) if usable else None
+
+
+def _toxigen(rest: str, device: str) -> Scorer | None:
+    from ifguide.scorers.huggingface import ToxigenScorer
+
+    usable = not rest or (rest[0] == "@" and len(rest) > 1)
+    return ToxigenScorer(rest[1:] or None, device=device) if usable else None
+
+
+def _names_something(rest: str) -> bool:
+    return rest[:1] == ":" and len(rest) > 1
+
+
+SCORERS: dict[str, Callable[[str, str], Scorer | None]] = {
+    "lexicon": _lexicon,
+    "hf": _huggingface,
+    "linear": _linear,
+    "detoxify": _detoxify,
+    "toxigen-roberta": _toxigen,
+}
+"""Kind -> loader of (what follows the kind in a spec, from its ``:`` or ``@`` on; device); None: not of its form."""
