@@ -50,14 +50,16 @@ def model_hint(path: str | os.PathLike) -> str:
 def is_neox_checkpoint(folder: str | os.PathLike) -> bool:
     """Whether ``folder`` is a ``global_stepN`` with weights, or a save folder whose ``latest`` names one.
 
-    A checkpoint of the embedded engine is none: it has no configurations, no layer files, and an export beside it.
+    A checkpoint of the embedded engine is none: it has no configurations, no layer files, and beside it an export or,
+    where the first one was cut short, the record that a run writes before it trains.
     """
     step = _step_folder(Path(folder))
     try:
         files = [file.name for file in step.iterdir() if _CHECKPOINT_FILE.match(file.name)]
     except (OSError, ValueError):
         return False
-    ours = (step.parent / "hf").is_dir() and not (step / "configs").is_dir()
+    beside = (step.parent / "hf").is_dir() or (step.parent / "run.json").is_file()
+    ours = beside and not (step / "configs").is_dir()
     return bool(files) and not (ours and not any(name.startswith("layer_") for name in files))
 
 

@@ -60,6 +60,13 @@ def test_the_export_of_a_run(tmp_path: Path) -> None:
     assert not hints.is_neox_checkpoint(run) and not hints.is_neox_checkpoint(run / "global_step10")
 
 
+def test_an_embedded_run_killed_before_its_first_export_can_be_continued(tmp_path: Path) -> None:
+    for name in ("run.json", "global_step10/mp_rank_00_model_states.pt"):
+        touch(tmp_path / name)
+    (tmp_path / "latest").write_text("global_step10")
+    assert not hints.is_neox_checkpoint(tmp_path)
+
+
 def test_a_checkpoint_of_neox_is_answered_with_a_command_that_parses(tmp_path: Path) -> None:
     save = neox_save(tmp_path / "my runs")
     hint = hints.model_hint(save)
