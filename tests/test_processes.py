@@ -1,4 +1,4 @@
-"""How threads wait: asleep, in our processes and those that they start, unless the user has chosen."""
+"""Which process of a run this is; and how its threads wait: asleep, unless the user has chosen."""
 
 import os
 import subprocess
@@ -6,7 +6,15 @@ import sys
 
 import pytest
 
-from ifguide.system.processes import WAITING, let_waiting_threads_sleep, share_cores
+from ifguide.errors import InputError
+from ifguide.system.processes import (
+    WAITING,
+    RunProcess,
+    let_waiting_threads_sleep,
+    only_process,
+    share_cores,
+    this_process,
+)
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -61,3 +69,47 @@ def test_a_verb_chooses_before_torch_is_loaded() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
     done = subprocess.run([sys.executable, "-c", WATCH], env=environment, capture_output=True, text=True)
     assert done.stdout == "passive\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "process"),
+    [
+        ({}, RunProcess()),
+        # torchrun, and DeepSpeed's launcher, which names the size of a machine otherwise
+        (
+            {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
+            RunProcess(rank=5, world_size=8, local_rank=1, local_size=4),
+        ),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_SIZE": "2"},
+            RunProcess(rank=1, world_size=2, local_rank=1, local_size=2),
+        ),
+        ({"RANK": "1", "WORLD_SIZE": "3"}, RunProcess(rank=1, world_size=3, local_rank=None, local_size=3)),
+        ({"RANK": "", "WORLD_SIZE": ""}, RunProcess()),
+    ],
+)
+def test_which_process_this_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], process: RunProcess) -> None:
+    launched(monkeypatch, variables)
+    assert this_process() == process
+    assert this_process().leads == (process.rank == 0)
+
+
+@pytest.mark.parametrize(
+    "variables", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "1"}, {"RANK": "x"}, {"LOCAL_RANK": "-1"}]
+)
+def test_variables_that_contradict_are_refused(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    launched(monkeypatch, variables)
+    with pytest.raises(InputError, match=f"{next(iter(variables))}="):
+        this_process()
+
+
+def test_the_only_process_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched(monkeypatch, only_process())
+    assert this_process() == RunProcess(local_rank=0)
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)

@@ -10,7 +10,7 @@ import torch
 from ifguide.errors import ConfigError, InputError
 from ifguide.models.devices import choose_device, own_device
 from ifguide.models.folder import require_model_folder
-from ifguide.system.processes import local_processes
+from ifguide.system.processes import this_process
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -87,7 +87,7 @@ class EvaluationSettings:
             faults.append(str(error))
         if len(set(self.scorers)) != len(self.scorers):
             faults.append(f"--scorer names one scorer twice: {', '.join(self.scorers)}")
-        processes = local_processes()
+        processes = this_process().local_size
         if processes > 1 and self.device.startswith("cuda:"):
             faults.append(f"--device {self.device} is one GPU and there are {processes} processes; give cuda or auto")
         elif processes > 1 and self.torch_device != "cpu" and processes > torch.cuda.device_count():

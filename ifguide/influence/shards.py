@@ -8,7 +8,6 @@ the only one that merges.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ifguide.errors import InputError
 from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.windows import Windows, cut_into_shards
 from ifguide.system.locks import taken_if_possible
+from ifguide.system.processes import this_process
 from ifguide.system.progress import Progress
 
 
@@ -70,10 +70,8 @@ class Share:
         Raises:
             InputError: RANK and WORLD_SIZE do not go together.
         """
-        rank, ranks = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not (rank.isdecimal() and ranks.isdecimal() and int(rank) < int(ranks)):
-            raise InputError(f"RANK={rank} and WORLD_SIZE={ranks} in the environment: rank must be below world size")
-        return cls(int(rank), int(ranks))
+        process = this_process()
+        return cls(process.rank, process.world_size)
 
     def of(self, shards: Sequence[Shard]) -> list[Shard]:
         """This process's consecutive shards, of as many tokens as everybody's."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from ifguide.errors import InputError
+from ifguide.system.processes import this_process
 
 AUTO = "auto"
 
@@ -19,9 +18,9 @@ def own_device(name: str | None = None) -> str:
 
     if name is None or name == AUTO:
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    local = os.environ.get("LOCAL_RANK", "")
-    if name == "cuda" and local.isdecimal() and torch.cuda.is_available():
-        return f"cuda:{int(local) % torch.cuda.device_count()}"
+    local = this_process().local_rank
+    if name == "cuda" and local is not None and torch.cuda.is_available():
+        return f"cuda:{local % torch.cuda.device_count()}"
     return name
 
 

@@ -11,7 +11,6 @@ stops where there are fewer documents than ranks; so it is told of one process, 
 from __future__ import annotations
 
 import contextlib
-import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -20,6 +19,7 @@ from typing import Any
 import torch.distributed
 
 from ifguide.errors import IFGuideError, InputError
+from ifguide.system.processes import this_process
 from ifguide.system.quiet import stdout_to_stderr
 
 # rank 0 may load data, or other ranks a model, for longer than the usual limit
@@ -104,7 +104,7 @@ class Ranks:
 @contextlib.contextmanager
 def joined_ranks() -> Iterator[Ranks]:
     """The processes that torchrun's or DeepSpeed's variables tell of, connected for the time of the block."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = this_process().world_size
     if size == 1:
         yield Ranks()
         return

@@ -19,6 +19,7 @@ from typing import Any
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError
 from ifguide.evaluation.eval_data import HUB, local_file
+from ifguide.system.processes import this_process
 
 DATA, SCORER, PROMPT_SCORES, TOKENIZER = (
     "IFGUIDE_EVAL_DATA",
@@ -100,8 +101,8 @@ def _loaded(spec: str) -> Any:
     from ifguide.scorers.registry import load_scorer
     from ifguide.scorers.reporting import ReportingScorer
 
-    rank = os.environ.get("LOCAL_RANK", "0")
-    return ReportingScorer(load_scorer(spec, device=own_device()), quiet=rank != "0")
+    rank = this_process().local_rank or 0
+    return ReportingScorer(load_scorer(spec, device=own_device()), quiet=rank != 0)
 
 
 @cache
