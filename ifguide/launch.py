@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ifguide.compat.deepspeed import run_processes
 from ifguide.config.yaml_files import config_paths
-from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.earlier_run import earlier_run
-from ifguide.engine.settings import load_config
+from ifguide.engine.settings import TrainSettings, load_config
 from ifguide.engine.worker import encode_arguments
 from ifguide.errors import InputError, tell
 from ifguide.requirements.needs import TRAINING, ready
@@ -48,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not ready(TRAINING, "deepy.py"):
         return 2
     try:
-        config = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
-        state, line = claim_save(asdict(config), earlier_run(config.save), engine.overwrite)
+        settings = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
+        state, line = claim_save(asdict(settings.keys), earlier_run(settings.save), engine.overwrite)
     except InputError as error:
         tell("deepy.py", error)
         return 2
@@ -57,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, flush=True)
     if state == SAME:
         return 0
-    print(f"engine: embedded ({config.world_size} process{'es' if config.world_size > 1 else ''})", flush=True)
-    return launch(config, arguments.user_script, encode_arguments(config, command, started))
+    print(f"engine: embedded ({settings.world_size} process{'es' if settings.world_size > 1 else ''})", flush=True)
+    return launch(settings, arguments.user_script, encode_arguments(settings, command, started))
 
 
 def _engine_parser() -> argparse.ArgumentParser:
@@ -98,10 +97,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def launch(config: TrainConfig, script: str, worker_argument: str) -> int:
-    """Run ``script`` in ``config.world_size`` processes under DeepSpeed's launcher and wait for them."""
-    _set_environment(config.world_size)
-    return run_processes(config.world_size, config.master_port or free_port(), script, [worker_argument])
+def launch(settings: TrainSettings, script: str, worker_argument: str) -> int:
+    """Run ``script`` in ``settings.world_size`` processes under DeepSpeed's launcher and wait for them."""
+    _set_environment(settings.world_size)
+    return run_processes(settings.world_size, settings.master_port or free_port(), script, [worker_argument])
 
 
 def _set_environment(world_size: int) -> None:

@@ -1,7 +1,7 @@
 """The YAML keys that the embedded engine honours: GPT-NeoX's names, types and defaults, and ours.
 
 A field is a key; the string under it is its documentation (the Markdown reference is made from it).
-Where NeoX leaves a value open ("2 * None"), the derived properties at the end settle it.
+What the keys leave open, `ifguide.engine.settings.resolve` settles.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ InitMethod = Literal[
     "xavier_normal",
 ]  # fmt: skip
 TokenizerType = Literal["GPT2BPETokenizer", "HFTokenizer", "SPMTokenizer", "CharLevelTokenizer"]
+
+REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings")
 
 
 @dataclass
@@ -170,33 +172,6 @@ class TrainConfig(PenaltyKeys):
     tensorboard_dir: str | None = None
     """Write TensorBoard logs here."""
 
-    @property
-    def world_size(self) -> int:
-        """Processes of the run; all of them data parallel."""
-        return self.num_gpus or 1
-
-    @property
-    def lr(self) -> float:
-        """Highest learning rate."""
-        return float((self.optimizer or {}).get("params", {}).get("lr", 0.001))
-
-    @property
-    def zero_stage(self) -> int:
-        """ZeRO stage, 0 to 2."""
-        return int((self.zero_optimization or {}).get("stage", 0))
-
-    @property
-    def penalty_paths(self) -> list[str]:
-        """Penalty masks, one per training dataset ("" = none); empty if the run has no penalty."""
-        if self.penalty_data_path:
-            return [self.penalty_data_path]
-        return list(self.train_penalty_data_paths or [])
-
-    @property
-    def training_paths(self) -> list[str]:
-        """Prefixes of the datasets that training draws from."""
-        return [self.data_path] if self.data_path else list(self.train_data_paths or [])
-
 
 def batch_sizes(
     world_size: int, batch: int | None, micro_batch: int | None, accumulation: int | None
@@ -209,18 +184,25 @@ def batch_sizes(
     given = (batch, micro_batch, accumulation)
     if batch is None and micro_batch is None:
         raise ValueError("train_batch_size or train_micro_batch_size_per_gpu is required")
-    if batch is None:
-        assert micro_batch is not None
+    if micro_batch is None:
         accumulation = accumulation or 1
-        batch = micro_batch * accumulation * world_size
-    elif micro_batch is None:
-        accumulation = accumulation or 1
-        micro_batch = batch // world_size // accumulation
+        micro_batch = (batch or 0) // world_size // accumulation
     elif accumulation is None:
-        accumulation = batch // micro_batch // world_size
+        accumulation = 1 if batch is None else batch // micro_batch // world_size
+    if batch is None:
+        batch = micro_batch * accumulation * world_size
     if min(batch, micro_batch, accumulation) < 1 or batch != micro_batch * accumulation * world_size:
         raise ValueError(
             f"train_batch_size ({batch}) must be train_micro_batch_size_per_gpu ({micro_batch}) * "
             f"gradient_accumulation_steps ({accumulation}) * processes ({world_size}); given: {given}"
         )
     return batch, micro_batch, accumulation
+
+
+def split_shares(split: str) -> tuple[float, ...]:
+    """The shares that ``split`` names ("969, 30, 1", with commas or slashes).
+
+    Raises:
+        ValueError: not numbers.
+    """
+    return tuple(float(share) for share in split.replace("/", ",").split(","))

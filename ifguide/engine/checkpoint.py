@@ -16,10 +16,10 @@ from typing import Any
 import torch.distributed
 
 from ifguide.data.text.tokenizers import Tokenizer
-from ifguide.engine.arguments import TrainConfig
-from ifguide.engine.model import is_huggingface_folder, load_huggingface_weights
+from ifguide.engine.model import is_huggingface_folder
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
 from ifguide.system.hints import model_hint, with_hint
+from ifguide.system.processes import this_process
 
 _TAG = re.compile(r"^global_step(\d+)$")
 _FULL_BYTES = 1 << 20
@@ -28,19 +28,23 @@ _ORDER_KEYS = ("seed", "seq_length", "train_batch_size", "train_samples")
 
 
 def save_checkpoint(
-    engine: Any, tokenizer: Tokenizer, config: TrainConfig, iteration: int, order: dict[str, int]
+    engine: Any, tokenizer: Tokenizer, save: str, iteration: int, order: dict[str, int], keep_last: int
 ) -> None:
     """Write the checkpoint of ``iteration`` and replace the export; every process must call this.
+
+    Args:
+        save: the folder of the run.
+        order: what fixes the order of samples, to be compared with on continuing.
+        keep_last: checkpoints to keep, older ones are deleted; 0 keeps all.
 
     Raises:
         OutOfSpaceError: the disk is full; what was written of this checkpoint is removed, and `latest` still names the
             one before.
     """
-    assert config.save
-    folder, tag = Path(config.save), f"global_step{iteration}"
+    folder, tag = Path(save), f"global_step{iteration}"
     try:
-        engine.save_checkpoint(config.save, tag=tag, client_state={"iteration": iteration, "order": order})
-        if torch.distributed.get_rank() == 0:
+        engine.save_checkpoint(save, tag=tag, client_state={"iteration": iteration, "order": order})
+        if this_process().leads:
             export(engine.module, tokenizer, folder / "hf")
     except Exception as error:  # torch and safetensors report a full disk by errors of their own
         if shutil.disk_usage(folder).free > _FULL_BYTES:
@@ -51,13 +55,13 @@ def save_checkpoint(
             f"no space left on the disk of {folder}: the checkpoint of iteration {iteration} was not written; "
             "free some room and start again with load"
         ) from error
-    if torch.distributed.get_rank() == 0 and config.keep_last_n_checkpoints:
-        _delete_old(folder, config.keep_last_n_checkpoints)
+    if this_process().leads and keep_last:
+        _delete_old(folder, keep_last)
     torch.distributed.barrier()
 
 
-def load_checkpoint(engine: Any, config: TrainConfig, order: dict[str, int]) -> tuple[int, list[str]]:
-    """Take up ``config.load`` as ``config.finetune`` says.
+def load_checkpoint(engine: Any, folder: Path, finetune: bool, order: dict[str, int]) -> tuple[int, list[str]]:
+    """Continue the newest checkpoint in ``folder``; with ``finetune`` take its weights alone.
 
     Returns:
         The finished iterations (0 for a fresh start or a fine-tuning) and notes for the user.
@@ -66,11 +70,9 @@ def load_checkpoint(engine: Any, config: TrainConfig, order: dict[str, int]) -> 
         InputError: nothing to load where something must be, or it cannot be read.
         MismatchError: the checkpoint is of another architecture.
     """
-    assert config.load
-    folder = Path(config.load)
     tag = latest_tag(folder)
     if tag is None:
-        if config.finetune:
+        if finetune:
             fault = f"load: {folder} holds neither a checkpoint (no file latest) nor a Hugging Face model"
             raise InputError(with_hint(fault, model_hint(folder)))
         return 0, [f"no checkpoint in {folder} yet: starting at iteration 0"]
@@ -78,16 +80,16 @@ def load_checkpoint(engine: Any, config: TrainConfig, order: dict[str, int]) -> 
         path, state = engine.load_checkpoint(
             str(folder),
             tag=tag,
-            load_optimizer_states=not config.finetune,
+            load_optimizer_states=not finetune,
             load_lr_scheduler_states=False,
-            load_module_only=config.finetune,
+            load_module_only=finetune,
         )
     except RuntimeError as error:
         fault = str(error).splitlines()[-1].strip()
         raise MismatchError(f"load: {folder / tag} does not fit the configured model: {fault}") from None
     if path is None:
         raise InputError(f"load: {folder / tag} cannot be read; {folder / 'latest'} names it")
-    if config.finetune:
+    if finetune:
         return 0, [f"weights of {folder / tag}, starting at iteration 0"]
     notes = [f"continuing {folder / tag}"]
     before = state.get("order", {})
@@ -99,26 +101,17 @@ def load_checkpoint(engine: Any, config: TrainConfig, order: dict[str, int]) -> 
     return int(state["iteration"]), notes
 
 
-def loads_huggingface(config: TrainConfig) -> bool:
+def loads_huggingface(load: str | None, finetune: bool) -> bool:
     """Whether ``load`` is a Hugging Face folder to fine-tune from.
 
     Raises:
         InputError: it is one, but fine-tuning was not asked for.
     """
-    if not config.load or latest_tag(Path(config.load)) or not is_huggingface_folder(config.load):
+    if not load or latest_tag(Path(load)) or not is_huggingface_folder(load):
         return False
-    if not config.finetune:
-        raise InputError(
-            f"load: {config.load} is a Hugging Face model: it can be fine-tuned (finetune: true), not continued"
-        )
+    if not finetune:
+        raise InputError(f"load: {load} is a Hugging Face model: it can be fine-tuned (finetune: true), not continued")
     return True
-
-
-def load_export(model: Any, config: TrainConfig) -> list[str]:
-    """Weights of the Hugging Face folder ``config.load`` into ``model``; returns notes for the user."""
-    assert config.load
-    load_huggingface_weights(model, config.load)
-    return [f"weights of {config.load}, starting at iteration 0"]
 
 
 def latest_tag(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.architectures.support import require_trainable
-from ifguide.engine.arguments import TrainConfig, batch_sizes
+from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
 from ifguide.errors import ConfigError, InputError
 from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
@@ -21,9 +21,8 @@ from ifguide.system.hints import (
     with_hint,
 )
 
-_REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings")
 _AT_LEAST_ONE = (
-    *_REQUIRED, "num_kv_heads", "intermediate_size", "make_vocab_size_divisible_by", "rotary_emb_base",
+    *REQUIRED, "num_kv_heads", "intermediate_size", "make_vocab_size_divisible_by", "rotary_emb_base",
     "train_iters", "train_epochs",
     "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "num_gpus", "lr_decay_iters",
     "keep_last_n_checkpoints", "log_interval", "eval_interval", "exit_interval",
@@ -49,7 +48,7 @@ def value_faults(config: TrainConfig, check_files: bool) -> list[str]:
 
 
 def _ranges(config: TrainConfig) -> Iterator[str]:
-    for key in _REQUIRED:
+    for key in REQUIRED:
         if getattr(config, key) is None:
             yield f"{key}: required"
     for key in _AT_LEAST_ONE:
@@ -94,7 +93,7 @@ def _architecture(config: TrainConfig) -> list[str]:
     from ifguide.engine.model import architecture_of
 
     try:
-        architecture = architecture_of(config, padded_vocab_size=1)
+        architecture = architecture_of(vars(config), padded_vocab_size=1)
     except ConfigError as error:
         return error.faults
     return family_of(architecture).faults(architecture)
@@ -159,9 +158,9 @@ def _run(config: TrainConfig) -> Iterator[str]:
     if (config.train_iters is None) == (config.train_epochs is None):
         yield "train_iters: set exactly one of train_iters and train_epochs"
     sizes = (config.train_batch_size, config.train_micro_batch_size_per_gpu, config.gradient_accumulation_steps)
-    if all(size is None or size > 0 for size in sizes) and config.world_size > 0:
+    if all(size is None or size > 0 for size in sizes) and (config.num_gpus or 1) > 0:
         try:
-            batch_sizes(config.world_size, *sizes)
+            batch_sizes(config.num_gpus or 1, *sizes)
         except ValueError as error:
             yield f"train_batch_size: {error}"
     if config.save and config.checkpoint_factor is None and not config.extra_save_iters:
@@ -205,7 +204,7 @@ def _data(config: TrainConfig) -> Iterator[str]:
 
 def _split_is_valid(split: str) -> bool:
     try:
-        shares = [float(share) for share in split.replace("/", ",").split(",")]
+        shares = split_shares(split)
     except ValueError:
         return False
     return 1 <= len(shares) <= 3 and shares[0] > 0 and all(0 <= share < math.inf for share in shares)

@@ -17,19 +17,17 @@ from ifguide.data.sidecar import PENALTIES
 from ifguide.data.text.reader import describe
 from ifguide.data.text.record import recorded_tokenizer, shared_frame, tokenizer_difference
 from ifguide.data.text.tokenizers import Tokenizer
-from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.index_cache import index_folder
 from ifguide.engine.packing import Documents, penalised_dataset_class
+from ifguide.engine.settings import SPLITS, TrainSettings
 from ifguide.errors import InputError, MismatchError
-
-_SPLITS = ("train", "valid", "test")
 
 # prefixes of the datasets of one split, and how often to draw from each (None: as they are, once)
 Blend = tuple[list[str], list[float] | None]
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TrainingData:
     """Every dataset that a run reads, opened and checked.
 
     Attributes:
@@ -42,7 +40,7 @@ class Corpus:
     penalties: dict[str, Aligned]
     encoding: str | None
 
-    def identity(self) -> dict[str, Any]:
+    def fingerprints(self) -> dict[str, Any]:
         """``tokens`` and ``penalties``: absolute prefix -> fingerprint, for the run record and the index cache."""
         masks = self.penalties.values()
         return {
@@ -60,50 +58,49 @@ class PackedData:
     test: Any | None
 
 
-def open_corpus(config: TrainConfig, tokenizer: Tokenizer) -> Corpus:
-    """Open all datasets and masks of ``config``; ``tokenizer`` gets the separator that the data records.
+def open_training_data(settings: TrainSettings, tokenizer: Tokenizer) -> TrainingData:
+    """Open all datasets and masks of the run; ``tokenizer`` gets the separator that the data records.
 
     Raises:
         InputError: a dataset is damaged.
         MismatchError: a mask of other tokens, masks of different encodings, or tokens of another tokenizer.
     """
-    listed = [*config.training_paths, *(config.valid_data_paths or []), *(config.test_data_paths or [])]
+    listed = [prefix for split in SPLITS for prefix in settings.paths[split]]
     tokens = {prefix: TokenDataset.open(prefix) for prefix in dict.fromkeys(listed)}
     for prefix in tokens:
         if difference := tokenizer_difference(recorded_tokenizer(prefix), describe(tokenizer)):
             raise MismatchError(
-                f"{prefix} was made with another tokenizer than {config.tokenizer_type} {config.vocab_file or ''} "
+                f"{prefix} was made with another tokenizer than {settings.tokenizer_type} {settings.vocab_file or ''} "
                 f"({difference}); train with that one, or preprocess again"
             )
     eod, tokenizer.bos = shared_frame(tokens)
     tokenizer.eod = tokenizer.eod if eod is None else eod
-    penalties = {
-        prefix: load_aligned(mask, tokens[prefix], PENALTIES)
-        for prefix, mask in zip(config.training_paths, config.penalty_paths)
-        if mask
-    }
+    penalties = {prefix: load_aligned(mask, tokens[prefix], PENALTIES) for prefix, mask in settings.penalties.items()}
     encodings = {aligned.sidecar["encoding"] for aligned in penalties.values()}
     if len(encodings) > 1:
         raise MismatchError("train_penalty_data_paths: masks of encodings binary and graded cannot be mixed")
-    return Corpus(tokens, penalties, encodings.pop() if encodings else None)
+    return TrainingData(tokens, penalties, encodings.pop() if encodings else None)
 
 
-def iterations_of_epochs(config: TrainConfig, corpus: Corpus, batch: int) -> int:
-    """Optimizer steps of ``train_epochs`` passes over the training data, whole batches only.
+def training_iterations(settings: TrainSettings, data: TrainingData) -> int:
+    """Optimizer steps of the run: ``train_iters``, or the whole batches of ``train_epochs`` passes over the data.
 
     Raises:
         InputError: the training data has less than one batch.
     """
-    assert config.train_epochs and config.seq_length
-    counts = _split_tokens(config, "train", corpus).values()
-    samples = sum((count * config.train_epochs - 1) // config.seq_length for count in counts)
-    if samples < batch:
-        raise InputError(f"train_epochs: {config.train_epochs} are {samples} samples, less than a batch of {batch}")
-    return samples // batch
+    if settings.train_iters is not None:
+        return settings.train_iters
+    counts = _split_tokens(settings, "train", data).values()
+    samples = sum((count * settings.train_epochs - 1) // settings.seq_length for count in counts)
+    if samples < settings.batch:
+        raise InputError(
+            f"train_epochs: {settings.train_epochs} are {samples} samples, less than a batch of {settings.batch}"
+        )
+    return samples // settings.batch
 
 
 def pack(
-    config: TrainConfig, corpus: Corpus, tokenizer: Tokenizer, train_samples: int, eval_samples: int
+    settings: TrainSettings, data: TrainingData, tokenizer: Tokenizer, train_samples: int, eval_samples: int
 ) -> PackedData:
     """Build the sample indices; every process must call this.
 
@@ -117,22 +114,27 @@ def pack(
     Raises:
         InputError: training data shorter than one sample.
     """
-    assert config.seq_length
-    settings: dict[str, Any] = {
-        "random_seed": config.seed,
-        "sequence_length": config.seq_length,
-        "eod_mask_loss": config.eod_mask_loss,
+    options: dict[str, Any] = {
+        "random_seed": settings.seed,
+        "sequence_length": settings.seq_length,
+        "eod_mask_loss": settings.eod_mask_loss,
         "drop_last_partial_validation_sequence": False,  # pad the last sample: every token is validated on
         "mid_level_dataset_surplus": 0.02,
     }
-    blends = {name: _blend(config, name, corpus) for name in _SPLITS}
+    blends = {name: _blend(settings, name, data) for name in SPLITS}
     sizes = [train_samples, *(eval_samples if _weights(blends[name]) else None for name in ("valid", "test"))]
     megatron = megatron_datasets()
-    key = {**settings, "blends": blends, "sizes": sizes, "split": config.split, "tokens": corpus.identity()["tokens"]}
+    key = {
+        **options,
+        "blends": blends,
+        "sizes": sizes,
+        "split": settings.split,
+        "tokens": data.fingerprints()["tokens"],
+    }
     with index_folder(key) as folder:
         dataset_config = megatron.GPTDatasetConfig(
-            **settings,
-            **_source(config, blends),
+            **options,
+            **_source(settings, blends),
             tokenizer=_PackingTokenizer(tokenizer),
             path_to_cache=folder,
             reset_position_ids=False,
@@ -140,11 +142,11 @@ def pack(
             create_attention_mask=False,
         )
         dataset_config.documents = {
-            prefix: Documents(dataset, corpus.penalties.get(prefix)) for prefix, dataset in corpus.tokens.items()
+            prefix: Documents(dataset, data.penalties.get(prefix)) for prefix, dataset in data.tokens.items()
         }
         if dataset_config.split_matrix:
             dataset_config.split_matrix = [
-                bounds if blends[name] else None for name, bounds in zip(_SPLITS, dataset_config.split_matrix)
+                bounds if blends[name] else None for name, bounds in zip(SPLITS, dataset_config.split_matrix)
             ]
         return PackedData(*megatron.Builder(penalised_dataset_class(), sizes, lambda: True, dataset_config).build())
 
@@ -158,34 +160,33 @@ class _PackingTokenizer:
         self.unique_identifiers = {"identity": tokenizer.identity}
 
 
-def _source(config: TrainConfig, blends: dict[str, Blend | None]) -> dict[str, Any]:
+def _source(settings: TrainSettings, blends: dict[str, Blend | None]) -> dict[str, Any]:
     """The part of megatron-core's configuration that names the data."""
-    if config.data_path:
-        return {"blend": blends["train"], "split": config.split}
-    return {"blend_per_split": [blends[name] for name in _SPLITS]}
+    if settings.shares is not None:
+        return {"blend": blends["train"], "split": settings.split}
+    return {"blend_per_split": [blends[name] for name in SPLITS]}
 
 
-def _blend(config: TrainConfig, split: str, corpus: Corpus) -> Blend | None:
+def _blend(settings: TrainSettings, split: str, data: TrainingData) -> Blend | None:
     """Datasets and weights of ``split``; None where it has no sample.
 
     Raises:
         InputError: a training dataset shorter than one sample.
     """
-    assert config.seq_length
-    tokens = _split_tokens(config, split, corpus)
+    tokens = _split_tokens(settings, split, data)
     # a validation sample may be padded, so two tokens (an input and a label) make one
-    needed = 2 if split == "valid" else config.seq_length + 1
+    needed = 2 if split == "valid" else settings.seq_length + 1
     for prefix, count in tokens.items():
         if split == "train" and count < needed:
             raise InputError(f"the training part of {prefix} has {count} tokens; one sample needs {needed}")
-    weights = getattr(config, f"{split}_data_weights")
+    weights = settings.weights[split]
     usable = [position for position, count in enumerate(tokens.values()) if count >= needed]
     if not usable:
         return None
     prefixes = [list(tokens)[position] for position in usable]
     if len(prefixes) == 1:
         return prefixes, None
-    if split == "train" and config.train_epochs:
+    if split == "train" and settings.train_iters is None:
         return prefixes, [float(tokens[prefix]) for prefix in prefixes]
     if weights is not None:
         return prefixes, [float(weights[position]) for position in usable]
@@ -196,14 +197,14 @@ def _weights(blend: Blend | None) -> list[float] | None:
     return None if blend is None else blend[1]
 
 
-def _split_tokens(config: TrainConfig, split: str, corpus: Corpus) -> dict[str, int]:
+def _split_tokens(settings: TrainSettings, split: str, data: TrainingData) -> dict[str, int]:
     """Prefix -> number of its tokens that belong to ``split``."""
-    if not config.data_path:
-        return {prefix: corpus.tokens[prefix].num_tokens for prefix in getattr(config, f"{split}_data_paths") or []}
-    dataset = corpus.tokens[config.data_path]
-    shares = [float(share) for share in config.split.replace("/", ",").split(",")]
-    bounds = np.cumsum([0.0, *shares]) / sum(shares)
+    if settings.shares is None:
+        return {prefix: data.tokens[prefix].num_tokens for prefix in settings.paths[split]}
+    (prefix,) = settings.paths[split]
+    dataset = data.tokens[prefix]
+    bounds = np.cumsum([0.0, *settings.shares]) / sum(settings.shares)
     documents = [round(bound * dataset.num_documents) for bound in bounds]
-    spans = dict(zip(_SPLITS, pairwise(documents)))
+    spans = dict(zip(SPLITS, pairwise(documents)))
     first, last = spans.get(split, (0, 0))
-    return {config.data_path: int(dataset.starts[last] - dataset.starts[first])}
+    return {prefix: int(dataset.starts[last] - dataset.starts[first])}

@@ -14,15 +14,16 @@ import torch.distributed
 
 from ifguide.system.cache import cached_folder
 from ifguide.system.files import hash_value
+from ifguide.system.processes import this_process
 
 
 @contextlib.contextmanager
 def index_folder(key: dict[str, Any]) -> Iterator[str]:
     """The folder for the indices of ``key``, the same on every process of the run; the first one builds it."""
-    distributed = torch.distributed.is_initialized()
+    distributed = this_process().world_size > 1
     with contextlib.ExitStack() as stack:
         chosen = [""]
-        if not distributed or torch.distributed.get_rank() == 0:
+        if this_process().leads:
             chosen[0] = str(stack.enter_context(cached_folder("indices", hash_value(key))))
         if distributed:
             torch.distributed.broadcast_object_list(chosen, src=0)

@@ -6,8 +6,7 @@ Shapes: V padded vocabulary, H hidden_size, L num_layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ifguide.architectures.architecture import Architecture, from_neox_keys, mlp_width, to_neox_keys
 from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
-from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.settings import TrainSettings
 from ifguide.errors import MismatchError
 from ifguide.models.loading import load_causal_model
 
@@ -31,15 +30,14 @@ def padded_vocabulary(size: int, multiple: int) -> int:
     return math.ceil(size / multiple) * multiple
 
 
-def architecture_of(config: TrainConfig, padded_vocab_size: int) -> Architecture:
-    """The architecture that NeoX's keys describe; all of them are checked already."""
-    assert config.hidden_size
-    width = mlp_width(config.hidden_size, config.intermediate_size, config.activation)
-    return from_neox_keys(asdict(config), width, padded_vocab_size)
+def architecture_of(keys: Mapping[str, Any], padded_vocab_size: int) -> Architecture:
+    """The architecture that NeoX's ``keys`` describe; all of them are there and checked already."""
+    width = mlp_width(keys["hidden_size"], keys["intermediate_size"], keys["activation"])
+    return from_neox_keys(keys, width, padded_vocab_size)
 
 
-def transformers_config(config: TrainConfig, vocab_size: int, eod: int | None) -> Any:
-    """The transformers configuration of the model that ``config`` describes.
+def transformers_config(settings: TrainSettings, vocab_size: int, eod: int | None) -> Any:
+    """The transformers configuration of the model that ``settings`` describe.
 
     Args:
         vocab_size: of the tokenizer, before padding.
@@ -47,12 +45,13 @@ def transformers_config(config: TrainConfig, vocab_size: int, eod: int | None) -
     """
     from transformers import AutoConfig
 
-    architecture = architecture_of(config, padded_vocabulary(vocab_size, config.make_vocab_size_divisible_by))
+    padded_vocab_size = padded_vocabulary(vocab_size, settings.make_vocab_size_divisible_by)
+    architecture = architecture_of(vars(settings.keys), padded_vocab_size)
     special = {"bos_token_id": eod, "eos_token_id": eod}
     return AutoConfig.for_model(**huggingface_config(family_of(architecture), architecture, torch.float32, special))
 
 
-def build_model(config: TrainConfig, vocab_size: int, eod: int | None) -> Any:
+def build_model(settings: TrainSettings, vocab_size: int, eod: int | None) -> Any:
     """A freshly initialised fp32 model (GPT-NeoX, or Llama with norm rmsnorm); the same for every number of processes.
 
     Args:
@@ -60,18 +59,18 @@ def build_model(config: TrainConfig, vocab_size: int, eod: int | None) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(transformers_config(config, vocab_size, eod))
-    initialise(model, config, family_named(model.config.model_type))
+    model = AutoModelForCausalLM.from_config(transformers_config(settings, vocab_size, eod))
+    initialise(model, settings, family_named(model.config.model_type))
     return model
 
 
 @torch.no_grad()
-def initialise(model: torch.nn.Module, config: TrainConfig, family: Family) -> None:
+def initialise(model: torch.nn.Module, settings: TrainSettings, family: Family) -> None:
     """Draw every matrix by NeoX's rule for it, in the order of ``named_parameters``, from one seeded
     generator; biases 0, norms 1."""
-    generator = torch.Generator().manual_seed(config.seed)
-    inner = _initialiser(config.init_method, config)
-    residual = _initialiser(config.output_layer_init_method, config)
+    generator = torch.Generator().manual_seed(settings.seed)
+    inner = _initialiser(settings.init_method, settings)
+    residual = _initialiser(settings.output_layer_init_method, settings)
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
             draw = residual if name.endswith(family.residual_outputs) else inner
@@ -82,20 +81,19 @@ def initialise(model: torch.nn.Module, config: TrainConfig, family: Family) -> N
             parameter.fill_(1.0)
 
 
-def _initialiser(name: str, config: TrainConfig) -> Callable[[Tensor, torch.Generator], Any]:
-    assert config.num_layers is not None and config.hidden_size is not None
+def _initialiser(name: str, settings: TrainSettings) -> Callable[[Tensor, torch.Generator], Any]:
     if name == "xavier_uniform":
         return lambda weight, generator: torch.nn.init.xavier_uniform_(weight, generator=generator)
     if name == "xavier_normal":
         return lambda weight, generator: torch.nn.init.xavier_normal_(weight, generator=generator)
     std = {
-        "normal": config.init_method_std,
-        "scaled_normal": config.init_method_std / math.sqrt(2 * config.num_layers),
-        "single_residual_scaled_normal": config.init_method_std / math.sqrt(config.num_layers),
+        "normal": settings.init_method_std,
+        "scaled_normal": settings.init_method_std / math.sqrt(2 * settings.num_layers),
+        "single_residual_scaled_normal": settings.init_method_std / math.sqrt(settings.num_layers),
         # Nguyen & Salazar 2019, "Transformers without Tears"
-        "small_init": math.sqrt(2 / (5 * config.hidden_size)),
+        "small_init": math.sqrt(2 / (5 * settings.hidden_size)),
         # Wang's initialisation in NeoX: 2 / (L sqrt(H))
-        "wang_init": 2 / config.num_layers / math.sqrt(config.hidden_size),
+        "wang_init": 2 / settings.num_layers / math.sqrt(settings.hidden_size),
     }[name]
     return lambda weight, generator: weight.normal_(0.0, std, generator=generator)
 

@@ -7,28 +7,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.settings import TrainSettings
 from ifguide.system.progress import clock, compact
 
 
 class TrainingLog:
     """Log of the process that writes; the others construct it with ``writes=False`` and it stays silent."""
 
-    def __init__(self, config: TrainConfig, train_iters: int, first_iteration: int, writes: bool):
+    def __init__(self, settings: TrainSettings, train_iters: int, first_iteration: int, writes: bool):
         self._writes = writes
         self._train_iters = train_iters
         self._stream = None
         self._tensorboard: Any = None
         if not writes:
             return
-        if config.save:
-            path = Path(config.save) / "train_log.jsonl"
+        if settings.save:
+            path = Path(settings.save) / "train_log.jsonl"
             _forget_after(path, first_iteration - 1)
             self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close())
-        if config.tensorboard_dir:
+        if settings.tensorboard_dir:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._tensorboard = SummaryWriter(log_dir=config.tensorboard_dir, purge_step=first_iteration)
+            self._tensorboard = SummaryWriter(log_dir=settings.tensorboard_dir, purge_step=first_iteration)
 
     def say(self, text: str) -> None:
         """One line for people."""

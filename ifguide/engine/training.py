@@ -12,16 +12,17 @@ import torch.distributed
 from torch import Tensor
 
 from ifguide.data.text.tokenizers import Tokenizer
-from ifguide.engine.arguments import TrainConfig, batch_sizes
 from ifguide.engine.checkpoint import save_checkpoint
 from ifguide.engine.datasets import PackedData
 from ifguide.engine.deepspeed_engine import clips_itself
 from ifguide.engine.packing import stack
 from ifguide.engine.schedule import learning_rate, saves_at
+from ifguide.engine.settings import TrainSettings
 from ifguide.engine.train_log import TrainingLog
 from ifguide.errors import NumericsError
 from ifguide.objectives.base import Objective, TokenBatch
 from ifguide.objectives.cross_entropy import masked_sums, token_losses
+from ifguide.system.processes import this_process
 
 
 class Trainer:
@@ -34,7 +35,7 @@ class Trainer:
     def __init__(
         self,
         engine: Any,
-        config: TrainConfig,
+        settings: TrainSettings,
         data: PackedData,
         tokenizer: Tokenizer,
         log: TrainingLog,
@@ -43,15 +44,9 @@ class Trainer:
         objective: Objective,
         order: dict[str, int],
     ):
-        self.engine, self.config, self.data, self.tokenizer, self.log = engine, config, data, tokenizer, log
+        self.engine, self.settings, self.data, self.tokenizer, self.log = engine, settings, data, tokenizer, log
         self.train_iters, self.objective, self.order = train_iters, objective, order
-        self.rank, self.world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        self.batch, self.micro_batch, self.accumulation = batch_sizes(
-            self.world_size,
-            config.train_batch_size,
-            config.train_micro_batch_size_per_gpu,
-            config.gradient_accumulation_steps,
-        )
+        self.rank = this_process().rank
         self.vocab_size = engine.module.config.vocab_size
         self._sums = torch.zeros(objective.num_sums, dtype=torch.float64, device=engine.device)
 
@@ -61,43 +56,44 @@ class Trainer:
         Raises:
             NumericsError: the loss is no longer finite.
         """
-        config = self.config
+        settings = self.settings
         logged_at, logged_iteration = time.monotonic(), first_iteration - 1
         for iteration in range(first_iteration, self.train_iters + 1):
             grad_norm = self._step(iteration)
             last = iteration == self.train_iters
-            leaving = bool(config.exit_interval) and iteration % (config.exit_interval or 1) == 0
-            saving = bool(config.save) and (leaving or saves_at(config, self.train_iters, iteration))
+            leaving = bool(settings.exit_interval) and iteration % settings.exit_interval == 0
+            folder = settings.save if leaving or saves_at(settings, self.train_iters, iteration) else None
             # an interval ends at a checkpoint, so that a continued run logs what the uninterrupted one does
-            if iteration % config.log_interval == 0 or last or saving:
+            if iteration % settings.log_interval == 0 or last or folder:
                 values = self._collect(iteration)
                 seconds, steps = time.monotonic() - logged_at, iteration - logged_iteration
                 values |= {
-                    "lr": learning_rate(config, self.train_iters, iteration),
+                    "lr": learning_rate(settings, self.train_iters, iteration),
                     "grad_norm": grad_norm,
-                    "tokens_per_second": steps * self.batch * (config.seq_length or 0) / seconds,
+                    "tokens_per_second": steps * settings.batch * settings.seq_length / seconds,
                 }
                 self.log.iteration(values, seconds / steps * (self.train_iters - iteration))
                 logged_at, logged_iteration = time.monotonic(), iteration
             paused_at = time.monotonic()
-            if config.eval_iters and (iteration % config.eval_interval == 0 or last):
+            if settings.eval_iters and (iteration % settings.eval_interval == 0 or last):
                 self.validate("valid", iteration)
-            if saving:
-                save_checkpoint(self.engine, self.tokenizer, config, iteration, self.order)
+            if folder:
+                keep_last = settings.keep_last_n_checkpoints
+                save_checkpoint(self.engine, self.tokenizer, folder, iteration, self.order, keep_last)
             logged_at += time.monotonic() - paused_at  # validating and saving are not training
             if leaving and not last:
-                self.log.say(f"exit_interval {config.exit_interval}: leaving at iteration {iteration}")
+                self.log.say(f"exit_interval {settings.exit_interval}: leaving at iteration {iteration}")
                 return
-        if config.eval_iters:
+        if settings.eval_iters:
             self.validate("test", self.train_iters)
 
     def _step(self, iteration: int) -> float:
         """One optimizer step; returns the gradient's norm before clipping."""
-        config, engine = self.config, self.engine
+        settings, engine = self.settings, self.engine
         engine.train()
-        if config.hidden_dropout or config.attention_dropout:
+        if settings.hidden_dropout or settings.attention_dropout:
             # seeded per iteration and process: a continued run draws what the uninterrupted one would
-            torch.manual_seed((config.seed * 1_000_003 + iteration) * 4096 + self.rank)
+            torch.manual_seed((settings.seed * 1_000_003 + iteration) * 4096 + self.rank)
         grad_norm: Tensor | float | None = None
         for batch in self._batches(iteration):
             loss, sums = self.objective.loss(engine, batch, iteration)
@@ -112,20 +108,21 @@ class Trainer:
 
     def _before_update(self, iteration: int) -> Tensor | None:
         """Set the learning rate, and clip where DeepSpeed would not report the norm."""
-        rate = learning_rate(self.config, self.train_iters, iteration)
+        rate = learning_rate(self.settings, self.train_iters, iteration)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        if not clips_itself(self.config):
+        if not clips_itself(self.settings):
             return None
-        limit = self.config.gradient_clipping or math.inf
+        limit = self.settings.gradient_clipping or math.inf
         return torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
 
     def _batches(self, iteration: int) -> Iterator[TokenBatch]:
         """This process's micro-batches of ``iteration``."""
-        share = self.batch // self.world_size
-        begin = (iteration - 1) * self.batch + self.rank * share
-        for first in range(begin, begin + share, self.micro_batch):
-            samples = [self.data.train[index] for index in range(first, first + self.micro_batch)]
+        batch, micro_batch = self.settings.batch, self.settings.micro_batch
+        share = batch // self.settings.world_size
+        begin = (iteration - 1) * batch + self.rank * share
+        for first in range(begin, begin + share, micro_batch):
+            samples = [self.data.train[index] for index in range(first, first + micro_batch)]
             yield stack(samples, self.vocab_size).to(self.engine.device)
 
     def _collect(self, iteration: int) -> dict[str, Any]:
@@ -147,12 +144,13 @@ class Trainer:
         dataset = getattr(self.data, split)
         if dataset is None:
             return
+        settings = self.settings
         self.engine.eval()
-        count = min(len(dataset), self.config.eval_iters * self.batch)
+        count = min(len(dataset), settings.eval_iters * settings.batch)
         sums = torch.zeros(2, dtype=torch.float64, device=self.engine.device)
-        mine = range(self.rank, count, self.world_size)
-        for first in range(0, len(mine), self.micro_batch):
-            samples = [dataset[index] for index in mine[first : first + self.micro_batch]]
+        mine = range(self.rank, count, settings.world_size)
+        for first in range(0, len(mine), settings.micro_batch):
+            samples = [dataset[index] for index in mine[first : first + settings.micro_batch]]
             batch = stack(samples, self.vocab_size).to(self.engine.device)
             sums += masked_sums(token_losses(self.engine.module, batch), batch.loss_mask)
         torch.distributed.all_reduce(sums)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,22 +11,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ifguide.engine.arguments import TrainConfig, batch_sizes
+from ifguide.engine.arguments import TrainConfig
+from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.errors import IFGuideError, InputError, tell
 from ifguide.penalties.announcement import announcement
-from ifguide.system.processes import spare_compilation
+from ifguide.system.processes import spare_compilation, this_process
 
 _OPTION = "--ifguide_config="
 
 
-def encode_arguments(config: TrainConfig, command: Sequence[str], started: float) -> str:
-    """The one argument that hands the configuration to a worker.
+def encode_arguments(settings: TrainSettings, command: Sequence[str], started: float) -> str:
+    """The one argument that hands the configuration to a worker, as the YAML files gave it.
 
     Args:
         command: what the user ran, for the run record.
         started: time.time() when they ran it, for the start-up time in the run record.
     """
-    payload = {"config": asdict(config), "command": list(command), "started": started}
+    payload = {"config": asdict(settings.keys), "command": list(command), "started": started}
     return _OPTION + base64.urlsafe_b64encode(json.dumps(payload).encode()).decode()
 
 
@@ -41,9 +41,9 @@ def main(argv: Sequence[str]) -> int:
         return 2
     payload = json.loads(base64.urlsafe_b64decode(given))
     try:
-        train(TrainConfig(**payload["config"]), payload["command"], payload["started"])
+        train(resolve(TrainConfig(**payload["config"])), payload["command"], payload["started"])
     except IFGuideError as error:
-        if os.environ.get("RANK", "0") == "0" or not isinstance(error, InputError):
+        if this_process().leads or not isinstance(error, InputError):
             tell("train", error)
         return 2
     except KeyboardInterrupt:
@@ -51,89 +51,86 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def train(config: TrainConfig, command: list[str], started: float) -> None:
-    """Train as the process that ``RANK`` and its kin in the environment say; arguments as for `encode_arguments`."""
+def train(settings: TrainSettings, command: list[str], started: float) -> None:
+    """Train as the process that the environment says this is; arguments as for `encode_arguments`."""
     import torch
 
     from ifguide.data.text.tokenizers import build_tokenizer
-    from ifguide.engine.checkpoint import load_checkpoint, load_export, loads_huggingface
-    from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
+    from ifguide.engine.checkpoint import load_checkpoint, loads_huggingface
+    from ifguide.engine.datasets import open_training_data, pack, training_iterations
     from ifguide.engine.deepspeed_engine import build_engine
-    from ifguide.engine.model import build_model
+    from ifguide.engine.model import build_model, load_huggingface_weights
     from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
     from ifguide.objectives.registry import build_objective
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
-    tokenizer = build_tokenizer(config.tokenizer_type, config.vocab_file, config.merge_file)
-    corpus = open_corpus(config, tokenizer)
-    from_export = loads_huggingface(config)
+    tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)
+    data = open_training_data(settings, tokenizer)
+    from_export = loads_huggingface(settings.load, settings.finetune)
     _join_processes()
-    rank = torch.distributed.get_rank()
-    batch, *_ = batch_sizes(
-        config.world_size,
-        config.train_batch_size,
-        config.train_micro_batch_size_per_gpu,
-        config.gradient_accumulation_steps,
-    )
-    train_iters = config.train_iters or iterations_of_epochs(config, corpus, batch)
-    assert config.seq_length
+    leads = this_process().leads
+    train_iters = training_iterations(settings, data)
     order = {
-        "seed": config.seed,
-        "seq_length": config.seq_length,
-        "train_batch_size": batch,
-        "train_samples": train_iters * batch,
+        "seed": settings.seed,
+        "seq_length": settings.seq_length,
+        "train_batch_size": settings.batch,
+        "train_samples": train_iters * settings.batch,
     }
-    data = pack(config, corpus, tokenizer, train_iters * batch, config.eval_iters * batch)
-    model = build_model(config, tokenizer.vocab_size, tokenizer.eod)
-    notes = load_export(model, config) if from_export else []
-    engine = build_engine(model, config)
-    finished = 0
-    if config.load and not from_export:
-        finished, notes = load_checkpoint(engine, config, order)
-    if config.save and rank == 0:
-        _prepare_folder(Path(config.save))
-    log = TrainingLog(config, train_iters, finished + 1, writes=rank == 0)
+    packed = pack(settings, data, tokenizer, train_iters * settings.batch, settings.eval_iters * settings.batch)
+    model = build_model(settings, tokenizer.vocab_size, tokenizer.eod)
+    notes, finished = [], 0
+    if settings.load and from_export:
+        load_huggingface_weights(model, settings.load)
+        notes = [f"weights of {settings.load}, starting at iteration 0"]
+    engine = build_engine(model, settings)
+    if settings.load and not from_export:
+        finished, notes = load_checkpoint(engine, Path(settings.load), settings.finetune, order)
+    if settings.save and leads:
+        _prepare_folder(Path(settings.save))
+    log = TrainingLog(settings, train_iters, finished + 1, writes=leads)
     record: dict[str, Any] = {
         "command": command,
         "engine": "embedded",
-        "config": asdict(config),
-        "seed": config.seed,
+        "config": asdict(settings.keys),
+        "seed": settings.seed,
         "train_iters": train_iters,
-        "train_tokens": train_iters * batch * config.seq_length,
+        "train_tokens": train_iters * settings.batch * settings.seq_length,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": {"size": tokenizer.vocab_size, "padded": model.config.vocab_size},
         "tokenizer": tokenizer.identity,
-        "inputs": corpus.identity(),
+        "inputs": data.fingerprints(),
         "startup_seconds": round(time.time() - started, 2),
     }
     for note in notes:
         log.say(note)
     log.say(
-        f"{record['parameters'] / 1e6:.2f} M parameters, {train_iters} iterations of {batch} x {config.seq_length} "
-        f"tokens on {config.world_size} process(es); ready after {record['startup_seconds']:.1f} s"
+        f"{record['parameters'] / 1e6:.2f} M parameters, {train_iters} iterations of {settings.batch} x "
+        f"{settings.seq_length} tokens on {settings.world_size} process(es); "
+        f"ready after {record['startup_seconds']:.1f} s"
     )
-    if rank == 0:  # a mask without a count in its sidecar is read once
-        for line in announcement(vars(config)):
+    if leads:  # a mask without a count in its sidecar is read once
+        for line in announcement(vars(settings.keys)):
             log.say(line)
-    _write_record(config, rank, record, started)
+    record_in = settings.save if leads else None
+    _write_record(record_in, record, started)
     trainer = Trainer(
-        engine, config, data, tokenizer, log, train_iters=train_iters,
-        objective=build_objective(config, penalised=bool(corpus.penalties)), order=order,
+        engine, settings, packed, tokenizer, log, train_iters=train_iters,
+        objective=build_objective(settings.keys, penalised=bool(data.penalties)), order=order,
     )  # fmt: skip
     begun = time.monotonic()
     trainer.run(finished + 1)
-    log.say(_where_the_model_is(config))
+    log.say(_where_the_model_is(settings.save))
     log.close()
-    _write_record(config, rank, {**record, "training_seconds": round(time.monotonic() - begun, 2)}, started)
+    _write_record(record_in, {**record, "training_seconds": round(time.monotonic() - begun, 2)}, started)
     torch.distributed.destroy_process_group()
 
 
-def _where_the_model_is(config: TrainConfig) -> str:
-    if not config.save:
+def _where_the_model_is(save: str | None) -> str:
+    if not save:
         return "nothing was kept: the configuration names no folder to save into"
-    return f"model: {Path(config.save) / 'hf'} (Hugging Face folder); to continue it: load {config.save}"
+    return f"model: {Path(save) / 'hf'} (Hugging Face folder); to continue it: load {save}"
 
 
 def _join_processes() -> None:
@@ -143,7 +140,7 @@ def _join_processes() -> None:
 
     accelerator = get_accelerator()
     if accelerator.device_name() != "cpu":
-        accelerator.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        accelerator.set_device(this_process().local_rank or 0)
         backend = accelerator.communication_backend_name()
     else:
         backend = "gloo"
@@ -158,8 +155,8 @@ def _prepare_folder(folder: Path) -> None:
         raise InputError(f"save: {folder} cannot be made: {error.strerror}") from None
 
 
-def _write_record(config: TrainConfig, rank: int, record: dict[str, Any], started: float) -> None:
-    if config.save and rank == 0:
+def _write_record(folder: str | None, record: dict[str, Any], started: float) -> None:
+    if folder:
         from ifguide.system.provenance import write_run_record
 
-        write_run_record(config.save, began=started, **record)
+        write_run_record(folder, began=started, **record)

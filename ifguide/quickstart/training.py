@@ -76,13 +76,13 @@ def train_here(configs: list[Path | str], log: Path, name: str, threads: int, sa
     from ifguide.engine import worker
     from ifguide.engine.settings import load_config
 
-    config = load_config(config_paths([str(path) for path in configs], str(REPOSITORY / "configs")))
+    settings = load_config(config_paths([str(path) for path in configs], str(REPOSITORY / "configs")))
     with _only_process():
         import deepspeed  # noqa: F401  its logger keeps the stdout that it finds
 
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "w", encoding="utf-8") as record, redirect_stdout(record):
-            worker.train(config, ["train_here", name], time.time())
+            worker.train(settings, ["train_here", name], time.time())
     say(f"  {name}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]}")
 
 
@@ -91,13 +91,12 @@ def _only_process() -> Iterator[None]:
     """The environment that a launcher gives the only process of a run."""
     import torch
 
-    from ifguide.system.processes import free_port
+    from ifguide.system.processes import only_process
 
     saved = dict(os.environ)
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
-    os.environ.update(rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    os.environ.update(only_process())
     try:
         yield
     finally:

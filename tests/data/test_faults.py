@@ -42,14 +42,15 @@ def read_scores(project: Project) -> None:
 def train(project: Project) -> None:
     """Everything that training does with data: open, compare, pack, and read each sample of an epoch."""
     from ifguide.engine.arguments import TrainConfig
-    from ifguide.engine.datasets import open_corpus, pack
+    from ifguide.engine.datasets import open_training_data, pack
     from ifguide.engine.packing import stack
+    from ifguide.engine.settings import resolve
 
     values = {"data_path": project.data, "penalty_data_path": project.mask, "split": "1"}
-    config = TrainConfig(**{**MODEL, **values})
-    corpus = open_corpus(config, TOKENIZER)
+    settings = resolve(TrainConfig(**{**MODEL, **values}))
+    corpus = open_training_data(settings, TOKENIZER)
     count = corpus.tokens[project.data].num_tokens // SEQ_LENGTH
-    result = pack(config, corpus, TOKENIZER, count, 0)
+    result = pack(settings, corpus, TOKENIZER, count, 0)
     stack([result.train[index] for index in range(count)], TOKENIZER.vocab_size)
 
 

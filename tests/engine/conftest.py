@@ -49,6 +49,7 @@ def train(process_group: None, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Train in this process, as one worker would: no launcher, no second import of everything."""
     from ifguide.engine import worker
     from ifguide.engine.arguments import TrainConfig
+    from ifguide.engine.settings import resolve
 
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
@@ -56,7 +57,7 @@ def train(process_group: None, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
 
     def run(**values: Any) -> int:
-        argument = worker.encode_arguments(TrainConfig(**{**MODEL, **values}), ["test"], 0.0)
+        argument = worker.encode_arguments(resolve(TrainConfig(**{**MODEL, **values})), ["test"], 0.0)
         return worker.main([argument])
 
     return run

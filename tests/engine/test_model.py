@@ -12,6 +12,7 @@ import torch
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.checks import value_faults
 from ifguide.engine.model import build_model, load_huggingface_weights, padded_vocabulary
+from ifguide.engine.settings import resolve
 from ifguide.errors import InputError, MismatchError
 from tests.engine.tiny import MODEL
 
@@ -24,7 +25,7 @@ WIDE = {"hidden_size": 256, "num_attention_heads": 4, "num_layers": 3}
 
 
 def model_of(**values: Any) -> Any:
-    return build_model(TrainConfig(**{**MODEL, **values}), vocab_size=500, eod=0)
+    return build_model(resolve(TrainConfig(**{**MODEL, **values})), vocab_size=500, eod=0)
 
 
 def test_vocabulary_is_padded_as_in_neox() -> None:

@@ -14,8 +14,9 @@ from ifguide.data.preprocess import preprocess
 from ifguide.data.text.reader import TextReader
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
-from ifguide.engine.datasets import iterations_of_epochs, open_corpus, pack
+from ifguide.engine.datasets import open_training_data, pack, training_iterations
 from ifguide.engine.packing import stack
+from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.errors import InputError, MismatchError
 from tests.engine.tiny import MODEL, write_mask, write_tokens
 from tests.support.tokenizer_kinds import CORPUS, Kind, build
@@ -33,12 +34,12 @@ def planted(folder: Path, name: str, seed: int, documents: int = 60) -> tuple[st
     return str(folder / name), str(folder / f"{name}_mask")
 
 
-def configuration(**values: Any) -> TrainConfig:
-    return TrainConfig(**{**MODEL, **values})
+def configuration(**values: Any) -> TrainSettings:
+    return resolve(TrainConfig(**{**MODEL, **values}))
 
 
-def packed(config: TrainConfig, train_samples: int, eval_samples: int = 1000) -> Any:
-    return pack(config, open_corpus(config, TOKENIZER), TOKENIZER, train_samples, eval_samples)
+def packed(settings: TrainSettings, train_samples: int, eval_samples: int = 1000) -> Any:
+    return pack(settings, open_training_data(settings, TOKENIZER), TOKENIZER, train_samples, eval_samples)
 
 
 def check_alignment(dataset: Any, count: int) -> None:
@@ -52,22 +53,24 @@ def check_alignment(dataset: Any, count: int) -> None:
 
 def test_codes_belong_to_labels_across_documents_and_epochs(tmp_path: Path) -> None:
     data, mask = planted(tmp_path, "a", 0)
-    config = configuration(data_path=data, penalty_data_path=mask, split="90,10,0")
+    settings = configuration(data_path=data, penalty_data_path=mask, split="90,10,0")
     epochs = 3
-    count = epochs * int(0.9 * open_corpus(config, TOKENIZER).tokens[data].num_tokens) // 16
-    result = packed(config, count)
+    count = epochs * int(0.9 * open_training_data(settings, TOKENIZER).tokens[data].num_tokens) // 16
+    result = packed(settings, count)
     check_alignment(result.train, count)
     assert not stack([result.valid[index] for index in range(len(result.valid))], 512).codes.any()
 
 
 def test_every_token_of_an_epoch_is_a_label_once_with_its_code(tmp_path: Path) -> None:
     data, mask = planted(tmp_path, "a", 1)
-    config = configuration(data_path=data, penalty_data_path=mask, split="1", train_iters=None, train_epochs=1)
-    corpus = open_corpus(config, TOKENIZER)
-    iterations = iterations_of_epochs(config, corpus, batch=1)
+    settings = configuration(
+        data_path=data, penalty_data_path=mask, split="1", train_iters=None, train_epochs=1, train_batch_size=1
+    )
+    corpus = open_training_data(settings, TOKENIZER)
+    iterations = training_iterations(settings, corpus)
     tokens = corpus.tokens[data]
     assert iterations == (tokens.num_tokens - 1) // 16
-    result = pack(config, corpus, TOKENIZER, iterations, 0)
+    result = pack(settings, corpus, TOKENIZER, iterations, 0)
     batch = stack([result.train[index] for index in range(iterations)], 512)
     seen = np.bincount(batch.labels.flatten().numpy(), minlength=256)
     # all but the first token of the stream, and the rest that fills no sample
@@ -78,14 +81,14 @@ def test_every_token_of_an_epoch_is_a_label_once_with_its_code(tmp_path: Path) -
 def test_blend_keeps_each_datasets_own_mask(tmp_path: Path, process_group: None) -> None:
     (a, mask), (b, _) = planted(tmp_path, "a", 2), planted(tmp_path, "b", 3)
     write_tokens(tmp_path / "marked", [np.full(40, 300) for _ in range(30)])  # tokens that only this dataset has
-    config = configuration(
+    settings = configuration(
         train_data_paths=[a, str(tmp_path / "marked"), b],
         valid_data_paths=[b],
         test_data_paths=[b],
         train_penalty_data_paths=[mask, "", f"{b}_mask"],
         train_data_weights=[0.5, 0.2, 0.3],
     )
-    result = packed(config, 100)
+    result = packed(settings, 100)
     batch = stack([result.train[index] for index in range(100)], 512)
     unmasked = batch.labels == 300
     assert unmasked.float().mean().item() == pytest.approx(0.2, abs=0.02)
@@ -95,8 +98,8 @@ def test_blend_keeps_each_datasets_own_mask(tmp_path: Path, process_group: None)
 def test_graded_codes_arrive_unchanged(tmp_path: Path) -> None:
     tokens = write_tokens(tmp_path / "a", [np.arange(1, 31), np.arange(31, 80), np.arange(80, 256)])
     write_mask(tmp_path / "m", tokens, tokens.tokens[:], "graded")
-    config = configuration(data_path=str(tmp_path / "a"), penalty_data_path=str(tmp_path / "m"), split="1")
-    result = packed(config, 15)
+    settings = configuration(data_path=str(tmp_path / "a"), penalty_data_path=str(tmp_path / "m"), split="1")
+    result = packed(settings, 15)
     batch = stack([result.train[index] for index in range(15)], 512)
     assert (batch.codes.int() == batch.labels).all()
 
@@ -113,8 +116,8 @@ def test_validation_covers_every_token_and_pads_without_loss(tmp_path: Path) -> 
 def test_end_of_document_mask(tmp_path: Path) -> None:
     documents = [np.append(np.arange(1, 10), 0) for _ in range(20)]
     write_tokens(tmp_path / "a", documents)
-    config = configuration(data_path=str(tmp_path / "a"), split="1", eod_mask_loss=True)
-    batch = stack([packed(config, 5).train[index] for index in range(5)], 512)
+    settings = configuration(data_path=str(tmp_path / "a"), split="1", eod_mask_loss=True)
+    batch = stack([packed(settings, 5).train[index] for index in range(5)], 512)
     assert ((batch.loss_mask == 0) == (batch.tokens == 0)).all()
 
 
@@ -156,7 +159,7 @@ def test_the_index_cache_sees_changed_data(tmp_path: Path) -> None:
 def test_mask_of_other_data_is_refused(tmp_path: Path) -> None:
     (a, _), (_, other) = planted(tmp_path, "a", 4), planted(tmp_path, "b", 5)
     with pytest.raises(MismatchError, match="does not belong to the data"):
-        open_corpus(configuration(data_path=a, penalty_data_path=other), TOKENIZER)
+        open_training_data(configuration(data_path=a, penalty_data_path=other), TOKENIZER)
 
 
 def _preprocessed(folder: Path, kind: Kind, name: str, **options: Any) -> str:

@@ -8,11 +8,14 @@ import pytest
 
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.schedule import learning_rate, saves_at
+from ifguide.engine.settings import TrainSettings, resolve
+from tests.engine.tiny import MODEL
 
 
-def configuration(**values: object) -> TrainConfig:
-    defaults = {"optimizer": {"type": "Adam", "params": {"lr": 1.0}}, "warmup": 0.1, "min_lr": 0.05}
-    return TrainConfig(**{**defaults, **values})  # type: ignore[arg-type]
+def configuration(**values: object) -> TrainSettings:
+    defaults = {**MODEL, "optimizer": {"type": "Adam", "params": {"lr": 1.0}}, "warmup": 0.1, "min_lr": 0.05}
+    del defaults["lr_decay_style"]
+    return resolve(TrainConfig(**{**defaults, **values}))
 
 
 @pytest.mark.parametrize("style", ["constant", "linear", "cosine", "exponential"])

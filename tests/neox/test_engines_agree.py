@@ -11,6 +11,7 @@ import torch
 from ifguide.cli import main
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.model import build_model, load_huggingface_weights
+from ifguide.engine.settings import resolve
 from ifguide.objectives.base import TokenBatch
 from ifguide.objectives.cross_entropy import token_losses
 from ifguide.objectives.penalised import Penalised
@@ -45,7 +46,7 @@ def test_the_embedded_engine_computes_the_loss_that_neox_trained_on(
 
     # the model that the embedded engine builds from the same keys, with NeoX's weights
     config = TrainConfig(**{key: value for key, value in configuration(neox, **keys).items() if key in FIELDS})
-    model = build_model(config, vocab_size=512, eod=0)
+    model = build_model(resolve(config), vocab_size=512, eod=0)
     load_huggingface_weights(model, tmp_path / "hf")
     (micro,) = seen["steps"][0]["micro"]
     signed = torch.tensor(micro["mask"])
