@@ -15,9 +15,9 @@ from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
 from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide_patch import cpu, told
-from ifguide_patch.arguments import neox_faults
-from ifguide_patch.dataset import verify_masks
+from ifguide_patch.keys import neox_faults
 from ifguide_patch.save import take_save
+from ifguide_patch.training.dataset import verify_masks
 
 # the first bytes of an index -> the data_impl that reads it
 _IMPLEMENTATIONS = {MAGIC[:8]: "mmap", b"TNTIDX\x00\x00": "cached"}

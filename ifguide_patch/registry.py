@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide_patch import arguments, batch, config, cpu, dataset, evaluation, loss, metrics
+from ifguide_patch import config, cpu, keys
 from ifguide_patch.checkout import missing_requirements
 from ifguide_patch.source import Definition, find
+from ifguide_patch.training import batch, dataset, loss, metrics, pipeline_validation
 
 PRESENT, CHANGED, UNFIT, MISSING = "present", "changed", "unfit", "missing"
 
@@ -86,7 +87,7 @@ TARGETS: tuple[Place, ...] = (
         "megatron.neox_arguments.arguments", "NeoXArgs.validate_values",
         "checks the penalty keys, which are added to NeoXArgs",
         ("self",), ("36d11863e6112f5a",),
-        replace=arguments.validate_values,
+        replace=keys.validate_values,
     ),
     Place(
         "megatron.data.data_utils", "build_train_valid_test_data_loaders",
@@ -141,7 +142,7 @@ TARGETS: tuple[Place, ...] = (
         "megatron.training", "forward_step",
         "returns (loss, metrics) from pipelines too, as validation expects",
         ("data_iterator", "model", "neox_args", "timers", "return_logits"), ("98365f11eeb94daf",),
-        replace=evaluation.forward_step,
+        replace=pipeline_validation.forward_step,
     ),
 )  # fmt: skip
 

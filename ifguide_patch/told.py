@@ -8,10 +8,8 @@ from typing import Any
 
 from ifguide.penalties.announcement import announcement
 from ifguide.system.hints import convert_command
+from ifguide_patch.run_state import state
 from ifguide_patch.script import is_training
-
-# the configuration that the launcher has read: there is one run a process
-_started: Mapping[str, Any] | None = None
 
 
 def before(config: Mapping[str, Any]) -> None:
@@ -20,19 +18,18 @@ def before(config: Mapping[str, Any]) -> None:
     Raises:
         InputError: a mask that cannot be read.
     """
-    global _started
     if not is_training():
         return
-    _started = config
+    state.announced = config
     for line in announcement(config):
         print(line, flush=True)
 
 
 def after() -> None:
     """Print where the model of the training that `before` announced is, and what makes a Hugging Face folder of it."""
-    if _started is None:
+    if state.announced is None:
         return
-    save = _started.get("save")
+    save = state.announced.get("save")
     if not save:
         print("nothing was kept: the configuration names no folder to save into", flush=True)
         return

@@ -157,7 +157,7 @@ USES: tuple[Use, ...] = (
     ),
     Use(
         "deepspeed", "deepspeed.launcher.runner",
-        ("ifguide_patch/__init__.py",), "hands on the variables named in EXPORT_ENVS", attributes=("EXPORT_ENVS",),
+        ("ifguide_patch/apply.py",), "hands on the variables named in EXPORT_ENVS", attributes=("EXPORT_ENVS",),
         behaves=trials.exported_variables,
     ),
     Use(

@@ -193,7 +193,7 @@ def test_training_takes_these_samples_and_penalises_them(trained: dict[str, Outc
 
 def test_data_without_one_whole_sample_is_an_error_not_a_loop() -> None:
     """Every sample that NeoX would take instead of one that runs over the end runs over it itself."""
-    from ifguide_patch.dataset import getitem
+    from ifguide_patch.training.dataset import getitem
 
     class Short:
         seq_length = 8

@@ -38,8 +38,8 @@ pathlib.Path(__file__).with_name({RECORD!r}).write_text(json.dumps(sys.argv))
 _LAUNCH = """
 import os, sys
 from deepspeed.launcher import runner
-from ifguide_patch import _EXPORTED
-from ifguide_patch.dataset import verify_masks
+from ifguide_patch.apply import _EXPORTED
+from ifguide_patch.training.dataset import verify_masks
 faults = verify_masks({"data_path": "tokens", "penalty_data_path": "mask"})
 assert not faults, faults
 print(os.environ["IFGUIDE_VERIFIED"])

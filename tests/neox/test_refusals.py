@@ -44,7 +44,7 @@ def test_every_fault_of_a_configuration_at_once(neox: Path, corpus: Path, data: 
 @pytest.mark.parametrize("objective", ["dpo", "rm", "kto", "reinforce"])
 def test_objectives_that_are_no_cross_entropy(neox: Path, objective: str) -> None:
     """Without a process each: the rule itself, which the launcher asks (see above)."""
-    from ifguide_patch.arguments import neox_faults
+    from ifguide_patch.keys import neox_faults
 
     config = {"train_impl": objective, "train_data_paths": ["a"], "train_penalty_data_paths": ["m"]}
     assert [line for line in neox_faults(config) if f"train_impl {objective}" in line]

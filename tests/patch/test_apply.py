@@ -297,11 +297,12 @@ def test_the_launcher_names_the_checkpoint_and_what_converts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ifguide_patch import told
+    from ifguide_patch.run_state import state
     from ifguide_patch.script import SCRIPT_VARIABLE
 
     data = write_data(tmp_path)
     config = {"data_path": data, "save": str(tmp_path / "runs")}
-    monkeypatch.setattr(told, "_started", None)
+    monkeypatch.setattr(state, "announced", None)
     monkeypatch.setenv(SCRIPT_VARIABLE, "/somewhere/eval.py")
     told.before(config)
     told.after()

@@ -10,35 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ifguide.penalties.coding import unsign
+from ifguide_patch.run_state import Step, state
 
 # torch comes with the first training step: the patch and its check can be looked at where there is none
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass
-class Step:
-    """One training step: how hard to penalise, and the sums of its micro-batches on this rank.
-
-    Attributes:
-        form, clip: of the penalty, as in `ifguide.objectives.penalised`.
-        penalty_lambda: λ of this step.
-        sums: float64[5] of `ifguide.objectives.penalised.penalty_statistics`; None before the first micro-batch.
-        log: False spares the sums.
-    """
-
-    form: str
-    clip: float | None
-    penalty_lambda: float
-    log: bool
-    sums: Tensor | None = field(default=None)
-
-
-_current: Step | None = None
 
 
 @contextmanager
@@ -46,17 +25,17 @@ def training_step(neox_args: Any) -> Iterator[Step]:
     """The objective acts inside this block; validation, test and generation stay outside of it."""
     from ifguide.objectives.penalised import penalty_lambda_at
 
-    global _current
     form = str(neox_args.penalty_form).lower()
     # NeoX counts finished iterations, (M4) the current one from 1
     penalty_lambda = penalty_lambda_at(
         neox_args.iteration + 1, float(neox_args.penalty_lambda), neox_args.penalty_warmup_iters
     )
-    _current = Step(form, neox_args.penalty_clip, penalty_lambda, bool(neox_args.penalty_log))
+    step = Step(form, neox_args.penalty_clip, penalty_lambda, bool(neox_args.penalty_log))
+    state.step = step
     try:
-        yield _current
+        yield step
     finally:
-        _current = None
+        state.step = None
 
 
 def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -68,7 +47,7 @@ def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """
 
     def penalised(output: Tensor, labels: tuple[Tensor, Tensor], _fp16: bool = False) -> Tensor:
-        step = _current
+        step = state.step
         if step is None:
             return original(output, labels, _fp16=_fp16)
         import torch

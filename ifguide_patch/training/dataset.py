@@ -24,14 +24,12 @@ from ifguide.data.sidecar import PENALTIES, file_states
 from ifguide.errors import InputError, MismatchError
 from ifguide.penalties.coding import CODE_MAX, CODE_SHIFT, TOKEN_BITS, highest_code
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, values_of
+from ifguide_patch.run_state import state
 
 VERIFIED_VARIABLE = "IFGUIDE_VERIFIED"
 
 _IGNORED_LABEL = -100
 _SOURCE = "ifguide_source"  # attribute of a GPT2Dataset that has a mask
-
-# the configuration whose loaders are being built: GPT2Dataset is not told it
-_building: Any = None
 
 
 class MaskedSource:
@@ -140,12 +138,11 @@ def build_loaders(original: Callable[..., Any]) -> Callable[..., Any]:
     """``build_train_valid_test_data_loaders``, which makes its configuration known to what it calls."""
 
     def build(neox_args: Any) -> Any:
-        global _building
-        _building = neox_args
+        state.building = neox_args
         try:
             return original(neox_args)
         finally:
-            _building = None
+            state.building = None
 
     return build
 
@@ -170,8 +167,9 @@ def build_split(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def build(data_prefix: str, *args: Any, **kwargs: Any) -> Any:
         train, valid, test = original(data_prefix, *args, **kwargs)
-        if train is not None and _building is not None and mask_pairs(values_of(_building)):
-            attach(train, data_prefix, _building.penalty_data_path, None)
+        building = state.building
+        if train is not None and building is not None and mask_pairs(values_of(building)):
+            attach(train, data_prefix, building.penalty_data_path, None)
         return train, valid, test
 
     return build

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ifguide.penalties.keys import mask_pairs, values_of
-from ifguide_patch.loss import Step, training_step
-
-# sums of the iterations since the last printed line; every rank has the same
-_interval: Any = None
+from ifguide_patch.run_state import Step, state
+from ifguide_patch.training.loss import training_step
 
 
 def train_step(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,10 +22,9 @@ def train_step(original: Callable[..., Any]) -> Callable[..., Any]:
             metrics, skipped = original(neox_args, *args, **kwargs)
         if not current.log:
             return metrics, skipped
-        global _interval
         sums = _over_ranks(current)
         if not skipped:
-            _interval = sums if _interval is None else _interval + sums
+            state.interval = sums if state.interval is None else state.interval + sums
         return {**metrics, **_tensors(sums)}, skipped
 
     return step
@@ -42,18 +39,17 @@ def training_log(original: Callable[..., Any]) -> Callable[..., Any]:
         learning_rate: float, iteration: int, loss_scale: Any, report_memory_flag: bool, skipped_iter: int,
         *args: Any, **kwargs: Any,
     ) -> Any:  # fmt: skip
-        global _interval
-        if _interval is not None and iteration % neox_args.log_interval == 0:
+        if state.interval is not None and iteration % neox_args.log_interval == 0:
             skipped = total_loss_dict.get("skipped iterations", 0) + skipped_iter
             divisor = max(1, neox_args.log_interval - skipped)
             total_loss_dict.pop("penalty_ce", None)
             from ifguide.objectives.penalised import reported
 
-            for key, value in reported(_interval).items():
+            for key, value in reported(state.interval).items():
                 # NeoX adds this iteration's value to the total, then divides the total by the iterations
                 added = float(loss_dict[key]) if key in loss_dict and not skipped_iter else 0.0
                 total_loss_dict[key] = value * divisor - added
-            _interval = None
+            state.interval = None
         return original(
             neox_args, timers, loss_dict, total_loss_dict, learning_rate, iteration, loss_scale, report_memory_flag,
             skipped_iter, *args, **kwargs,
