@@ -1,4 +1,7 @@
-"""``deepy.py``: check the configuration, then start the workers with DeepSpeed's launcher."""
+"""``deepy.py``: check the configuration, then start the workers with DeepSpeed's launcher.
+
+``python -m ifguide.launch`` is the same where there is no checkout of this repository.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,17 @@ from pathlib import Path
 
 from ifguide.compat.deepspeed import run_processes
 from ifguide.config.yaml_files import config_paths
+from ifguide.engine import worker
 from ifguide.engine.earlier_run import earlier_run
 from ifguide.engine.settings import TrainSettings, load_config
-from ifguide.engine.worker import encode_arguments
 from ifguide.errors import InputError, tell
 from ifguide.requirements.needs import TRAINING, ready
 from ifguide.system.outputs import SAME, add_overwrite
 from ifguide.system.processes import free_port, share_cores
 from ifguide.system.run_folder import claim_save
 
+_TRAINER = "train.py"
+_PACKAGE = Path(__file__).resolve().parent
 # NVIDIA, AMD, NVIDIA under WSL: cheaper than importing torch to ask
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 _EXAMPLE = """examples:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if state == SAME:
         return 0
     print(f"engine: embedded ({settings.world_size} process{'es' if settings.world_size > 1 else ''})", flush=True)
-    return launch(settings, arguments.user_script, encode_arguments(settings, command, started))
+    return launch(settings, arguments.user_script, worker.encode_arguments(settings, command, started))
 
 
 def _engine_parser() -> argparse.ArgumentParser:
@@ -88,19 +93,32 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
         parents=[_engine_parser()],
     )
-    parser.add_argument("user_script", help="script that every process runs: train.py")
+    parser.add_argument("user_script", help="script that every process runs: train.py, found from any folder")
     parser.add_argument("conf_file", nargs="+", help="YAML files, merged; `.yml` may be left out")
     parser.add_argument("-d", "--conf_dir", help="folder that the configuration files are in")
     arguments = parser.parse_args(argv)
-    if not Path(arguments.user_script).is_file():
-        parser.error(f"{arguments.user_script} does not exist; the script is train.py of this repository")
+    if arguments.user_script != _TRAINER and not Path(arguments.user_script).is_file():
+        parser.error(f"{arguments.user_script} does not exist; the script is {_TRAINER}")
     return arguments
 
 
 def launch(settings: TrainSettings, script: str, worker_argument: str) -> int:
-    """Run ``script`` in ``settings.world_size`` processes under DeepSpeed's launcher and wait for them."""
+    """Run ``script`` in ``settings.world_size`` processes under DeepSpeed's launcher and wait for them.
+
+    ``train.py`` is a file of the current folder or of the checkout; an installed package has the module alone.
+    """
     _set_environment(settings.world_size)
-    return run_processes(settings.world_size, settings.master_port or free_port(), script, [worker_argument])
+    beside = _PACKAGE.with_name(_TRAINER)
+    if not Path(script).is_file() and beside.is_file() and beside.with_name("deepy.py").is_file():
+        script = str(beside)
+    module = not Path(script).is_file()
+    return run_processes(
+        settings.world_size,
+        settings.master_port or free_port(),
+        worker.__name__ if module else script,
+        [worker_argument],
+        module,
+    )
 
 
 def _set_environment(world_size: int) -> None:
@@ -111,3 +129,7 @@ def _set_environment(world_size: int) -> None:
     # a run never talks to the hub: models and tokenizers are local files
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

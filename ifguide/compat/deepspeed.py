@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 
 
-def run_processes(processes: int, port: int, script: str, arguments: Sequence[str]) -> int:
-    """Run ``script`` in this many processes of this machine and wait for them; returns the exit code.
+def run_processes(processes: int, port: int, script: str, arguments: Sequence[str], module: bool = False) -> int:
+    """Run ``script`` (the name of a module, with ``module``) in this many processes of this machine and wait for them;
+    returns the exit code.
 
     `deepspeed.launcher.runner` would, for one machine, do no more than start a second Python with
     `deepspeed.launcher.launch`, which imports torch again; so that one is called here.
@@ -25,6 +26,7 @@ def run_processes(processes: int, port: int, script: str, arguments: Sequence[st
         "--master_addr=127.0.0.1",
         f"--master_port={port}",
         "--log_level=critical",
+        *(["--module"] if module else []),
         script,
         *arguments,
     ]

@@ -160,3 +160,7 @@ def _write_record(folder: str | None, record: dict[str, Any], started: float) ->
         from ifguide.system.provenance import write_run_record
 
         write_run_record(folder, began=started, **record)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -20,14 +20,14 @@ from ifguide.experiments.stages import Stage, Stages
 from ifguide.pages.table import MODELS
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
 from ifguide.quickstart.sizes import Sizes
-from ifguide.quickstart.training import REPOSITORY, publish_model, train, train_here, write_overlay
+from ifguide.quickstart.training import CONFIGS, publish_model, train, train_here, write_overlay
 from ifguide.selection import SelectionSettings
 from ifguide.system.allocator import release_freed_memory
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 _DATA = "data/corpus_text_document"
-_MODEL_CONFIG = "quickstart/model.yml"
-_PENALTY_CONFIG = "quickstart/penalty.yml"
+_MODEL_CONFIG = CONFIGS / "model.yml"
+_PENALTY_CONFIG = CONFIGS / "penalty.yml"
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Job:
     def _model(self, name: str, threads: int) -> Stage:
         """Base: no penalty. Guided and control: the same files and the penalty keys."""
         run = self.folder / "checkpoints" / name
-        configs: list[Path | str] = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
+        configs = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
         keys = {
             "data_path": str(self.folder / _DATA),
             "split": "100,0,0",
@@ -208,10 +208,11 @@ class Job:
             keys["penalty_data_path"] = str(self.folder / "data" / _mask_name(name))
             configs.insert(1, _PENALTY_CONFIG)
             needs += ["masks"]
+        shared = {f"quickstart/{path.name}": hash_file(path) for path in configs[:-1]}
 
         def work() -> dict[str, Any]:
             overlay = self.folder / "configs" / f"{name}.yml"
-            write_overlay(overlay, f"What the {name} run adds to {', '.join(map(str, configs[:-1]))}", keys)
+            write_overlay(overlay, f"What the {name} run adds to {', '.join(shared)}", keys)
             trained = run
             log = self.folder / "logs" / f"{name}.log"
             if name == "base" or not self.sizes.one_process:
@@ -223,7 +224,6 @@ class Job:
             publish_model(trained, self.folder / "models" / name)
             return {}
 
-        shared = {str(path): hash_file(REPOSITORY / "configs" / path) for path in configs[:-1]}
         outputs = (f"models/{name}/config.json", f"models/{name}/model.safetensors")
         return Stage(f"model {name}", work, {"configs": shared, "keys": keys}, needs, outputs)
 

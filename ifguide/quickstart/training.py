@@ -14,10 +14,11 @@ from typing import Any
 
 import yaml
 
-from ifguide.errors import IFGuideError, InputError
+from ifguide.errors import IFGuideError
 from ifguide.system.files import write_text
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = Path(__file__).resolve().parent / "configs"
+_PACKAGES = CONFIGS.parents[2]  # where `ifguide` is imported from
 _TAIL_LINES = 5
 
 
@@ -27,27 +28,31 @@ def write_overlay(path: Path, header: str, keys: dict[str, Any]) -> None:
     write_text(path, f"# {header}\n" + yaml.safe_dump(keys, sort_keys=False))
 
 
-def train(configs: list[Path | str], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
-    """``python deepy.py train.py -d configs ...`` with its output in ``log`` and its lines told to ``say``.
+def train(configs: list[Path], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
+    """``python -m ifguide.launch train.py ...`` with its output in ``log`` and its lines told to ``say``.
 
     Args:
-        configs: below the repository's ``configs`` folder, or absolute.
+        configs: absolute paths.
         threads: CPU threads of each process.
 
     Raises:
-        InputError: the repository's deepy.py is not there (an installation without the checkout).
         IFGuideError: training failed; ends with its last lines.
     """
-    if not (REPOSITORY / "deepy.py").is_file():
-        raise InputError(f"{REPOSITORY} has no deepy.py: the quickstart runs from a checkout of gpt-neox-ifguide")
-    command = [sys.executable, "deepy.py", "train.py", "-d", "configs", *map(str, configs)]
+    command = [sys.executable, "-m", "ifguide.launch", "train.py", *map(str, configs)]
     command.append("--overwrite")  # the stage before has decided that this model is made anew
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_PACKAGES))))
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
     with (
         open(log, "w", encoding="utf-8") as record,
         subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            # Python imports from the current folder first, and the one of the logs holds no modules
+            command,
+            cwd=log.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as process,
     ):
         assert process.stdout is not None
@@ -64,7 +69,7 @@ def train(configs: list[Path | str], log: Path, name: str, threads: int, say: Ca
         raise IFGuideError(f"training '{name}' failed (exit {process.returncode}, log {log}): " + " | ".join(tail))
 
 
-def train_here(configs: list[Path | str], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
+def train_here(configs: list[Path], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
     """What `train` does without a launcher and without a process of its own: the worker's code, in this process.
 
     For a toy: it leaves behind what the libraries set up for a training, and ``threads`` stay as they are.
@@ -72,11 +77,10 @@ def train_here(configs: list[Path | str], log: Path, name: str, threads: int, sa
     Raises:
         IFGuideError: training failed.
     """
-    from ifguide.config.yaml_files import config_paths
     from ifguide.engine import worker
     from ifguide.engine.settings import load_config
 
-    settings = load_config(config_paths([str(path) for path in configs], str(REPOSITORY / "configs")))
+    settings = load_config(configs)
     with _only_process():
         import deepspeed  # noqa: F401  its logger keeps the stdout that it finds
 
