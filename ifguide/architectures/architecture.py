@@ -148,6 +148,16 @@ def from_neox_keys(keys: Mapping[str, Any], mlp_width: int, padded_vocab_size: i
     )
 
 
+def from_training_keys(keys: Mapping[str, Any], padded_vocab_size: int) -> Architecture:
+    """The architecture of a model that is yet to be made, with NeoX's width of its MLP.
+
+    Raises:
+        ConfigError: as `from_neox_keys`.
+    """
+    width = mlp_width(keys["hidden_size"], keys["intermediate_size"], keys["activation"])
+    return from_neox_keys(keys, width, padded_vocab_size)
+
+
 def to_neox_keys(architecture: Architecture) -> dict[str, Any]:
     """The YAML keys that make NeoX build ``architecture``."""
     a = architecture

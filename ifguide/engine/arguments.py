@@ -206,3 +206,14 @@ def split_shares(split: str) -> tuple[float, ...]:
         ValueError: not numbers.
     """
     return tuple(float(share) for share in split.replace("/", ",").split(","))
+
+
+def reference() -> str:
+    """The Markdown reference of these keys: ``python -m ifguide.engine.arguments > configs/ifguide_arguments.md``."""
+    from ifguide.config.key_reference import markdown
+
+    return markdown(TrainConfig, PenaltyKeys)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -89,11 +89,11 @@ def _model(config: TrainConfig) -> Iterator[str]:
 
 def _architecture(config: TrainConfig) -> list[str]:
     """Why no Hugging Face architecture is the model that ``config`` describes."""
+    from ifguide.architectures.architecture import from_training_keys
     from ifguide.architectures.registry import family_of  # brings torch, which a misspelt key must not wait for
-    from ifguide.engine.model import architecture_of
 
     try:
-        architecture = architecture_of(vars(config), padded_vocab_size=1)
+        architecture = from_training_keys(vars(config), padded_vocab_size=1)
     except ConfigError as error:
         return error.faults
     return family_of(architecture).faults(architecture)

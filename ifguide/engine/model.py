@@ -6,14 +6,14 @@ Shapes: V padded vocabulary, H hidden_size, L num_layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ifguide.architectures.architecture import Architecture, from_neox_keys, mlp_width, to_neox_keys
+from ifguide.architectures.architecture import from_training_keys, to_neox_keys
 from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
 from ifguide.engine.settings import TrainSettings
 from ifguide.errors import MismatchError
@@ -30,12 +30,6 @@ def padded_vocabulary(size: int, multiple: int) -> int:
     return math.ceil(size / multiple) * multiple
 
 
-def architecture_of(keys: Mapping[str, Any], padded_vocab_size: int) -> Architecture:
-    """The architecture that NeoX's ``keys`` describe; all of them are there and checked already."""
-    width = mlp_width(keys["hidden_size"], keys["intermediate_size"], keys["activation"])
-    return from_neox_keys(keys, width, padded_vocab_size)
-
-
 def transformers_config(settings: TrainSettings, vocab_size: int, eod: int | None) -> Any:
     """The transformers configuration of the model that ``settings`` describe.
 
@@ -46,7 +40,7 @@ def transformers_config(settings: TrainSettings, vocab_size: int, eod: int | Non
     from transformers import AutoConfig
 
     padded_vocab_size = padded_vocabulary(vocab_size, settings.make_vocab_size_divisible_by)
-    architecture = architecture_of(vars(settings.keys), padded_vocab_size)
+    architecture = from_training_keys(vars(settings.keys), padded_vocab_size)
     special = {"bos_token_id": eod, "eos_token_id": eod}
     return AutoConfig.for_model(**huggingface_config(family_of(architecture), architecture, torch.float32, special))
 

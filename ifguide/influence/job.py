@@ -28,7 +28,6 @@ from ifguide.influence.shards import parse_documents, turn
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
 from ifguide.models.tracked import ScoredModel, load_model, track_only
 from ifguide.system.files import folder_faults
-from ifguide.system.processes import this_process
 
 
 @dataclass(frozen=True)

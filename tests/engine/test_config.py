@@ -166,15 +166,16 @@ def test_batch_sizes_that_contradict(given: tuple[int, ...]) -> None:
 
 
 def test_every_key_is_documented() -> None:
-    from ifguide.engine.key_reference import documented_keys
+    from ifguide.config.key_reference import documented_keys
+    from ifguide.engine.arguments import PenaltyKeys
 
-    keys = documented_keys()
+    keys = documented_keys(TrainConfig, PenaltyKeys)
     assert set(keys) == set(TrainConfig.__dataclass_fields__)
     assert all(entry.text for entry in keys.values())
 
 
 def test_the_reference_is_up_to_date() -> None:
-    """Made by: python -m ifguide.engine.key_reference > configs/ifguide_arguments.md"""
-    from ifguide.engine.key_reference import markdown
+    """Made by: python -m ifguide.engine.arguments > configs/ifguide_arguments.md"""
+    from ifguide.engine.arguments import reference
 
-    assert (ROOT / "configs" / "ifguide_arguments.md").read_text() == markdown()
+    assert (ROOT / "configs" / "ifguide_arguments.md").read_text() == reference()

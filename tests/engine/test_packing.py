@@ -177,16 +177,16 @@ def test_data_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     other.write_text(json.dumps(description | {"normalizer": {"type": "Lowercase"}}), encoding="utf-8")
     settings = configuration(data_path=data, tokenizer_type="HFTokenizer", vocab_file=str(other))
     with pytest.raises(MismatchError, match="made with another tokenizer"):
-        open_corpus(settings, build_tokenizer("HFTokenizer", other))
+        open_training_data(settings, build_tokenizer("HFTokenizer", other))
     other.write_text(json.dumps(description, indent=1), encoding="utf-8")
-    open_corpus(settings, build_tokenizer("HFTokenizer", other))
+    open_training_data(settings, build_tokenizer("HFTokenizer", other))
 
 
 def test_the_separator_of_the_data_is_the_models(tmp_path: Path) -> None:
     kind = build("llama2+bos", tmp_path / "a")
     named = _preprocessed(tmp_path, kind, "named", eod_token="</s>", bos="strip")
     tokenizer = build_tokenizer(*kind.files)
-    open_corpus(configuration(data_path=named), tokenizer)
+    open_training_data(configuration(data_path=named), tokenizer)
     assert (tokenizer.eod, tokenizer.bos) == (tokenizer.token_id("</s>"), "strip")
     tokenizer.save_pretrained(tmp_path / "export")
     reader = TextReader.of_model(tmp_path / "export")
@@ -194,7 +194,7 @@ def test_the_separator_of_the_data_is_the_models(tmp_path: Path) -> None:
     plain = _preprocessed(tmp_path, kind, "plain")
     mixed = configuration(train_data_paths=[named], valid_data_paths=[plain], test_data_paths=[plain])
     with pytest.raises(MismatchError, match="do not end and open their documents alike"):
-        open_corpus(mixed, tokenizer)
+        open_training_data(mixed, tokenizer)
 
 
 def test_too_short_data_and_foreign_tokens_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The Markdown reference of the YAML keys, made from the strings under the fields of `TrainConfig`."""
+"""The Markdown reference of YAML keys, made from the strings under the fields of their dataclasses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import re
 from typing import NamedTuple
 
 from ifguide.config.neox_keys import HARMLESS, NEOX_ONLY
-from ifguide.engine.arguments import TrainConfig
-from ifguide.penalties.keys import PenaltyKeys
 
 _SECTION = re.compile(r"^\s*# -{4} (.+) -{4}$")
 
@@ -24,9 +22,9 @@ class KeyReference(NamedTuple):
     text: str
 
 
-def documented_keys() -> dict[str, KeyReference]:
-    """Key -> reference, in the order of the class."""
-    return {**_documented(TrainConfig), **_documented(PenaltyKeys)}
+def documented_keys(*classes: type) -> dict[str, KeyReference]:
+    """Key -> reference, in the order of the classes and of the fields that each defines itself."""
+    return {name: key for config in classes for name, key in _documented(config).items()}
 
 
 def _documented(config: type) -> dict[str, KeyReference]:
@@ -51,16 +49,16 @@ def _documented(config: type) -> dict[str, KeyReference]:
     return keys
 
 
-def markdown() -> str:
-    """The whole reference; ``python -m ifguide.engine.key_reference > configs/ifguide_arguments.md``."""
+def markdown(*classes: type) -> str:
+    """The whole reference of the keys of ``classes``."""
     lines = [
         "# YAML keys of the embedded engine",
         "",
-        "Generated from `ifguide/engine/arguments.py` by `python -m ifguide.engine.key_reference`. Names, types and",
+        "Generated from `ifguide/engine/arguments.py` by `python -m ifguide.engine.arguments`. Names, types and",
         "defaults are those of GPT-NeoX; the keys of the section IF-Guide are ours and work in both engines.",
     ]
     section = ""
-    for name, key in documented_keys().items():
+    for name, key in documented_keys(*classes).items():
         if key.section != section:
             section = key.section
             lines += ["", f"## {section[0].upper()}{section[1:]}", ""]
@@ -78,7 +76,3 @@ def markdown() -> str:
         + ", attention_config.",
     ]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")
