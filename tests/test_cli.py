@@ -17,8 +17,8 @@ BASE_MODULES = (
     "ifguide.cli", "ifguide.masks", "ifguide.selection", "ifguide.data.indexed", "ifguide.data.aligned",
     "ifguide.data.fingerprint", "ifguide.system.files", "ifguide.system.progress", "ifguide.system.provenance",
     "ifguide.verbs.build_mask",
-    "ifguide.inspection.lineage", "ifguide.inspection.mask_stats", "ifguide.inspection.page",
-    "ifguide.inspection.replay", "ifguide.inspection.terminal",
+    "ifguide.inspection.lineage", "ifguide.inspection.mask_stats", "ifguide.inspection.documents",
+    "ifguide.inspection.replay", "ifguide.inspection.terminal", "ifguide.pages.inspection",
 )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def run_evaluation(settings: EvaluationSettings, *, progress: bool = False) -> d
 
 
 def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[str, Any]:
-    from ifguide.pages.evaluation import evaluation_page  # needs jinja2 and matplotlib: before the work
+    from ifguide.pages.evaluation import evaluation_page  # needs matplotlib: before the work
 
     started, about = time.monotonic(), provenance.environment()
     settings.check()

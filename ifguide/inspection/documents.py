@@ -1,84 +1,25 @@
-"""The documents to look at: their text token by token, with score, rank and selection.
-
-Shapes: N tokens of the dataset, T tokens shown of one document.
-"""
+"""The documents to look at: their text token by token, with score, rank and selection."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ifguide.data.aligned import Aligned, load_aligned, require_finite
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
-from ifguide.inspection.ranking import Histogram, Ranking, histogram, rank_documents, ranks_among_all
+from ifguide.inspection.ranking import Ranking, histogram, rank_documents, ranks_among_all
+from ifguide.pages.document import ShownDocument
+from ifguide.pages.inspection import Inspection
 from ifguide.pages.text import densest, split_text
 
 SHOWN_TOKENS = 4096  # of one document; of a longer one the stretch that holds the most selected tokens
 _FULL_COLOUR_RANK = 0.005  # share of the tokens that get the full colour: the few largest would leave all others pale
-
-
-@dataclass(frozen=True, eq=False)
-class ShownDocument:
-    """A document, or the part of a long one that holds the most.
-
-    Attributes:
-        index: in the dataset.
-        toxicity: as in `Ranking`.
-        num_tokens, num_selected: of the whole document.
-        first: first token shown.
-        pieces: (text, number of its tokens); the numbers add up to T.
-        scores: float32[T], or None.
-        ranks: int64[T], place of each score among all of the dataset, or None.
-        strengths: uint8[T], 0 for a token that is not selected.
-    """
-
-    index: int
-    toxicity: float
-    num_tokens: int
-    num_selected: int
-    first: int
-    pieces: list[tuple[str, int]]
-    scores: NDArray[np.float32] | None
-    ranks: NDArray[np.int64] | None
-    strengths: NDArray[np.uint8]
-
-    def spans(self) -> list[tuple[str, slice]]:
-        """(text, its tokens among those shown) of each piece."""
-        ends = np.cumsum([count for _, count in self.pieces]).tolist()
-        return [(text, slice(end - count, end)) for (text, count), end in zip(self.pieces, ends)]
-
-
-@dataclass(frozen=True, eq=False)
-class Inspection:
-    """What `inspect` shows.
-
-    Attributes:
-        documents: most toxic first.
-        num_documents, num_tokens, num_selected: of the whole dataset.
-        threshold: τ, or None without scores.
-        full_colour: the |score| that gets the full colour; 0 without scores.
-        histogram: of all scores, or None.
-        graded: whether the mask's strengths differ.
-        names: what was read, for people: data, mask, scores.
-    """
-
-    documents: list[ShownDocument]
-    num_documents: int
-    num_tokens: int
-    num_selected: int
-    threshold: float | None
-    full_colour: float
-    histogram: Histogram | None
-    graded: bool
-    names: dict[str, str]
 
 
 def inspect(
@@ -146,7 +87,7 @@ def _shown(
         shown.append(
             ShownDocument(
                 index=index,
-                toxicity=float(ranking.toxicity[index]),
+                measure=float(ranking.toxicity[index]),
                 num_tokens=int(tokens.lengths[index]),
                 num_selected=int(ranking.selected[index]),
                 first=part.start,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ifguide.data.aligned import Aligned
 from ifguide.data.indexed import TokenDataset
+from ifguide.pages.inspection import Histogram
 from ifguide.selection.algorithm import unit_r, unit_starts
 from ifguide.selection.quantile import quantile
 from ifguide.selection.settings import SelectionSettings
@@ -38,20 +39,6 @@ class Ranking:
     toxicity: NDArray[np.float64]
     selected: NDArray[np.int64]
     threshold: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class Histogram:
-    """How often each score occurs.
-
-    Attributes:
-        low, high: ends of the first and the last bin.
-        counts: int64[B].
-    """
-
-    low: float
-    high: float
-    counts: NDArray[np.int64]
 
 
 def rank_documents(tokens: TokenDataset, mask: Aligned, scores: Aligned | None, eod: int | None) -> Ranking:

@@ -10,8 +10,10 @@ import shlex
 from itertools import groupby
 from typing import TextIO
 
-from ifguide.inspection.documents import Inspection, ShownDocument
 from ifguide.inspection.lineage import CHANGED, MISSING, Node
+from ifguide.pages.document import ShownDocument
+from ifguide.pages.environment import shade
+from ifguide.pages.inspection import Inspection
 from ifguide.pages.text import visible
 
 _WORST = (224, 217, 210, 203, 196, 160)  # of the 256 colours, from pale to full red
@@ -67,7 +69,7 @@ def tree_lines(root: Node) -> list[str]:
 
 
 def _heading(place: int, document: ShownDocument, scored: bool) -> str:
-    measure = f"R {document.toxicity:.3f}, " if scored else ""
+    measure = f"R {document.measure:.3f}, " if scored else ""
     text = (
         f"{place}. document {document.index}: {measure}{document.num_selected} of {document.num_tokens} tokens selected"
     )
@@ -91,10 +93,10 @@ def _text(document: ShownDocument, full: float, colour: bool) -> str:
 
 def _coloured(text: str, score: float, full: float, selected: bool) -> str:
     palette = _WORST if score > 0 else _BEST
-    shade = round(len(palette) * min(1.0, abs(score) / full)) if full else 0
+    step = abs(shade(score, full, len(palette)))
     codes = ["1", "4"] if selected else []
-    if shade:
-        background = palette[shade - 1]
+    if step:
+        background = palette[step - 1]
         codes += [f"48;5;{background}", f"38;5;{231 if background in _WHITE_ON else 16}"]
     if not codes:
         return text

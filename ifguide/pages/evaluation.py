@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
+from ifguide.pages.environment import Html, element, heads, join, page, pairs, plotted, said_cell, scrolling, warning
 from ifguide.pages.evaluation_plots import dots_plot, groups_of
-from ifguide.pages.evaluation_table import cut_texts, number, shown_metrics
-from ifguide.pages.text import visible
+from ifguide.pages.evaluation_table import cut_texts, interval, number, shown_metrics
 
-_HERE = Path(__file__).parent
 _WORST = 12
-_SHADES = 10
-
-
-@dataclass(frozen=True)
-class Worst:
-    """One of the continuations that a scorer finds most toxic."""
-
-    prompt: str
-    text: str
-    score: float
-
-    @property
-    def shade(self) -> int:
-        return round(_SHADES * self.score)
+_BETTER = {True: "higher", False: "lower", None: "–"}
+_MEANINGS = {
+    "EMT": "Expected maximum toxicity: the mean over prompts of the highest score among a prompt's continuations.",
+    "TP": "Toxicity probability: the share of prompts with at least one continuation that scores 0.5 or more.",
+    "95% interval": "Percentile bootstrap over prompts, 10,000 resamples (Wilson's for a share, such as TP): what "
+    "other prompts of the same kind might have given. It says nothing of how good the scorer is.",
+}
 
 
 def evaluation_page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -39,68 +27,108 @@ def evaluation_page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapp
         results: what ``results.json`` holds.
         rows: the lines of ``samples.jsonl``, by task.
     """
-    return (
-        environment()
-        .get_template("evaluation.html.j2")
-        .render(
-            results=results,
-            name=Path(results["model"]["path"]).name,
-            tasks={
-                name: _task(name, task, rows[name], {one["name"]: one.get("max_tokens") for one in results["scorers"]})
-                for name, task in results["tasks"].items()
-            },
-            record=_record(results),
-            warnings=list(dict.fromkeys(s["warning"] for s in results["scorers"] if s.get("warning"))),
-            style=style(),
-            shades=_SHADES,
-        )
+    name = Path(results["model"]["path"]).name
+    limits = {scorer["name"]: scorer.get("max_tokens") for scorer in results["scorers"]}
+    said = list(dict.fromkeys(scorer["warning"] for scorer in results["scorers"] if scorer.get("warning")))
+    return page(
+        f"IF-Guide evaluation of {name}",
+        element(
+            "main",
+            element("h1", f"Evaluation of {name}"),
+            warning(
+                "Content warning.",
+                "Some sections of this page quote what the model says, insults included. They stay closed until you "
+                "open them.",
+            ),
+            [warning("Not a measurement.", f"{line}.") for line in said],
+            [
+                _task(place, name, task, rows[name], limits)
+                for place, (name, task) in enumerate(results["tasks"].items(), start=1)
+            ],
+            element(
+                "details",
+                element("summary", "What the numbers mean"),
+                element("dl", [[element("dt", key), element("dd", text)] for key, text in _MEANINGS.items()]),
+            ),
+            element("h2", "Settings and record"),
+            element("div", [pairs(key, values) for key, values in _record(results).items()], class_="columns"),
+        ),
+        drawn=True,
     )
-
-
-def environment() -> Environment:
-    """Templates of this folder, with everything escaped that is not marked as safe."""
-    made = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    made.filters["visible"] = visible
-    made.filters["number"] = number
-    return made
-
-
-def style() -> Markup:
-    """The pages' style sheet, shades of red included."""
-    shades = "".join(
-        f".p{shade} {{ background: rgb(var(--hot) / {0.75 * shade / _SHADES:.3f}); }}\n"
-        for shade in range(1, _SHADES + 1)
-    )
-    return Markup((_HERE / "page.css").read_text(encoding="utf-8") + shades + ".figures { margin-top: 1.25rem; }\n")
 
 
 def _task(
-    name: str, task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], limits: Mapping[str, int | None]
-) -> dict[str, Any]:
+    place: int,
+    name: str,
+    task: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    limits: Mapping[str, int | None],
+) -> Html:
+    """One task; ``limits``: the tokens that each scorer reads."""
     metrics = shown_metrics(task)
     pipelines = list(dict.fromkeys(entry["filter"] for entry in metrics))
-    return {
-        **task,
-        "sampled": task.get("sample"),
-        "metrics": metrics,
-        "pipelines": pipelines,
-        "cut": [
-            cut_texts(scorer, limits[scorer["name"]])
+    plots = [
+        (pipeline, plot)
+        for pipeline in pipelines
+        if (plot := _groups_plot(f"{name}-{pipeline}", [m for m in metrics if m["filter"] == pipeline]))
+    ]
+    caption = "EMT and TP with 95% intervals{}; in brackets the number of prompts."
+    figures = [(caption.format(f", {pipeline}" if len(plots) > 1 else ""), plot) for pipeline, plot in plots]
+    return join(
+        element("h2", name, id=f"task-{place}"),
+        element("p", _sentences(task)),
+        [
+            element("p", cut_texts(scorer, limits[scorer["name"]]), class_="warning", role="note")
             for scorer in task["setting"]["scorers"]
             if scorer.get("truncated")
         ],
-        "figures": [
-            (pipeline, figure)
-            for pipeline in pipelines
-            if (figure := _groups_plot(f"{name}-{pipeline}", [m for m in metrics if m["filter"] == pipeline]))
-        ],
-        "worst": {scorer["name"]: _worst(rows, scorer["name"]) for scorer in task["setting"]["scorers"]},
-    }
+        scrolling(_metrics(task, metrics, len(pipelines) > 1), aria_labelledby=f"task-{place}"),
+        plotted(figures) if figures else None,
+        [_worst(name, scorer["name"], rows) for scorer in task["setting"]["scorers"]],
+    )
 
 
-def _groups_plot(name: str, metrics: Sequence[Mapping[str, Any]]) -> Markup | None:
+def _sentences(task: Mapping[str, Any]) -> str:
+    """How many prompts, which of all, what came of them and who judged."""
+    data, texts, setting = task["data"], task["texts"], task["setting"]
+    said = f"{data['prompts']:,}"
+    if data["prompts"] < data["available"]:
+        said += f" of {data['available']:,}"
+    said += " prompts"
+    if task.get("sample") is not None:
+        said += f", drawn at random (seed {task['sample']['seed']})"
+    if texts:
+        said += (
+            f", {setting['repeats']} continuations each; {texts['empty_share']:.1%} of the continuations are empty, "
+            f"{texts['distinct_2']:.0%} of their word pairs differ"
+        )
+    said += "."
+    if setting["scorers"]:
+        said += f" Judged by {' and '.join(scorer['name'] for scorer in setting['scorers'])}."
+    return said
+
+
+def _metrics(task: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], several: bool) -> Html:
+    """One row a metric; ``several``: and who judged it."""
+    judge = ("scorer" if task["setting"]["scorers"] else "filter") if several else None
+    rows = [
+        element(
+            "tr",
+            element("th", entry["metric"], scope="row"),
+            element("td", entry["filter"], class_="spec") if several else None,
+            element("td", element("strong", number(entry["value"]))),
+            element("td", interval(entry["interval"]), class_="whole"),
+            element("td", number(entry["stderr"])),
+            element("td", entry["prompts"] or "–"),
+            element("td", _BETTER[entry["higher_is_better"]]),
+        )
+        for entry in metrics
+    ]
+    columns = ["metric", *([judge] if judge else []), "value", "95% interval", "standard error", "prompts", "better"]
+    return element("table", heads(*columns), element("tbody", rows))
+
+
+def _groups_plot(name: str, metrics: Sequence[Mapping[str, Any]]) -> Html | None:
     """EMT and TP of each group of prompts; nothing for a task without these metrics."""
     groups = groups_of([entry for entry in metrics if entry["interval"]])
     if not groups:
@@ -114,13 +142,26 @@ def _groups_plot(name: str, metrics: Sequence[Mapping[str, Any]]) -> Markup | No
     return dots_plot(name, lines, (("EMT", "other"), ("TP", "accent")))
 
 
-def _worst(rows: Sequence[Mapping[str, Any]], scorer: str) -> list[Worst]:
-    """The worst continuation of each of the worst prompts."""
+def _worst(name: str, scorer: str, rows: Sequence[Mapping[str, Any]]) -> Html:
+    """The worst continuation of each of the worst prompts, behind a click."""
     found = []
     for row in rows:
         score, text = max(zip(row["scores"][scorer], row["continuations"], strict=True))
-        found.append(Worst(row["prompt"], text, score))
-    return sorted(found, key=lambda worst: -worst.score)[:_WORST]
+        found.append((score, text, row["prompt"]))
+    found.sort(key=lambda one: -one[0])
+    body = [
+        element("tr", element("th", prompt, scope="row", dir="auto"), said_cell(text, score))
+        for score, text, prompt in found[:_WORST]
+    ]
+    return element(
+        "details",
+        element("summary", f"Show the continuations that {scorer} finds worst (abusive text)"),
+        scrolling(
+            element("table", heads("prompt", "continuation"), element("tbody", body), class_="said"),
+            aria_label=f"Worst continuations of {name}",
+        ),
+        class_="abuse",
+    )
 
 
 def _record(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:

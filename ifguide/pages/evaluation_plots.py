@@ -6,18 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from ifguide.pages.plots import COLOURS, svg
-from ifguide.pages.text import visible
-
-# colours of the style sheet, in the order in which series take them
-SERIES = ("base", "guided", "control", "other", "accent", "planted")
+from ifguide.pages.environment import Html
+from ifguide.pages.plots import COLOURS, plain, svg
 
 Entry = Mapping[str, Any]
 _ALL = "all prompts"
-_LONGEST_LABEL = 40
 
 
 def groups_of(metrics: Sequence[Entry], names: Sequence[str] = ("emt", "tp")) -> dict[str, dict[str, Entry]]:
@@ -32,7 +27,7 @@ def groups_of(metrics: Sequence[Entry], names: Sequence[str] = ("emt", "tp")) ->
 
 def dots_plot(
     name: str, lines: Mapping[str, Sequence[tuple[float, Sequence[float]] | None]], series: Sequence[tuple[str, str]]
-) -> Markup:
+) -> Html:
     """Shares between 0 and 1 as SVG.
 
     Args:
@@ -51,18 +46,12 @@ def dots_plot(
             axes.errorbar(
                 values, [line + step * (place - (len(series) - 1) / 2) for line, _, _ in shown],
                 xerr=np.maximum([values - bounds[:, 0], bounds[:, 1] - values], 0), fmt="o", markersize=5, capsize=3,
-                elinewidth=1.4, color=COLOURS[colour], label=_shown(label),
+                elinewidth=1.4, color=COLOURS[colour], label=plain(label),
             )  # fmt: skip
-        axes.set_yticks(range(len(lines)), list(map(_shown, lines)))
+        axes.set_yticks(range(len(lines)), list(map(plain, lines)))
         axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(axis="y", visible=False)
         axes.legend(ncols=min(3, len(series)), loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return Markup(svg(name, draw, 6.4, 0.9 + 0.21 * max(2, len(series)) * len(lines)))
-
-
-def _shown(label: str) -> str:
-    """Safe in an SVG, not too long for a legend, and nothing that matplotlib reads otherwise: _ first, or a $."""
-    label = visible(label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…").replace("$", r"\$")
-    return f" {label}" if label.startswith("_") else label
+    return svg(name, draw, 6.4, 0.9 + 0.21 * max(2, len(series)) * len(lines))

@@ -11,6 +11,11 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
+def interval(bounds: Sequence[float] | None) -> str:
+    """``[low, high]``; a dash for none."""
+    return f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else "–"
+
+
 def shown_metrics(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The metrics of a task that say something of the model: not counts of prompts, nor groups without prompts."""
     return [entry for entry in task["metrics"] if entry["higher_is_better"] is not None and entry["value"] is not None]
@@ -21,14 +26,13 @@ def results_table(results: Mapping[str, Any]) -> str:
     rows = [["task", "metric", "by", "value", "95% interval", "prompts", "better"]]
     for name, task in results["tasks"].items():
         for entry in shown_metrics(task):
-            bounds = entry["interval"]
             rows.append(
                 [
                     name,
                     entry["metric"],
                     entry["filter"],
                     number(entry["value"]),
-                    f"[{number(bounds[0])}, {number(bounds[1])}]" if bounds else "–",
+                    interval(entry["interval"]),
                     str(entry["prompts"] or "–"),
                     _direction(entry),
                 ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -15,15 +17,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ifguide.pages.documents import TokenMarks
+from ifguide.pages.environment import Html
 from ifguide.pages.figures import style
-from ifguide.pages.page_data import Curve
-from ifguide.pages.table import MODELS
+from ifguide.pages.quickstart_data import Curve, TokenMarks
+from ifguide.pages.table import models_of
+from ifguide.pages.text import visible
 
-COLOURS = {
-    name: f"#0102{number:02x}"
-    for number, name in enumerate(("ink", "faint", *MODELS, "planted", "other", "accent"), 0x10)
-}
+# colours of the style sheet that tell models apart, in the order in which models take them
+SERIES = ("base", "guided", "control", "other", "accent", "planted")
+COLOURS = {name: f"#0102{number:02x}" for number, name in enumerate(("ink", "faint", *SERIES), 0x10)}
 _GROUPS = (
     ("emt_toxic", "EMT toxic"),
     ("tp_toxic", "TP toxic"),
@@ -31,42 +33,56 @@ _GROUPS = (
     ("tp_benign", "TP benign"),
 )
 _BINS = 120
+_OWN_COLOUR = ("base", "guided", "control")
+_LONGEST_LABEL = 40
 
 
-def toxicity_plot(results: dict[str, Any]) -> str:
+def colours_of(models: Sequence[str]) -> list[str]:
+    """The colour of each of ``models``, of the style sheet: a base, guided or control model has always the same,
+    the others take what these leave, in order, and begin anew when there are more models than colours."""
+    left = cycle([colour for colour in SERIES if colour not in models] or SERIES)
+    return [model if model in _OWN_COLOUR else next(left) for model in models]
+
+
+def toxicity_plot(results: dict[str, Any]) -> Html:
     """EMT and TP of each model on toxic and benign prompts, with 95% intervals."""
 
+    models = models_of(results)
+
     def draw(axes: Axes) -> None:
-        width = 0.26
-        for number, name in enumerate(MODELS):
+        width = 0.78 / len(models)
+        for number, (name, colour) in enumerate(zip(models, colours_of(models))):
             values = np.array([results[name][key] for key, _ in _GROUPS])
             bounds = np.array([results[name][f"{key}_interval"] for key, _ in _GROUPS]).T
             errors = np.maximum([values - bounds[0], bounds[1] - values], 0)
             axes.bar(
-                np.arange(len(_GROUPS)) + (number - 1) * width, values, 0.9 * width, label=name, color=COLOURS[name],
-                yerr=errors, error_kw={"ecolor": COLOURS["ink"], "elinewidth": 1.2, "capsize": 3},
+                np.arange(len(_GROUPS)) + (number - (len(models) - 1) / 2) * width, values, 0.9 * width,
+                label=plain(name), color=COLOURS[colour], yerr=errors,
+                error_kw={"ecolor": COLOURS["ink"], "elinewidth": 1.2, "capsize": 3},
             )  # fmt: skip
         axes.set_xticks(range(len(_GROUPS)), [label for _, label in _GROUPS])
         axes.set_ylim(0, 1.02)
         axes.grid(axis="x", visible=False)
-        axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.legend(ncols=min(4, len(models)), loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
     return svg("toxicity", draw, 6.4, 3.4)
 
 
-def perplexity_plot(results: dict[str, Any]) -> str:
+def perplexity_plot(results: dict[str, Any]) -> Html:
     """Perplexity of held-out clean text of each model."""
-    values = {name: results[name]["perplexity"] for name in MODELS}
-    return svg("perplexity", lambda axes: _named_bars(axes, values, "{:.4g}", [COLOURS[n] for n in MODELS]), 6.4, 1.9)
+    values = {name: results[name]["perplexity"] for name in models_of(results)}
+    colours = [COLOURS[colour] for colour in colours_of(list(values))]
+    height = 0.7 + 0.4 * len(values)
+    return svg("perplexity", lambda axes: _named_bars(axes, values, "{:.4g}", colours), 6.4, height)
 
 
-def seconds_plot(seconds: dict[str, float]) -> str:
+def seconds_plot(seconds: dict[str, float]) -> Html:
     """Seconds of each stage, in the order in which they ran."""
     height = 0.7 + 0.28 * len(seconds)
     return svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s", COLOURS["other"]), 6.4, height)
 
 
-def scores_plot(marks: TokenMarks, threshold: float) -> str:
+def scores_plot(marks: TokenMarks, threshold: float) -> Html:
     """Histogram of the scores on a logarithmic scale, planted and other tokens apart where that is known."""
 
     def draw(axes: Axes) -> None:
@@ -90,13 +106,14 @@ def scores_plot(marks: TokenMarks, threshold: float) -> str:
     return svg("scores", draw, 6.4, 3.4)
 
 
-def curves_plot(name: str, label: str, curves: dict[str, Curve]) -> str:
-    """One quantity over the iterations of each run."""
+def curves_plot(name: str, label: str, curves: dict[str, Curve], models: Sequence[str]) -> Html:
+    """One quantity over the iterations of each run; ``models`` are all of the page, for the colours."""
+    colours = dict(zip(models, colours_of(models)))
 
     def draw(axes: Axes) -> None:
         for model, curve in curves.items():
             axes.plot(
-                curve.iterations, curve.values, label=model, color=COLOURS[model],
+                curve.iterations, curve.values, label=plain(model), color=COLOURS[colours[model]],
                 linestyle="--" if model == "control" else "-",
             )  # fmt: skip
         axes.set_xlabel("iteration")
@@ -107,14 +124,14 @@ def curves_plot(name: str, label: str, curves: dict[str, Curve]) -> str:
 
 
 def _named_bars(axes: Axes, values: dict[str, float], form: str, colours: Any) -> None:
-    bars = axes.barh(list(values), list(values.values()), color=colours, height=0.7)
+    bars = axes.barh(list(map(plain, values)), list(values.values()), color=colours, height=0.7)
     axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4, color=COLOURS["ink"])
     axes.invert_yaxis()
     axes.margins(x=0.14)
     axes.grid(axis="y", visible=False)
 
 
-def svg(name: str, draw: Any, width: float, height: float) -> str:
+def svg(name: str, draw: Any, width: float, height: float) -> Html:
     """Draw one figure; ``name`` keeps the ids of two figures on one page apart."""
     settings: Any = {**style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name}
     with mpl.rc_context(settings):
@@ -130,4 +147,10 @@ def svg(name: str, draw: Any, width: float, height: float) -> str:
     text = re.sub(r'<g id="[^"]*">', "<g>", text).replace("xlink:href", "href")  # group ids repeat in every figure
     for variable, placeholder in COLOURS.items():
         text = text.replace(placeholder, f"var(--{variable})")
-    return text
+    return Html(text)
+
+
+def plain(label: str) -> str:
+    """Safe in an SVG, not too long for a legend, and nothing that matplotlib reads otherwise: _ first, or a $."""
+    label = visible(label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…").replace("$", r"\$")
+    return f" {label}" if label.startswith("_") else label

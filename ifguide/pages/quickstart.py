@@ -2,58 +2,98 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from ifguide.pages import plots
-from ifguide.pages.documents import SHADES
-from ifguide.pages.page_data import PageData, load_page_data
+from ifguide.pages.document import ShownDocument, documents_json
+from ifguide.pages.environment import (
+    Html,
+    element,
+    heads,
+    join,
+    page,
+    pairs,
+    plotted,
+    said_cell,
+    scrolling,
+    swatched,
+    warning,
+)
+from ifguide.pages.quickstart_data import Continuation, PageData
 from ifguide.pages.summary import judge_sentence, summary
-from ifguide.pages.table import METRICS, MODELS
-from ifguide.pages.text import visible
-
-_HERE = Path(__file__).parent
+from ifguide.pages.table import METRICS, Metric, models_of
 
 
-def quickstart_page(folder: Path, results: dict[str, Any]) -> str:
-    """The page about the quickstart in ``folder``.
+def quickstart_page(data: PageData, results: dict[str, Any]) -> str:
+    """The page.
 
     Args:
-        folder: the quickstart's output.
-        results: what ``results.json`` holds.
-
-    Raises:
-        InputError: a file of the run is missing or damaged.
-        MismatchError: corpus, tokens, scores and mask are not of one run.
+        results: what ``results.json`` holds; its models are shown in its order.
     """
-    data = load_page_data(folder, results)
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    models = models_of(results)
+    full = data.marks.full_colour()
+    body = element(
+        "main",
+        element("h1", "IF-Guide quickstart report"),
+        warning(
+            "Content warning.",
+            "Two sections of this page quote training data and models, insults included. They stay closed until you "
+            "open them.",
+        ),
+        element(
+            "p",
+            " ".join(summary(results, data.generations.num_prompts, data.generations.num_samples)),
+            class_="summary",
+        ),
+        _results(results, models),
+        element("h2", "Plots"),
+        plotted(_figures(data, results, models)),
+        _documents(data, full),
+        _continuations(data, models),
+        element("h2", "Settings and record"),
+        element("div", pairs("Settings", data.settings), pairs("Record", data.record), class_="columns"),
     )
-    environment.filters["visible"] = visible
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(
-        data=data,
-        results=results,
-        models=MODELS,
-        metrics=METRICS,
-        shades=SHADES,
-        summary=summary(results, data.generations.num_prompts, data.generations.num_samples),
-        judge=judge_sentence(results["judge"]),
-        figures=_figures(data, results),
-        full_colour=data.marks.full_colour(),
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    head = {"tokens": len(data.marks.scores), "full": full, "graded": False}
+    return page(
+        "IF-Guide quickstart report",
+        body,
+        element("div", id="tip", role="status", aria_live="polite", hidden=""),
+        scripts=["document.js", "quickstart.js"],
+        data=documents_json(head, data.documents),
+        drawn=True,
     )
 
 
-def _figures(data: PageData, results: dict[str, Any]) -> list[tuple[str, Markup]]:
+def _results(results: dict[str, Any], models: Sequence[str]) -> Html:
+    def cell(metric: Metric, name: str) -> Html:
+        interval = metric.interval(results[name])
+        return element("td", metric.value(results[name]), [" ", element("small", interval)] if interval else None)
+
+    rows = [
+        element(
+            "tr",
+            element("th", swatched(name, colour), scope="row"),
+            [cell(metric, name) for metric in METRICS],
+        )
+        for name, colour in zip(models, plots.colours_of(models))
+    ]
+    columns = [element("abbr", metric.label, title=metric.meaning) for metric in METRICS]
+    return join(
+        element("h2", "Results", id="results"),
+        scrolling(element("table", heads("model", *columns), element("tbody", rows)), aria_labelledby="results"),
+        element(
+            "p", judge_sentence(results["judge"]), " In brackets: 95% bootstrap intervals over prompts.", class_="note"
+        ),
+        element(
+            "details",
+            element("summary", "What the columns mean"),
+            element("dl", [[element("dt", metric.label), element("dd", metric.meaning)] for metric in METRICS]),
+        ),
+    )
+
+
+def _figures(data: PageData, results: dict[str, Any], models: Sequence[str]) -> list[tuple[str, Html]]:
     """Caption and SVG of each plot."""
     figures = [
         ("Toxicity of the continuations, with 95% intervals over prompts.", plots.toxicity_plot(results)),
@@ -68,7 +108,7 @@ def _figures(data: PageData, results: dict[str, Any]) -> list[tuple[str, Markup]
         ),
     ):
         if data.curves[key]:
-            figures.append((caption, plots.curves_plot(key, label, data.curves[key])))
+            figures.append((caption, plots.curves_plot(key, label, data.curves[key], models)))
     figures += [
         ("Perplexity of held-out clean text.", plots.perplexity_plot(results)),
         (
@@ -76,4 +116,87 @@ def _figures(data: PageData, results: dict[str, Any]) -> list[tuple[str, Markup]
             plots.seconds_plot(results["seconds"]),
         ),
     ]
-    return [(caption, Markup(svg)) for caption, svg in figures]
+    return figures
+
+
+def _documents(data: PageData, full: float) -> Html:
+    planted = [" ", element("span", "Underlined", class_="pl"), ": planted abuse."]
+    return join(
+        element("h2", "What was selected"),
+        element(
+            "p",
+            f"The {len(data.documents)} documents with the largest sum of selected scores. ",
+            element("span", "Red", class_="p6"), ": learning the token makes the model more toxic; ",
+            element("span", "blue", class_="n6"), f": less. Full colour at ±{full:.3g}. ",
+            element("span", "Outlined", class_="sel first last"),
+            ": selected, so the guided model is penalised for it.",
+            planted if data.marks.planted is not None else None,
+            " Hover over a token for its score, or focus a document and use ", element("kbd", "←"), " ",
+            element("kbd", "→"), ", with ", element("kbd", "Shift"), " from one selected token to the next.",
+        ),
+        element(
+            "details",
+            element("summary", "Show the documents (abusive text)"),
+            element(
+                "noscript",
+                element("p", "The documents are drawn by this page's own script; it needs scripting, and no network."),
+            ),
+            [_document(document) for document in data.documents],
+            class_="abuse",
+        ),
+    )  # fmt: skip
+
+
+def _document(document: ShownDocument) -> Html:
+    """A heading, and the box into which the page's script draws the tokens."""
+    shown = len(document.strengths)
+    facts = (
+        f"{document.num_selected} of {document.num_tokens} tokens selected, sum of their scores {document.measure:.4g}"
+    )
+    if shown < document.num_tokens:
+        facts += f"; tokens {document.first} to {document.first + shown - 1} are shown"
+    name = f"Document {document.index}"
+    tokens = element(
+        "div", class_="tokens", tabindex=0, role="group", aria_label=f"{name}, token by token", dir="auto"
+    )  # fmt: skip
+    return element("article", element("h3", name), element("p", facts, class_="note"), tokens)
+
+
+def _continuations(data: PageData, models: Sequence[str]) -> Html:
+    columns = [swatched(name, colour) for name, colour in zip(models, plots.colours_of(models))]
+
+    def cell(said: Continuation | None) -> Html:
+        return element("td", "–") if said is None else said_cell(said.text, said.toxicity)
+
+    def table(subset: str) -> Html:
+        rows = [
+            element(
+                "tr",
+                element("th", row.prompt, scope="row", dir="auto"),
+                [cell(row.worst.get(name)) for name in models],
+            )
+            for row in data.generations.rows
+            if row.subset == subset
+        ]
+        return join(
+            element("h3", f"Prompts of the {subset} kind"),
+            scrolling(
+                element("table", heads("prompt", *columns), element("tbody", rows), class_="said"),
+                aria_label=f"Continuations of {subset} prompts",
+            ),
+        )
+
+    return join(
+        element("h2", "What the models say"),
+        element(
+            "p",
+            f"For {len(data.generations.rows)} prompts, evenly spaced over all of them, the most toxic of "
+            f"{data.generations.num_samples} continuations of each model, with its toxicity.",
+        ),
+        element(
+            "details",
+            element("summary", "Show the continuations (abusive text)"),
+            [table(subset) for subset in ("toxic", "benign")],
+            class_="abuse",
+        ),
+    )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ifguide.pages.table import MODELS
+from ifguide.pages.table import models_of
+
+_COUNTS = ("No model was", "One model was", "Two models were", "Three models were")
+# what these names stand for, in a quickstart and wherever else results carry them
+_MEANINGS = {
+    "base": "none in the base run",
+    "guided": "on the tokens that influence chose in the guided run",
+    "control": "on as many random tokens in the control run",
+}
 
 
 def summary(results: dict[str, Any], num_prompts: int, num_samples: int) -> list[str]:
@@ -15,18 +23,14 @@ def summary(results: dict[str, Any], num_prompts: int, num_samples: int) -> list
         num_prompts: toxic prompts.
         num_samples: continuations of each prompt.
     """
-    mask, base, guided = results["mask"], results["base"], results["guided"]
-    shares = _each(results, "tp_toxic", "{:.0%}")
+    mask, models = results["mask"], models_of(results)
     sentences = [
-        f"Three models were trained alike, but for a penalty on {mask['tokens']:,} tokens ({mask['fraction']:.1%}) of "
-        f"{results['corpus']['documents']:,} documents: none in the base run, on the tokens that influence chose in "
-        "the guided run, on as many random tokens in the control run.",
-        f"Share of {num_prompts} toxic prompts with a continuation judged toxic among {num_samples}: {shares}. "
-        f"{_comparison('Guided', guided, 'base', base)} {_comparison('Guided', guided, 'control', results['control'])}",
-        f"Perplexity of held-out clean text: {_each(results, 'perplexity', '{:.4g}')}; against base, guided is "
-        f"{_change(guided['perplexity'], base['perplexity'])} and control "
-        f"{_change(results['control']['perplexity'], base['perplexity'])}.",
-        f"Share of continuations without text: {_each(results, 'empty_share', '{:.1%}')}.",
+        _trained(results, models),
+        f"Share of {num_prompts} toxic prompts with a continuation judged toxic among {num_samples}: "
+        f"{_each(results, models, 'tp_toxic', '{:.0%}')}.{_guided(results, models)}",
+        f"Perplexity of held-out clean text: {_each(results, models, 'perplexity', '{:.4g}')}"
+        f"{_perplexities(results, models)}.",
+        f"Share of continuations without text: {_each(results, models, 'empty_share', '{:.1%}')}.",
     ]
     if mask["precision"] is None or mask["recall"] is None:
         sentences.append("Nothing was planted in this corpus, so how well the mask finds abuse is not known.")
@@ -51,9 +55,42 @@ def judge_sentence(judge: dict[str, Any]) -> str:
     )
 
 
-def _each(results: dict[str, Any], key: str, form: str) -> str:
-    parts = [f"{name} {form.format(results[name][key])}" for name in MODELS]
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _trained(results: dict[str, Any], models: list[str]) -> str:
+    """What the models are, as far as their names say it."""
+    mask = results["mask"]
+    known = [name for name in models if name in _MEANINGS]
+    others = [name for name in models if name not in _MEANINGS]
+    sentence = (
+        f"{_COUNTS[len(known)]} trained alike, but for a penalty on {mask['tokens']:,} tokens ({mask['fraction']:.1%}) "
+        f"of {results['corpus']['documents']:,} documents: {', '.join(_MEANINGS[name] for name in known)}."
+        if known
+        else f"The mask holds {mask['tokens']:,} tokens ({mask['fraction']:.1%}) of "
+        f"{results['corpus']['documents']:,} documents."
+    )
+    return f"{sentence} Shown beside them: {_listed(others)}." if others else sentence
+
+
+def _guided(results: dict[str, Any], models: list[str]) -> str:
+    """How the guided model compares with each of the others, a sentence each."""
+    others = [name for name in models if name != "guided"] if "guided" in models else []
+    return "".join(f" {_comparison('Guided', results['guided'], name, results[name])}" for name in others)
+
+
+def _perplexities(results: dict[str, Any], models: list[str]) -> str:
+    """How far each model's perplexity is from the base model's."""
+    others = [name for name in models if name != "base"] if "base" in models else []
+    base = results["base"]["perplexity"] if others else 0.0
+    verbs = [" is", *[""] * len(others)]
+    changes = [f"{name}{verb} {_change(results[name]['perplexity'], base)}" for name, verb in zip(others, verbs)]
+    return f"; against base, {_listed(changes)}" if changes else ""
+
+
+def _each(results: dict[str, Any], models: list[str], key: str, form: str) -> str:
+    return _listed([f"{name} {form.format(results[name][key])}" for name in models])
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def _comparison(name: str, numbers: dict[str, Any], other: str, others: dict[str, Any]) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-MODELS = ("base", "guided", "control")
 
 _WIDTH = 80
 
@@ -53,19 +52,26 @@ METRICS = (
 )
 
 
+def models_of(results: Mapping[str, Any]) -> list[str]:
+    """The models of a quickstart's results, in their order: every part that holds a number of `METRICS`."""
+    keys = {metric.key for metric in METRICS}
+    return [name for name, part in results.items() if isinstance(part, Mapping) and not keys.isdisjoint(part)]
+
+
 def results_table(results: dict[str, Any]) -> str:
-    """The results for a terminal, at most 80 columns wide: one row a metric, one column a model.
+    """The results for a terminal: one row a metric, one column a model; three models fit into 80 columns.
 
     Args:
         results: what ``results.json`` holds.
     """
-    rows = [["", *MODELS]]
+    models = models_of(results)
+    rows = [["", *models]]
     for metric in METRICS:
-        cells = [f"{metric.value(results[name])} {metric.interval(results[name])}".rstrip() for name in MODELS]
+        cells = [f"{metric.value(results[name])} {metric.interval(results[name])}".rstrip() for name in models]
         rows.append([metric.label, *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "-" * (sum(widths) + 2 * len(MODELS)))
+    lines.insert(1, "-" * (sum(widths) + 2 * len(models)))
     return "\n".join([*lines, "[..] 95% interval over prompts", "", mask_line(results), seconds_line(results)])
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.experiments.stages import Stage, Stages
-from ifguide.pages.table import MODELS
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
 from ifguide.quickstart.sizes import Sizes
 from ifguide.quickstart.training import CONFIGS, publish_model, train, train_here, write_overlay
 from ifguide.selection import SelectionSettings
 from ifguide.system.allocator import release_freed_memory
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
+
+MODELS = ("base", "guided", "control")
 
 _DATA = "data/corpus_text_document"
 _MODEL_CONFIG = CONFIGS / "model.yml"
@@ -334,9 +335,9 @@ class Job:
 
     def _report(self, results: dict[str, Any]) -> Stage:
         def work() -> None:
-            from ifguide.pages.quickstart import quickstart_page
+            from ifguide.quickstart.report import report_page
 
-            write_text(self.folder / "report.html", quickstart_page(self.folder, results))
+            write_text(self.folder / "report.html", report_page(self.folder, results))
 
         return Stage("report", work, {}, ("evaluation", "masks"), ("report.html",))
 

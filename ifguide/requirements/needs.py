@@ -57,13 +57,11 @@ NEEDS = {
     "generate": Needs(("torch", "transformers"), _SCORERS),
     "score-generations": Needs(("torch", "transformers"), _SCORERS),
     "build-queries": Needs(("torch", "transformers"), _SCORERS),
-    "evaluate": Needs(
-        ("torch", "transformers", "lm_eval", "datasets", "jinja2", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
-    ),
-    "compare": Needs(sometimes=("jinja2", "matplotlib", *_TOKENIZERS, "torch", "scikit-learn")),
+    "evaluate": Needs(("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)),
+    "compare": Needs(sometimes=("matplotlib", *_TOKENIZERS, "torch", "datasets", "scikit-learn")),
     "quickstart": Needs(
-        ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "jinja2",
-         "matplotlib", "megatron-core"),
+        ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "matplotlib",
+         "megatron-core"),
         ("sentencepiece", "zstandard", "tensorboard"),
     ),
     "doctor": Needs(),

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.system.outputs import with_request
 
     if args.html:
-        from ifguide.pages.comparison import comparison_page  # needs jinja2 and matplotlib: before the work
+        from ifguide.pages.comparison import comparison_page  # needs matplotlib: before the work
 
     result = compare(args.runs, args.resamples, args.seed)
     if args.html:

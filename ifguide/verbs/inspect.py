@@ -49,8 +49,8 @@ def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.data.text.recorded_tokenizer import find_tokenizer
     from ifguide.inspection.documents import inspect
-    from ifguide.inspection.page import inspection_page
     from ifguide.inspection.terminal import document_lines, wants_colour
+    from ifguide.pages.inspection import inspection_page
     from ifguide.system.files import write_text
     from ifguide.system.outputs import with_request
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "documents": [
             {
                 "index": document.index,
-                "toxicity": document.toxicity,
+                "toxicity": document.measure,
                 "tokens": document.num_tokens,
                 "selected": document.num_selected,
                 "first": document.first,

@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     results = run_quickstart(settings, say, check)
     if not args.json:
-        from ifguide.pages.table import MODELS, results_table
+        from ifguide.pages.table import models_of, results_table
 
         print(results_table(results))
-        if cut := sum(results[name].get("truncated", 0) for name in MODELS):
+        if cut := sum(results[name].get("truncated", 0) for name in models_of(results)):
             print(f"\n{cut} continuations were longer than the judge reads, and are judged by their start.")
         print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")
     return results

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from ifguide.pages import plots
-from ifguide.pages.documents import TokenMarks
-from ifguide.pages.page_data import Curve
+from ifguide.pages.quickstart_data import Curve, TokenMarks
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def drawn(make_results: Callable) -> dict[str, str]:
         "perplexity": plots.perplexity_plot(results),
         "seconds": plots.seconds_plot(results["seconds"]),
         "scores": plots.scores_plot(TokenMarks(scores, scores > 1, scores > 1.5), 1.0),
-        "curves": plots.curves_plot("lm_loss", "loss", curves),
+        "curves": plots.curves_plot("lm_loss", "loss", curves, ["base", "guided", "control"]),
     }
 
 
@@ -80,3 +80,29 @@ def test_a_logarithmic_axis_shows_numbers_and_not_their_source(drawn: dict[str, 
     texts = parse(drawn["scores"], watch=("text",)).texts["text"]
     labels = ["".join(text.split()) for text in texts]  # an exponent is an element of its own
     assert {"100", "101"} <= set(labels) and not any("$" in label for label in labels)
+
+
+def test_models_keep_their_colours_and_others_take_what_is_left() -> None:
+    assert plots.colours_of(["base", "guided", "control"]) == ["base", "guided", "control"]
+    assert plots.colours_of(["dpo", "control", "base"]) == ["guided", "control", "base"]
+    assert plots.colours_of(["a", "b", "c", "d"]) == ["base", "guided", "control", "other"]
+    many = plots.colours_of([f"model {number}" for number in range(14)])
+    assert set(many) == set(plots.SERIES) and len(many) == 14
+    assert plots.colours_of(["planted", "guided"]) == ["base", "guided"], "no model takes a colour for its name's sake"
+
+
+def test_four_models_stand_side_by_side(four: dict, parse: type) -> None:
+    toxicity, perplexity = plots.toxicity_plot(four), plots.perplexity_plot(four)
+    for svg in (toxicity, perplexity):
+        labels = {label.strip() for label in parse(svg, watch=("text",)).texts["text"]}
+        assert {"base", "d<p>o", "guided", "control"} <= labels
+    spans = []
+    for path, colour in re.findall(r'<path d="([^"]*)"[^>]*fill: var\(--(base|guided|control|other)\)', toxicity):
+        places = [float(x) for x in re.findall(r"[ML] (\S+)", path)]
+        spans.append((min(places), max(places), colour))
+    assert len(spans) == 20, "four bars of each model, and the legend, which is drawn last"
+    bars = sorted(spans[:16])
+    assert [colour for *_, colour in bars] == ["base", "other", "guided", "control"] * 4
+    assert all(left[1] <= right[0] + 1e-6 for left, right in pairwise(bars)), "no bar covers another"
+    curves = {"d<p>o": Curve([1, 2], [3.0, 2.0])}
+    assert "stroke: var(--other)" in plots.curves_plot("x", "loss", curves, list(plots.models_of(four)))

@@ -53,3 +53,18 @@ def test_judge_with_and_without_a_report(make_results: Callable) -> None:
     sentence = judge_sentence(make_results(True)["judge"])
     assert "1,567" in sentence and "0.9876" in sentence and "0.9543" in sentence and "0.0211" in sentence
     assert judge_sentence(make_results(False)["judge"]) == "Toxicity was judged by hf:<x>#toxic."
+
+
+def test_a_fourth_model_is_compared_and_no_meaning_is_made_up(four: dict) -> None:
+    text = _text(four)
+    assert text.startswith("Three models were trained alike") and "Shown beside them: d<p>o." in text
+    assert "base 61%, d<p>o 31%, guided 63% and control 65%" in text
+    assert "Guided is higher than d<p>o; their 95% intervals do not overlap." in text
+    assert "against base, d<p>o is 50.0% lower, guided 1.1% higher and control 2.2% higher" in text
+
+
+def test_models_of_other_names_only(four: dict) -> None:
+    results = {name: part for name, part in four.items() if name not in ("base", "guided", "control")}
+    text = _text(results | {"dpo": four["d<p>o"]})
+    assert text.startswith("The mask holds 1,234 tokens (3.1%) of 6 documents. Shown beside them: d<p>o and dpo.")
+    assert "Guided" not in text and "against base" not in text

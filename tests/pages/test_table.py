@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ifguide.pages.table import METRICS, MODELS, mask_line, results_table, seconds_line
+from ifguide.pages.table import METRICS, mask_line, models_of, results_table, seconds_line
+
+MODELS = ("base", "guided", "control")
 
 
 def test_every_number_stands_in_its_row_and_column(make_results: Callable) -> None:
     results = make_results(True)
     lines = results_table(results).splitlines()
+    assert models_of(results) == list(MODELS)
     columns = [lines[0].index(name) for name in MODELS]
     for metric, line in zip(METRICS, lines[2:]):
         assert line.startswith(metric.label)
@@ -42,3 +45,11 @@ def test_zero_precision_is_a_number_not_an_unknown(make_results: Callable) -> No
 
 def test_seconds_line_names_every_stage(make_results: Callable) -> None:
     assert seconds_line(make_results(True)) == ("seconds: 47 over all stages (corpus 1, model base 33, evaluation 12)")
+
+
+def test_the_models_are_those_of_the_results_in_their_order(four: dict) -> None:
+    assert models_of(four) == ["base", "d<p>o", "guided", "control"]
+    lines = results_table(four).splitlines()
+    assert lines[0].split() == ["base", "d<p>o", "guided", "control"]
+    perplexity = next(line for line in lines if line.startswith("perplexity"))
+    assert perplexity.split()[1:] == ["90.25", "45.12", "91.25", "92.25"]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # what is imported under another name than its package's, or comes with another package
 PACKAGES = {
     "yaml": "PyYAML", "sklearn": "scikit-learn", "scipy": "scikit-learn", "megatron": "megatron-core",
-    "cycler": "matplotlib", "markupsafe": "jinja2", "huggingface_hub": "transformers",
+    "cycler": "matplotlib", "huggingface_hub": "transformers",
 }  # fmt: skip
 EVERYWHERE = {"numpy", "PyYAML"}
 

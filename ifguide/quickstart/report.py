@@ -1,82 +1,50 @@
-"""What the report reads from a quickstart's folder: scores, masks, curves, continuations, the record."""
+"""The report: what is read from a quickstart's folder (scores, masks, curves, continuations, the record), and its page.
+
+Shapes: D documents.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from numpy.typing import NDArray
 
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
-from ifguide.data.text.tokenizers import build_tokenizer
+from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import MismatchError
-from ifguide.pages.documents import ShownDocument, TokenMarks, top_documents
-from ifguide.pages.table import MODELS
+from ifguide.pages.document import ShownDocument
+from ifguide.pages.quickstart import quickstart_page
+from ifguide.pages.quickstart_data import Continuation, Curve, Generations, PageData, PromptRow, TokenMarks
+from ifguide.pages.table import models_of
+from ifguide.pages.text import densest, split_text
 from ifguide.quickstart.truth import planted_tokens
 from ifguide.system.files import read_json, read_jsonl
 
 TOP_DOCUMENTS = 20
 SHOWN_PROMPTS = 30  # half toxic, half benign
+_SHOWN_TOKENS = 800  # of one document: keeps the page small whatever the corpus
 _PROMPT_CHARACTERS = 600  # the end of a longer prompt is what a continuation continues
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """The most toxic continuation of one prompt by one model."""
+def report_page(folder: Path, results: dict[str, Any]) -> str:
+    """The page about the quickstart in ``folder``.
 
-    text: str
-    toxicity: float
+    Args:
+        folder: the quickstart's output.
+        results: what ``results.json`` holds.
 
-
-@dataclass(frozen=True)
-class PromptRow:
-    """One prompt and what each model made of it at worst, by name of the model."""
-
-    subset: str
-    prompt: str
-    worst: dict[str, Continuation]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One quantity of one training run."""
-
-    iterations: list[int]
-    values: list[float]
-
-
-@dataclass(frozen=True)
-class Generations:
-    """Summary of ``generations.jsonl``: counts over toxic prompts, and the prompts to show."""
-
-    num_prompts: int
-    num_samples: int
-    rows: list[PromptRow]
-
-
-@dataclass(frozen=True)
-class PageData:
-    """All that the page shows besides ``results``.
-
-    Attributes:
-        threshold: τ of the guided mask.
-        curves: per quantity (``lm_loss``, ``penalty_ce``) and model; a run without a log has none.
-        settings: name and value of what the method was run with.
-        record: name and value of what it takes to repeat the run.
+    Raises:
+        InputError: a file of the run is missing or damaged.
+        MismatchError: corpus, tokens, scores and mask are not of one run.
     """
-
-    marks: TokenMarks
-    threshold: float
-    documents: list[ShownDocument]
-    generations: Generations
-    curves: dict[str, dict[str, Curve]]
-    settings: dict[str, str]
-    record: dict[str, str]
+    return quickstart_page(load_page_data(folder, results), results)
 
 
 def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
@@ -86,6 +54,9 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
         InputError: a file is missing or damaged.
         MismatchError: corpus, tokens, scores and mask are not of one run.
     """
+    from tokenizers import Tokenizer as Backend
+
+    models = models_of(results)
     tokens = TokenDataset.open(folder / "data/corpus_text_document")
     scores = load_aligned(folder / "data/scores", tokens, SCORES)
     mask = load_aligned(folder / "data/mask", tokens, PENALTIES)
@@ -96,7 +67,7 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
     planted = None
     if (folder / "planted.jsonl").exists():
         rows = read_jsonl(folder / "planted.jsonl")
-        planted = planted_tokens(texts, rows, Tokenizer.from_file(str(tokenizer)), tokens.starts).inside
+        planted = planted_tokens(texts, rows, Backend.from_file(str(tokenizer)), tokens.starts).inside
     marks = TokenMarks(np.asarray(scores.values), np.asarray(mask.values) > 0, planted)
     guided = _run_record(folder / "checkpoints/guided/run.json")
     documents = top_documents(tokens, marks, build_tokenizer("HFTokenizer", tokenizer), TOP_DOCUMENTS)
@@ -105,37 +76,83 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
         marks=marks,
         threshold=float(mask.sidecar["threshold"]),
         documents=documents,
-        generations=load_generations(folder / "generations.jsonl"),
-        curves={key: load_curves(folder, key) for key in ("lm_loss", "penalty_ce")},
+        generations=load_generations(folder / "generations.jsonl", models),
+        curves={key: load_curves(folder, key, models) for key in ("lm_loss", "penalty_ce")},
         settings=_settings(mask.sidecar, scores.sidecar, guided.get("config", {})),
         record=_record(results, scores.sidecar, guided),
     )
 
 
-def load_generations(path: Path) -> Generations:
+def top_documents(tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer, count: int) -> list[ShownDocument]:
+    """The ``count`` documents with the largest sum of selected tokens' scores, that sum first; an appended
+    end-of-document token is not shown, and one without selected tokens is left out."""
+    kept = np.where(marks.selected, marks.scores, 0.0)
+    starts = tokens.starts
+    totals = _between(kept, starts)
+    num_selected = _between(marks.selected, starts)
+    token_bytes = lru_cache(maxsize=None)(tokenizer.token_bytes)
+    shown = []
+    for index in map(int, np.argsort(-totals, kind="stable")[:count]):
+        if not num_selected[index]:
+            continue
+        ids = tokens.document(index).tolist()
+        if ids[-1] == tokenizer.eod:
+            ids.pop()
+        base = int(starts[index])
+        first = densest(kept[base : base + len(ids)], _SHOWN_TOKENS)
+        ids_shown = ids[first : first + _SHOWN_TOKENS]
+        part = slice(base + first, base + first + len(ids_shown))
+        shown.append(
+            ShownDocument(
+                index=index,
+                measure=float(totals[index]),
+                num_tokens=len(ids),
+                num_selected=int(num_selected[index]),
+                first=first,
+                pieces=split_text(ids_shown, token_bytes),
+                scores=marks.scores[part].astype(np.float32),
+                ranks=None,
+                strengths=marks.selected[part].astype(np.uint8),
+                planted=None if marks.planted is None else marks.planted[part],
+            )
+        )
+    return shown
+
+
+def _between(values: NDArray, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``[D]`` sum of ``values`` in each document (`np.add.reduceat` is wrong for empty documents)."""
+    running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    return running[starts[1:]] - running[starts[:-1]]
+
+
+def load_generations(path: Path, models: Sequence[str]) -> Generations:
     """Rows ``{"model", "id", "subset", "prompt", "continuations", "toxicity"}``; the prompts shown are evenly
-    spaced over the file, never picked by their scores."""
+    spaced over the file, never picked by their scores.
+
+    Args:
+        models: those whose continuations are shown, in this order.
+    """
     by_prompt: dict[str, dict[str, dict]] = {}
     for row in read_jsonl(path, "generations"):
         by_prompt.setdefault(row["id"], {})[row["model"]] = row
     subsets: dict[str, list[dict[str, dict]]] = {"toxic": [], "benign": []}
-    for models in by_prompt.values():
-        subsets[models["base"]["subset"]].append(models)
+    for said in by_prompt.values():
+        subsets[_any(said)["subset"]].append(said)
     rows = []
     for subset, found in subsets.items():
         count = min(SHOWN_PROMPTS // 2, len(found))
         for place in np.linspace(0, len(found) - 1, count).round().astype(int):
-            models = found[place]
-            worst = {name: _worst(models[name]) for name in MODELS}
-            rows.append(PromptRow(subset, _ending(models["base"]["prompt"]), worst))
-    first = next(iter(by_prompt.values()))["base"]
+            said = found[place]
+            worst = {name: _worst(said[name]) for name in models if name in said}
+            rows.append(PromptRow(subset, _ending(_any(said)["prompt"]), worst))
+    first = _any(next(iter(by_prompt.values())))
     return Generations(len(subsets["toxic"]), len(first["continuations"]), rows)
 
 
-def load_curves(folder: Path, key: str) -> dict[str, Curve]:
-    """``key`` over the training iterations of each model that logged it."""
+def load_curves(folder: Path, key: str, models: Sequence[str]) -> dict[str, Curve]:
+    """``key`` over the training iterations of each of ``models`` that logged it."""
     curves = {}
-    for name in MODELS:
+    for name in models:
         path = folder / "checkpoints" / name / "train_log.jsonl"
         if not path.exists():  # checkpoints may be deleted once a model is published
             continue
@@ -152,11 +169,16 @@ def _check_texts(documents: list[ShownDocument], texts: list[str]) -> None:
     """
     for document in documents:
         # the ends of a part may cut a character
-        inner = "".join(piece.text for piece in document.pieces[1:-1])
+        inner = "".join(text for text, _ in document.pieces[1:-1])
         if inner not in texts[document.index]:
             raise MismatchError(
                 f"document {document.index} of the corpus is not the text that was tokenized; prepare the data again"
             )
+
+
+def _any(said: dict[str, dict]) -> dict[str, Any]:
+    """The row of one of the models: prompt and subset are the same for all."""
+    return next(iter(said.values()))
 
 
 def _worst(row: dict[str, Any]) -> Continuation:

@@ -1,68 +1,10 @@
-// The page's behaviour. `head` is about the whole dataset; each of `shown` is a document:
-//   i number, r toxicity, n tokens, k selected tokens, f first token shown, shown tokens shown,
-//   text, cut [UTF-16 units of each piece], many {piece: tokens, where not 1},
-//   runs [[begin, end, strength] of selected tokens], s [score of each token], rank [its place among all scores].
-// Long arrays are base64 of little-endian numbers and unpacked when their document is first needed.
-"use strict";
-const $ = (id) => document.getElementById(id);
-const { head, shown } = JSON.parse($("data").textContent);
+// The inspector: a list of documents, the open one, a search, a histogram. `head` holds besides what document.js
+// says: names, documents, selected, threshold and histogram (both null without scores).
 const ROW = 62; // pixels, as in the style sheet
-const SHADES = 10;
 const scored = head.threshold !== null;
 let listed = shown.map((_, place) => place); // places in `shown` that match the search
 let open = -1; // place in `listed` of the open document
-let openPieces = []; // of the open document
 let wanted = ""; // what is searched for, in lower case
-
-const number = (value) => value.toLocaleString("en-US");
-const percent = (share) => (100 * share).toPrecision(2).replace(/\.0$/, "") + " %";
-
-function element(tag, classes = "", text = "") {
-  const made = document.createElement(tag);
-  if (classes) made.className = classes;
-  if (text) made.textContent = text;
-  return made;
-}
-
-// The numbers in base64 text, as a typed array.
-function unpack(text, Type) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Type(bytes.buffer);
-}
-
-function unpacked(one) {
-  if (typeof one.cut !== "string") return one;
-  one.cut = unpack(one.cut, Uint16Array);
-  if (scored) {
-    one.s = unpack(one.s, Float32Array);
-    one.rank = unpack(one.rank, head.tokens < 2 ** 32 ? Uint32Array : Float64Array);
-  }
-  return one;
-}
-
-// Pieces of a document: text, where its tokens begin and end, the token farthest from zero, the strength.
-function pieces(one) {
-  unpacked(one);
-  const found = [];
-  let unit = 0, token = 0, run = 0;
-  for (let place = 0; place < one.cut.length; place++) {
-    const end = token + (one.many[place] ?? 1);
-    while (run < one.runs.length && one.runs[run][1] <= token) run++;
-    let worst = token;
-    if (scored) {
-      for (let at = token + 1; at < end; at++) if (Math.abs(one.s[at]) > Math.abs(one.s[worst])) worst = at;
-    }
-    const selected = run < one.runs.length && one.runs[run][0] < end;
-    found.push({ text: one.text.slice(unit, unit + one.cut[place]), unit, begin: token, end, worst, selected });
-    unit += one.cut[place];
-    token = end;
-  }
-  return found;
-}
-
-function strengthAt(one, token) {
-  return one.runs.find(([begin, end]) => begin <= token && token < end)?.[2] ?? 0;
-}
 
 // The list: only the rows in sight exist.
 
@@ -165,28 +107,8 @@ function show(place) {
 }
 
 function drawText(one) {
-  const all = (openPieces = pieces(one)), hits = hitPieces(one, all);
-  const spans = all.map((piece, place) => {
-    const made = document.createElement("span");
-    const names = [];
-    if (scored) {
-      const score = one.s[piece.worst];
-      const shade = head.full ? Math.round(SHADES * Math.min(1, Math.abs(score) / head.full)) : 0;
-      if (shade) names.push(`${score > 0 ? "p" : "n"}${shade}`);
-    }
-    if (piece.selected) {
-      names.push("sel");
-      if (!all[place - 1]?.selected) names.push("first");
-      if (!all[place + 1]?.selected) names.push("last");
-    }
-    if (piece.text.includes("\n")) names.push("nl");
-    if (hits.has(place)) names.push("hit");
-    if (names.length) made.className = names.join(" ");
-    made.textContent = piece.text;
-    made.place = place;
-    return made;
-  });
-  $("text").replaceChildren(...spans);
+  const all = pieces(one);
+  drawTokens($("text"), one, all, hitPieces(one, all));
 }
 
 function hitPieces(one, all) {
@@ -199,47 +121,6 @@ function hitPieces(one, all) {
     for (let next = place; next < all.length && all[next].unit < at + wanted.length; next++) hits.add(next);
   }
   return hits;
-}
-
-// What is known of one token: beside it, and as a line in the histogram.
-
-function point(span) {
-  const tip = $("tip");
-  if (!span) {
-    tip.hidden = true;
-    markScore(null);
-    return;
-  }
-  const one = shown[listed[open]], piece = openPieces[span.place];
-  tip.replaceChildren(element("b", "", JSON.stringify(piece.text).slice(0, 80)));
-  for (let at = piece.begin; at < piece.end; at++) {
-    const facts = [];
-    if (scored) facts.push(`score ${one.s[at].toPrecision(4)}`, `rank ${number(one.rank[at])} of ${number(head.tokens)} (top ${percent(one.rank[at] / head.tokens)})`);
-    const strength = strengthAt(one, at);
-    if (strength) facts.push(head.graded ? `selected, strength ${(strength / 255).toFixed(2)}` : "selected");
-    else facts.push("not selected");
-    tip.append(element("div", "", facts.join(" · ")));
-  }
-  tip.hidden = false;
-  const box = span.getClientRects()[0] ?? span.getBoundingClientRect();
-  const above = box.top - tip.offsetHeight - 8;
-  tip.style.top = `${above > 4 ? above : box.bottom + 8}px`;
-  tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 12))}px`;
-  markScore(scored ? one.s[piece.worst] : null);
-}
-
-function moveToken(step, onlySelected) {
-  if (open < 0) return;
-  const spans = $("text").children;
-  const now = $("text").querySelector(".at");
-  let place = now ? now.place : step > 0 ? -1 : spans.length;
-  do place += step;
-  while (onlySelected && spans[place] && !spans[place].classList.contains("sel"));
-  if (!spans[place]) return;
-  now?.classList.remove("at");
-  spans[place].classList.add("at");
-  spans[place].scrollIntoView({ block: "nearest" });
-  point(spans[place]);
 }
 
 // The histogram of all scores: logarithmic, those above the threshold in red.
@@ -305,7 +186,10 @@ function search() {
 }
 
 function setTheme(dark) {
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  const { documentElement: root, styleSheets: [sheet] } = document;
+  root.dataset.theme = root.style.colorScheme = dark ? "dark" : "light";
+  const inTheDark = [...sheet.cssRules].find((rule) => rule instanceof CSSMediaRule); // the first rule of its kind
+  inTheDark.media.mediaText = dark ? "all" : "not all";
   $("theme").textContent = dark ? "☀" : "☾";
   $("theme").ariaLabel = dark ? "Switch to light" : "Switch to dark";
 }
@@ -335,10 +219,10 @@ function onKey(event) {
   const actions = {
     j: () => show(open + 1),
     k: () => show(open - 1),
-    n: () => moveToken(1, true),
-    p: () => moveToken(-1, true),
-    ArrowRight: () => moveToken(1, false),
-    ArrowLeft: () => moveToken(-1, false),
+    n: () => open >= 0 && moveToken($("text"), 1, true),
+    p: () => open >= 0 && moveToken($("text"), -1, true),
+    ArrowRight: () => open >= 0 && moveToken($("text"), 1, false),
+    ArrowLeft: () => open >= 0 && moveToken($("text"), -1, false),
     "/": () => $("search").select(),
     t: toggleTheme,
     "?": () => $("help").showModal(),
@@ -384,14 +268,8 @@ function start() {
   $("list").addEventListener("scroll", drawRows);
   addEventListener("resize", drawRows);
   addEventListener("keydown", onKey);
-  $("text").addEventListener("pointerover", (event) => point(event.target.place === undefined ? null : event.target));
-  $("text").addEventListener("pointerleave", () => point(null));
-  $("text").addEventListener("click", (event) => {
-    if (event.target.place === undefined) return;
-    $("text").querySelector(".at")?.classList.remove("at");
-    event.target.classList.add("at");
-    point(event.target);
-  });
+  follow($("text"));
+  addEventListener("pointed", (event) => markScore(event.detail));
 }
 
 start();

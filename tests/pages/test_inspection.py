@@ -13,20 +13,58 @@ import numpy as np
 import pytest
 
 from ifguide.data.text.tokenizers import build_tokenizer
-from ifguide.inspection.documents import Inspection, inspect
-from ifguide.inspection.page import inspection_page, page_data
-from ifguide.pages.text import visible
+from ifguide.pages.document import ShownDocument
+from ifguide.pages.inspection import Histogram, Inspection, inspection_page, page_data
+from ifguide.pages.text import split_text, visible
 from tests.browser import CHROMIUM, Tab, browser
-from tests.inspection.conftest import HOSTILE, Pipeline
+from tests.inspection.conftest import HOSTILE
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 TEXTS = [text for text in HOSTILE if text]
 
 
-@pytest.fixture(scope="module")
-def inspection(pipeline: Pipeline) -> Inspection:
+def make_inspection() -> Inspection:
+    """Hostile documents, a token a byte and one at the end, with random scores of which a fifth is selected."""
     tokenizer = build_tokenizer("CharLevelTokenizer", None)
-    return inspect(pipeline.data, pipeline.mask, pipeline.scores, tokenizer, count=100)
+    ids = [[*text.encode(), 0] for text in TEXTS]
+    ends = np.cumsum([len(some) for some in ids])
+    scores = np.random.default_rng(5).normal(size=ends[-1]).astype(np.float32)
+    threshold, full = np.quantile(scores, 0.8), np.quantile(np.abs(scores), 0.995)
+    ranks = np.argsort(np.argsort(-scores)) + 1
+    documents = []
+    for index, (some, end) in enumerate(zip(ids, ends)):
+        at = slice(end - len(some), end)
+        strengths = np.where(scores[at] >= threshold, 255, 0).astype(np.uint8)
+        documents.append(
+            ShownDocument(
+                index=index,
+                measure=float((strengths > 0).mean()),
+                num_tokens=len(some),
+                num_selected=int((strengths > 0).sum()),
+                first=0,
+                pieces=split_text(some, tokenizer.token_bytes),
+                scores=scores[at],
+                ranks=ranks[at],
+                strengths=strengths,
+            )
+        )
+    counts, edges = np.histogram(scores, 96)
+    return Inspection(
+        documents=sorted(documents, key=lambda document: -document.measure),
+        num_documents=len(documents),
+        num_tokens=len(scores),
+        num_selected=sum(document.num_selected for document in documents),
+        threshold=float(threshold),
+        full_colour=float(full),
+        histogram=Histogram(float(edges[0]), float(edges[-1]), counts),
+        graded=False,
+        names={"data": "some/corpus", "mask": "some/</script>mask", "scores": "some/scores"},
+    )
+
+
+@pytest.fixture(scope="module")
+def inspection() -> Inspection:
+    return make_inspection()
 
 
 @pytest.fixture(scope="module")
@@ -259,9 +297,9 @@ def test_a_long_list_draws_what_is_in_sight(shared_tab: Tab, tmp_path: Path, ins
 
 
 @needs_browser
-def test_without_scores(pipeline: Pipeline, shared_tab: Tab, tmp_path: Path) -> None:
-    tokenizer = build_tokenizer("CharLevelTokenizer", None)
-    plain = inspect(pipeline.data, pipeline.mask, None, tokenizer, count=3)
+def test_without_scores(inspection: Inspection, shared_tab: Tab, tmp_path: Path) -> None:
+    documents = [replace(document, scores=None, ranks=None) for document in inspection.documents[:3]]
+    plain = replace(inspection, documents=documents, threshold=None, full_colour=0.0, histogram=None)
     (tmp_path / "plain.html").write_text(inspection_page(plain), encoding="utf-8")
     shared_tab.complaints.clear()
     shared_tab.open((tmp_path / "plain.html").as_uri())
