@@ -32,7 +32,7 @@ FILES.remove(ROOT / "ifguide" / "compat" / "trials.py")
 
 # modules whose names are the library's documented interface; all else needs an entry
 DOCUMENTED = {
-    "cycler", "datasets", "deepspeed", "deepspeed.accelerator", "jinja2", "markupsafe", "matplotlib", "matplotlib.axes",
+    "cycler", "datasets", "deepspeed", "deepspeed.accelerator", "matplotlib", "matplotlib.axes",
     "huggingface_hub", "matplotlib.figure", "matplotlib.ticker", "numpy", "numpy.lib.stride_tricks", "numpy.typing",
     "safetensors", "safetensors.torch", "scipy.sparse", "sentencepiece", "sklearn.feature_extraction.text",
     "sklearn.linear_model", "sklearn.metrics", "tokenizers", "torch", "torch.autograd", "torch.distributed", "torch.nn",
