@@ -91,8 +91,8 @@ def main() -> None:
 def make_proxy(run: Path, folder: Path) -> dict[str, float]:
     """Train the proxy in ``folder`` and fit its factors, unless they are there; returns the seconds that it took."""
     from ifguide.config.yaml_files import merge_files
+    from ifguide.experiments.training import train, write_overlay
     from ifguide.influence.curvature.job import fit_factors
-    from ifguide.quickstart.training import train, write_overlay
 
     seconds = {}
     if not (folder / "model/latest").exists():

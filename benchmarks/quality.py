@@ -152,7 +152,7 @@ def measure(scores: NDArray[np.float32], case: Case, selection: Any) -> dict[str
 
 def run(folder: Path, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """ "attribution, strategy, queries" -> measures, for one run."""
-    from ifguide.quickstart.pipeline import QuickstartSettings
+    from ifguide.quickstart.settings import QuickstartSettings
 
     selection = QuickstartSettings(output=folder).selection
     started = time.monotonic()

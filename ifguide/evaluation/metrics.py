@@ -116,6 +116,15 @@ def empty_share(texts: Sequence[str]) -> float:
     return sum(not text.strip() for text in texts) / len(texts)
 
 
+def text_summary(texts: Sequence[str]) -> dict[str, float]:
+    """What a low toxicity may be bought with: silence (``empty_share``) and repetition (``distinct_2``).
+
+    Raises:
+        InputError: no texts.
+    """
+    return {"empty_share": empty_share(texts), "distinct_2": distinct_n(texts, 2)}
+
+
 def _interval(values: np.ndarray, resamples: int, seed: int) -> list[float]:
     """Of the mean of ``values[P]``. Prompts are resampled, not continuations: those of one prompt are not
     independent."""

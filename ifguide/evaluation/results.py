@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.evaluation.metrics import distinct_n, empty_share
+from ifguide.evaluation.metrics import text_summary
 from ifguide.evaluation.tasks.settings import RESCORED
 from ifguide.scorers.stored import StoredScorer
 from ifguide.statistics.proportions import proportion_interval
@@ -167,9 +167,9 @@ def metric_pairs(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray | No
 
 
 def _texts(rows: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    """What a low toxicity may be bought with: silence and repetition."""
+    """`text_summary` of the continuations; None for a task without any."""
     texts = [text for row in rows for text in row.get("continuations", ())]
-    return {"empty_share": empty_share(texts), "distinct_2": distinct_n(texts, 2)} if texts else None
+    return text_summary(texts) if texts else None
 
 
 def _number(value: Any) -> float | None:

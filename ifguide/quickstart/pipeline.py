@@ -8,62 +8,34 @@ tokens as the guided one's, drawn at random: it shows what is due to WHERE the p
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
+from ifguide.experiments.experiment import Experiment
+from ifguide.experiments.judging import Judging
+from ifguide.experiments.models import Model
 from ifguide.experiments.stages import Stage, Stages
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
-from ifguide.quickstart.sizes import Sizes
-from ifguide.quickstart.training import CONFIGS, publish_model, train, train_here, write_overlay
-from ifguide.selection import SelectionSettings
+from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.allocator import release_freed_memory
-from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl, write_text
+from ifguide.system.files import hash_file, read_json, read_jsonl, write_text
 
 MODELS = ("base", "guided", "control")
 
 _DATA = "data/corpus_text_document"
-_MODEL_CONFIG = CONFIGS / "model.yml"
-_PENALTY_CONFIG = CONFIGS / "penalty.yml"
+_MASK, _RANDOM_MASK = "data/mask", "data/random_mask"
+_CONFIGS = Path(__file__).resolve().parent / "configs"
+_SHAPE, _PENALTY = _CONFIGS / "model.yml", _CONFIGS / "penalty.yml"
 
-
-@dataclass(frozen=True)
-class QuickstartSettings:
-    """What to run.
-
-    Attributes:
-        output: folder for everything.
-        seed: of corpus, initialisation, sample order, factors, generation.
-        input, toxic_queries, safe_queries: the user's own text instead of the built-in corpus (all or none).
-        scorer: a scorer for the evaluation (see `ifguide.scorers.registry`) instead of the trained judge.
-        sizes: how much of everything.
-        selection: parameters of Algorithm 1.
-    """
-
-    output: Path
-    seed: int = 1
-    input: Path | None = None
-    toxic_queries: Path | None = None
-    safe_queries: Path | None = None
-    scorer: str | None = None
-    sizes: Sizes = field(default_factory=Sizes)
-    selection: SelectionSettings = field(
-        default_factory=lambda: SelectionSettings(threshold_quantile=0.99, window=1, max_fraction=0.02)
-    )
-
-    def __post_init__(self) -> None:
-        given = [self.input, self.toxic_queries, self.safe_queries]
-        if any(given) and not all(given):
-            raise InputError("own text needs all of --input, --toxic-queries and --safe-queries")
-        missing = [str(path) for path in given if path and not path.is_file()]
-        if missing:
-            raise InputError(f"{', '.join(missing)}: no such file; give JSONL files that exist")
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed}: must not be negative")
+MODELS = (
+    Model("base", configs=(_SHAPE,), needs=("dataset",)),
+    Model("guided", _MASK, (_SHAPE, _PENALTY), needs=("dataset", "masks")),
+    Model("control", _RANDOM_MASK, (_SHAPE, _PENALTY), needs=("dataset", "masks")),
+)
 
 
 def run_quickstart(
@@ -101,10 +73,17 @@ class Job:
     """One quickstart, in the folder of ``stages``."""
 
     def __init__(self, settings: QuickstartSettings, stages: Stages, say: Callable[[str], None]):
-        self.settings, self.stages, self.say = settings, stages, say
-        self.sizes, self.folder = settings.sizes, stages.folder
-        self.cores = os.cpu_count() or 1
-        self.half_cores = max(1, self.cores // 2)
+        self.settings, self.stages, self.sizes = settings, stages, settings.sizes
+        self.folder = stages.folder
+        shared = {
+            "data_path": str(self.folder / _DATA),
+            "split": "100,0,0",
+            "tokenizer_type": "HFTokenizer",
+            "vocab_file": str(self.folder / "data/tokenizer.json"),
+            "checkpoint_factor": 100_000,  # the last iteration is always saved
+            "seed": settings.seed,
+        }
+        self.experiment = Experiment(stages, MODELS, shared, say, self.sizes.one_process)
 
     def run(self) -> dict[str, Any]:
         """Run (or resume) every stage; returns what ``results.json`` holds."""
@@ -112,31 +91,16 @@ class Job:
         corpus = self.stages.run(self._corpus())
         self.stages.run(self._tokenizer())
         self.stages.run_together([self._dataset(), self._judge()])
-        self.stages.run(self._model("base", threads=self.cores))
+        self.experiment.train("base")
         self.stages.run(self._factors())
         self.stages.run(self._scores())
         mask = self.stages.run(self._masks())
         release_freed_memory()
-        pair = [self._model(name, self.half_cores) for name in ("guided", "control")]
-        if self.sizes.one_process:
-            for stage in pair:
-                self.stages.run(stage)
-        else:
-            self.stages.run_together(pair)
-        judged = self.stages.run(self._evaluation())
-        results = {
-            **judged["models"],
-            "mask": mask["mask"],
-            "corpus": corpus,
-            "judge": judged["judge"],
-            "seconds": self.stages.seconds,
-            "seed": self.settings.seed,
-        }
-        write_json(self.folder / "results.json", results)
-        self.stages.run(self._report(results))
-        results["seconds"] = self.stages.seconds
-        write_json(self.folder / "results.json", results)
-        self._record(time.monotonic() - started)
+        self.experiment.train("guided", "control")
+        judged = self.experiment.judge(self._judging(), needs=["judge"])
+        about = {"mask": mask["mask"], "corpus": corpus, "judge": self._judge_record(), "seed": self.settings.seed}
+        results = self.experiment.finish(judged | about, self._report)
+        self.experiment.record(asdict(self.settings), FILES.values(), time.monotonic() - started)
         return results
 
     def _corpus(self) -> Stage:
@@ -191,43 +155,6 @@ class Job:
 
         return Stage("judge", work, {}, ("corpus",), ("judge/config.json", "judge/weights.npz"))
 
-    def _model(self, name: str, threads: int) -> Stage:
-        """Base: no penalty. Guided and control: the same files and the penalty keys."""
-        run = self.folder / "checkpoints" / name
-        configs = [_MODEL_CONFIG, self.folder / "configs" / f"{name}.yml"]
-        keys = {
-            "data_path": str(self.folder / _DATA),
-            "split": "100,0,0",
-            "tokenizer_type": "HFTokenizer",
-            "vocab_file": str(self.folder / "data/tokenizer.json"),
-            "save": str(run),
-            "checkpoint_factor": 100_000,  # the last iteration is always saved
-            "seed": self.settings.seed,
-        }
-        needs = ["dataset"]
-        if name != "base":
-            keys["penalty_data_path"] = str(self.folder / "data" / _mask_name(name))
-            configs.insert(1, _PENALTY_CONFIG)
-            needs += ["masks"]
-        shared = {f"quickstart/{path.name}": hash_file(path) for path in configs[:-1]}
-
-        def work() -> dict[str, Any]:
-            overlay = self.folder / "configs" / f"{name}.yml"
-            write_overlay(overlay, f"What the {name} run adds to {', '.join(shared)}", keys)
-            trained = run
-            log = self.folder / "logs" / f"{name}.log"
-            if name == "base" or not self.sizes.one_process:
-                train(configs, log, name, threads, self.say)
-            elif name == "guided":
-                train_here(configs, log, name, threads, self.say)
-            else:  # DeepSpeed lets a process train once; the control differs by the values of its mask alone
-                trained = run.with_name("guided")
-            publish_model(trained, self.folder / "models" / name)
-            return {}
-
-        outputs = (f"models/{name}/config.json", f"models/{name}/model.safetensors")
-        return Stage(f"model {name}", work, {"configs": shared, "keys": keys}, needs, outputs)
-
     def _factors(self) -> Stage:
         def work() -> dict[str, Any]:
             from ifguide.influence.curvature.job import fit_factors
@@ -267,10 +194,10 @@ class Job:
             from ifguide.masks import build_mask
 
             scores, selection = self.folder / "data/scores", self.settings.selection
-            built = build_mask(scores, self.folder / "data" / _mask_name("guided"), selection)
+            built = build_mask(scores, self.folder / _MASK, selection)
             build_mask(
                 scores,
-                self.folder / "data" / _mask_name("control"),
+                self.folder / _RANDOM_MASK,
                 selection,
                 method="random",
                 seed=self.settings.seed,
@@ -279,7 +206,7 @@ class Job:
             quality |= {"fraction": built["fraction"], "tokens": built["selected"], "threshold": built["threshold"]}
             return {"mask": quality}
 
-        outputs = [f"data/{_mask_name(name)}.bin" for name in ("guided", "control")]
+        outputs = [f"{mask}.bin" for mask in (_MASK, _RANDOM_MASK)]
         return Stage("masks", work, asdict(self.settings.selection), ("scores",), outputs)
 
     def _mask_quality(self) -> dict[str, Any]:
@@ -297,41 +224,24 @@ class Job:
         tokenizer = Tokenizer.from_file(str(self.folder / "data/tokenizer.json"))
         tokens = TokenDataset.open(self.folder / _DATA)
         planted = planted_tokens(texts, read_jsonl(self.folder / FILES["planted"]), tokenizer, tokens.starts)
-        mask = load_aligned(self.folder / "data" / _mask_name("guided"), tokens, PENALTIES)
+        mask = load_aligned(self.folder / _MASK, tokens, PENALTIES)
         return dict(mask_quality(mask.values > 0, planted)) | {"planted_share": float(planted.inside.mean())}
 
-    def _evaluation(self) -> Stage:
-        scorer = self.settings.scorer or f"linear:{self.folder / 'judge'}"
+    def _judging(self) -> Judging:
+        return Judging(
+            prompts=self.folder / FILES["prompts"],
+            heldout=self.folder / FILES["heldout"],
+            scorer=self.settings.scorer or f"linear:{self.folder / 'judge'}",
+            samples=self.sizes.samples,
+            max_new_tokens=self.sizes.max_new_tokens,
+            seed=self.settings.seed,
+        )
 
-        def work() -> dict[str, Any]:
-            from ifguide.quickstart.judgement import JudgementTask, judge_models
-
-            tasks = [
-                JudgementTask(
-                    name,
-                    self.folder / "models" / name,
-                    self.folder / FILES["prompts"],
-                    self.folder / FILES["heldout"],
-                    scorer,
-                    self.settings.seed,
-                    self.half_cores,
-                    self.sizes.samples,
-                    self.sizes.max_new_tokens,
-                )
-                for name in MODELS
-            ]
-            judged = judge_models(tasks, self.sizes.one_process)
-            write_jsonl(self.folder / "generations.jsonl", [row for _, rows in judged for row in rows])
-            report = None if self.settings.scorer else read_json(self.folder / "judge/config.json")["report"]
-            return {
-                "models": {task.name: numbers for task, (numbers, _) in zip(tasks, judged)},
-                "judge": {"scorer": self.settings.scorer or "linear", "heldout": report},
-            }
-
-        needs = ("judge", *(f"model {name}" for name in MODELS))
-        key = {"scorer": scorer, "seed": self.settings.seed}
-        key |= {"samples": self.sizes.samples, "max_new_tokens": self.sizes.max_new_tokens}
-        return Stage("evaluation", work, key, needs, ("generations.jsonl",))
+    def _judge_record(self) -> dict[str, Any]:
+        """Who judged, and how well the trained judge does on texts that it did not learn from."""
+        if self.settings.scorer:
+            return {"scorer": self.settings.scorer, "heldout": None}
+        return {"scorer": "linear", "heldout": read_json(self.folder / "judge/config.json")["report"]}
 
     def _report(self, results: dict[str, Any]) -> Stage:
         def work() -> None:
@@ -340,24 +250,6 @@ class Job:
             write_text(self.folder / "report.html", report_page(self.folder, results))
 
         return Stage("report", work, {}, ("evaluation", "masks"), ("report.html",))
-
-    def _record(self, seconds: float) -> None:
-        from ifguide.system.provenance import write_run_record
-
-        settings = {
-            key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.settings).items()
-        }
-        write_run_record(
-            self.folder,
-            settings=settings,
-            stages=self.stages.seconds,
-            seconds_of_this_call=round(seconds, 2),
-            inputs={name: hash_file(self.folder / name) for name in FILES.values() if (self.folder / name).exists()},
-        )
-
-
-def _mask_name(model: str) -> str:
-    return {"guided": "mask", "control": "random_mask"}[model]
 
 
 def _interpreter() -> str:

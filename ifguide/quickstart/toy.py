@@ -7,8 +7,9 @@ from typing import Any
 
 from ifguide.experiments.preflight import preflight, preflight_apart
 from ifguide.experiments.stages import Stages
-from ifguide.quickstart.pipeline import Job, QuickstartSettings
+from ifguide.quickstart.pipeline import Job
 from ifguide.quickstart.prepare import read_given_corpus
+from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.quickstart.sizes import TOY
 
 JOB = "quickstart"

@@ -121,7 +121,7 @@ def other_device(patch: pytest.MonkeyPatch, copy: Path) -> None:
 
 
 def other_source(patch: pytest.MonkeyPatch, copy: Path) -> None:
-    with open(copy / "quickstart/judgement.py", "a") as stream:
+    with open(copy / "experiments/judging.py", "a") as stream:
         stream.write("# edited\n")
 
 

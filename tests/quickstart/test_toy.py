@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ifguide.cli import main
-from ifguide.quickstart.pipeline import QuickstartSettings
+from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.quickstart.toy import check_apart
 from ifguide.system.files import read_json
 

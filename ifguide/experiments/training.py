@@ -1,4 +1,4 @@
-"""Training the quickstart's models: the user's own command line, run as a process of its own."""
+"""Training one model of a job: the user's own command line, run as a process of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ import yaml
 from ifguide.errors import IFGuideError
 from ifguide.system.files import write_text
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
-_PACKAGES = CONFIGS.parents[2]  # where `ifguide` is imported from
+_PACKAGES = Path(__file__).resolve().parents[2]  # where `ifguide` is imported from
 _TAIL_LINES = 5
 
 

@@ -1,0 +1,45 @@
+"""What a quickstart is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ifguide.errors import InputError
+from ifguide.quickstart.sizes import Sizes
+from ifguide.selection import SelectionSettings
+
+
+@dataclass(frozen=True)
+class QuickstartSettings:
+    """What to run.
+
+    Attributes:
+        output: folder for everything.
+        seed: of corpus, initialisation, sample order, factors, generation.
+        input, toxic_queries, safe_queries: the user's own text instead of the built-in corpus (all or none).
+        scorer: a scorer for the evaluation (see `ifguide.scorers.registry`) instead of the trained judge.
+        sizes: how much of everything.
+        selection: parameters of Algorithm 1.
+    """
+
+    output: Path
+    seed: int = 1
+    input: Path | None = None
+    toxic_queries: Path | None = None
+    safe_queries: Path | None = None
+    scorer: str | None = None
+    sizes: Sizes = field(default_factory=Sizes)
+    selection: SelectionSettings = field(
+        default_factory=lambda: SelectionSettings(threshold_quantile=0.99, window=1, max_fraction=0.02)
+    )
+
+    def __post_init__(self) -> None:
+        given = [self.input, self.toxic_queries, self.safe_queries]
+        if any(given) and not all(given):
+            raise InputError("own text needs all of --input, --toxic-queries and --safe-queries")
+        missing = [str(path) for path in given if path and not path.is_file()]
+        if missing:
+            raise InputError(f"{', '.join(missing)}: no such file; give JSONL files that exist")
+        if self.seed < 0:
+            raise InputError(f"--seed {self.seed}: must not be negative")
