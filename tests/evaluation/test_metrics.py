@@ -92,3 +92,7 @@ def test_empty_share_by_hand() -> None:
     assert metrics.empty_share(["", " \n", "a", "b"]) == 0.5
     with pytest.raises(InputError):
         metrics.empty_share([])
+
+
+def test_text_summary_by_hand() -> None:
+    assert metrics.text_summary(["a b a b", "a b", "c", ""]) == {"empty_share": 0.25, "distinct_2": 0.5}
