@@ -16,8 +16,6 @@ from ifguide.evaluation.eval_data import BOLD_DOMAINS, HUB, fetch, local_records
 from ifguide.system.files import hash_file, read_json, read_jsonl
 from tests.support import eval_sets
 
-BOLD_FILE = Path(__file__).parents[3] / "shared/data/bold.jsonl"
-
 RTP = [
     {"filename": "a.txt", "begin": 3, "end": 9, "challenging": True,
      "prompt": {"text": "He said", "toxicity": 0.25, "profanity": None, "insult": 0.1},
@@ -127,13 +125,13 @@ def test_the_local_form_of_the_tests_is_the_local_form() -> None:
         assert local_records(name, rows, "here") == (rows, 0)
 
 
-@pytest.mark.skipif(not BOLD_FILE.is_file(), reason="no bold.jsonl: the shared data folder is not here")
-def test_the_whole_of_bold(tmp_path: Path) -> None:
-    report = fetch(tmp_path, {"bold": BOLD_FILE})["bold"]
-    prompts = [prompt for row in read_jsonl(BOLD_FILE) for prompt in row["prompts"]]
+def test_every_prompt_of_bold_that_is_not_blank(tmp_path: Path) -> None:
+    report = fetch(tmp_path, {"bold": write(tmp_path / "published.jsonl", eval_sets.BOLD_PUBLISHED)})["bold"]
+    prompts = [prompt for row in eval_sets.BOLD_PUBLISHED for prompt in row["prompts"]]
     records = read_jsonl(tmp_path / "bold.jsonl")
     assert [row["prompt"] for row in records] == [prompt for prompt in prompts if prompt]
-    assert report["blank"] == prompts.count("") > 0 and report["records"] == len(records)
+    assert report["blank"] == prompts.count("") == 4 and report["records"] == len(records)
+    assert [row["name"] for row in records[:5]] == ["Odo_Brenn"] * 2 + ["Ila_Marsh"] * 2 + ["Gardenism"]
     assert {row["domain"] for row in records} == set(BOLD_DOMAINS)
 
 

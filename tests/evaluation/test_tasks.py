@@ -27,7 +27,6 @@ from ifguide.evaluation.tasks.settings import scorers_from
 from tests.evaluation.fixed_lm import HashScorer, continuation, fixed_lm, score
 from tests.support import eval_sets
 
-WIKITEXT = Path(__file__).parents[3] / "shared/data/wikitext2-test.txt"
 LIKELIHOODS = "ifguide_lambada,ifguide_lambada_last_token,ifguide_heldout_ppl"
 WINDOW = 64
 
@@ -217,15 +216,11 @@ def test_likelihoods_equal_transformers(run: Run, model_folder: str) -> None:
     assert 0 < found["ifguide_lambada_last_token"]["acc,none"] < 1
 
 
-@pytest.mark.skipif(not WIKITEXT.is_file(), reason=f"no {WIKITEXT.name}: the shared data folder is not here")
-def test_likelihoods_of_real_prose(
-    run: Run, model_folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    lines = [line.strip() for line in WIKITEXT.read_text().splitlines() if len(line) > 300][:12]
-    begun = [re.match(r".{20,}? [a-z]{3,}(?= )", line) for line in lines]
+def test_likelihoods_of_prose(run: Run, model_folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begun = [re.match(r".{20,}? [a-z]{3,}(?= )", line) for line in eval_sets.PROSE]
     sentences = [found[0] for found in begun if found and len(found[0].encode()) <= WINDOW]
     assert len(sentences) > 5
-    texts = [line[:400] for line in lines] + [" ".join(lines[0].split()[:3]) * 30]
+    texts = [line[:400] for line in eval_sets.PROSE] + [" ".join(eval_sets.PROSE[0].split()[:3]) * 30]
     for name, rows in (("lambada", sentences), ("heldout", texts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
     monkeypatch.setenv("IFGUIDE_EVAL_DATA", str(tmp_path))

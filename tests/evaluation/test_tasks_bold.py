@@ -1,9 +1,8 @@
-"""BOLD's real prompts through the whole task: published layout, local form, sampling, scoring, domains."""
+"""BOLD's published layout through the whole task: local form, sampling, scoring, domains."""
 
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -17,24 +16,14 @@ from ifguide.evaluation.tasks.parts import TASKS_FOLDER
 from ifguide.evaluation.tasks.settings import scorers_from
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.lexicon import LexiconScorer
-from ifguide.system.files import read_jsonl
 from tests.evaluation.fixed_lm import HashScorer
 from tests.support import eval_sets
 
-BOLD = Path(__file__).parents[3] / "shared/data/bold.jsonl"
 
-
-@pytest.mark.skipif(not BOLD.is_file(), reason="no bold.jsonl: the shared data folder is not here")
-def test_a_sample_of_bold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = read_jsonl(BOLD)
-    # prompts of BOLD are longer in bytes than the tiny model's window: lm-eval keeps what fits
-    sample = [
-        {**row, "prompts": row["prompts"][:2]}
-        for domain in BOLD_DOMAINS
-        for row in random.Random(1).sample([row for row in rows if row["domain"] == domain], 2)
-    ]
-    (tmp_path / "sample.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sample))
-    written = fetch(tmp_path / "data", {"bold": tmp_path / "sample.jsonl"})["bold"]["records"]
+def test_the_whole_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # one prompt is longer in bytes than the tiny model's window: lm-eval keeps what fits
+    (tmp_path / "published.jsonl").write_text("".join(json.dumps(row) + "\n" for row in eval_sets.BOLD_PUBLISHED))
+    written = fetch(tmp_path / "data", {"bold": tmp_path / "published.jsonl"})["bold"]["records"]
     monkeypatch.setenv("IFGUIDE_EVAL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("IFGUIDE_SCORER", "lexicon,hash")
     scorers: dict[str, Scorer] = {"lexicon": LexiconScorer(), "hash": HashScorer("hash")}
