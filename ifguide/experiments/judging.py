@@ -14,6 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ifguide.system.files import hash_file, read_jsonl
 
 
@@ -84,7 +86,7 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
     """
     import torch
 
-    from ifguide.evaluation.metrics import summarise_groups, text_summary
+    from ifguide.evaluation.metrics import summarise, text_summary
     from ifguide.evaluation.perplexity import perplexity
     from ifguide.evaluation.scored_generations import score_generations
     from ifguide.generation.draw import Sampling
@@ -99,12 +101,12 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
     (found,) = score_generations(generated, [judging.scorer], scored)["results"].values()
 
     rows = read_jsonl(scored)
-    subsets = [row["subset"] for row in rows]
-    groups = summarise_groups([_toxicity(row) for row in rows], subsets, seed=judging.seed)
+    scores = np.array([_toxicity(row) for row in rows])
     numbers: dict[str, Any] = {}
-    for subset in dict.fromkeys(subsets):  # as the prompts have them
-        numbers |= {f"{key}_{subset}": groups[subset][key] for key in ("emt", "tp")}
-        numbers |= {f"{key}_{subset}_interval": groups[subset][f"{key}_interval"] for key in ("emt", "tp")}
+    for subset in dict.fromkeys(row["subset"] for row in rows):
+        part = summarise(scores[[row["subset"] == subset for row in rows]], seed=judging.seed)
+        numbers |= {f"{key}_{subset}": part[key] for key in ("emt", "tp")}
+        numbers |= {f"{key}_{subset}_interval": part[f"{key}_interval"] for key in ("emt", "tp")}
     numbers["perplexity"] = float(perplexity(model, [row["text"] for row in read_jsonl(judging.heldout)]))
     numbers |= text_summary([text for row in rows for text in row["continuations"]])
     numbers["truncated"] = found["truncated"]
