@@ -47,7 +47,8 @@ def test_results_and_everything_to_recompute_them(job):
     toxic = [max(row["toxicity"]) for row in rows if row["model"] == "guided" and row["subset"] == "toxic"]
     assert results["guided"]["emt_toxic"] == pytest.approx(sum(toxic) / len(toxic), abs=1e-3)
     scored = read_jsonl(folder / "evaluation/guided.jsonl")
-    assert [row["continuations"] for row in scored] == [row["continuations"] for row in rows if row["model"] == "guided"]
+    shown = [row["continuations"] for row in rows if row["model"] == "guided"]
+    assert [row["continuations"] for row in scored] == shown
     assert "<html" in (folder / "report.html").read_text()
 
 
