@@ -21,6 +21,7 @@ from ifguide.influence.shard_store import PartStore
 from tests.conftest import TINY_DISK
 from tests.engine.tiny import MODEL, ROOT
 from tests.influence.conftest import WINDOW, save_tiny_model
+from tests.support.folders import contents, write_rows
 
 TEXTS = ["the first document", "a second one, longer than the window of the model", "third"]
 WORDS = 600  # more than the 512 logits of the tiny model
@@ -33,11 +34,6 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "bad-input-cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-
-
-def write_rows(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def run(verb: str, options: dict[str, Any], **changes: Any) -> int:
@@ -106,15 +102,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "bad-input-cache"))
         return Project(tmp_path_factory.mktemp("project"))
-
-
-def contents(*folders: Path) -> dict[Path, bytes | None]:
-    """Every file with its bytes, and every folder."""
-    return {
-        path: path.read_bytes() if path.is_file() else None
-        for folder in folders
-        for path in sorted(folder.rglob("*"))
-    }  # fmt: skip
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ifguide.cli import VERBS, main
-from ifguide.data.indexed import write_index
+from tests.support.datasets import write_indexed
 
 BASE_MODULES = (
     "ifguide.cli", "ifguide.masks", "ifguide.selection", "ifguide.data.indexed", "ifguide.data.aligned",
@@ -117,8 +116,7 @@ def _into_closed_pipe(command: list[str], folder: Path, stderr: bool = False) ->
 )
 def test_a_closed_pipe_is_no_traceback(tmp_path, command, buffered):
     """Whether the first line or the last flush meets it."""
-    write_index(tmp_path / "d.idx", np.uint16, np.array([2, 2]), np.array([0, 2, 4]), np.arange(3))
-    np.ones(4, np.uint16).tofile(tmp_path / "d.bin")
+    write_indexed(tmp_path / "d", [[1, 1], [1, 1]])
     result = _into_closed_pipe([*([] if buffered else ["-u"]), "-m", "ifguide.cli", *command], tmp_path)
     assert "Traceback" not in result.stderr and "Broken" not in result.stderr
     # argparse passes over a line of help that it cannot write
@@ -170,8 +168,7 @@ for module in {BASE_MODULES!r}:
 
 def test_a_warning_of_ours_is_one_line(tmp_path):
     """A merged dataset's doc_idx is read with a warning; Python's own form would add a line of source."""
-    write_index(tmp_path / "d.idx", np.uint16, np.array([2, 2]), np.array([0, 2, 4]), np.array([0]))
-    np.ones(4, np.uint16).tofile(tmp_path / "d.bin")
+    write_indexed(tmp_path / "d", [[1, 1], [1, 1]], doc_idx=[0])
     command = [sys.executable, "-m", "ifguide.cli", "import-mask", "--data", str(tmp_path / "d"), "--mask", "absent"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 2

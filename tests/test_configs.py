@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from ifguide.config.yaml_files import merge_files, numbers_as_text
-from ifguide.data.aligned import write_aligned
-from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.engine.settings import load_config
 from ifguide.errors import ConfigError
+from tests.support.datasets import write_mask, write_tokens
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs"
@@ -241,11 +240,7 @@ def test_neox_builds_layers_of_the_size_that_we_count(loaded: dict[str, Any], mo
 
 
 def _write_tokens(prefix: Path, mask: Path | None = None) -> None:
-    lengths = np.full(200, 20, np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = np.random.default_rng(0).integers(0, 300, int(starts[-1])).astype(np.uint16)
-    Path(f"{prefix}.bin").write_bytes(tokens.tobytes())
-    write_index(f"{prefix}.idx", np.uint16, lengths, starts, np.arange(len(lengths) + 1))
+    ids = np.random.default_rng(0).integers(0, 300, (200, 20))
+    tokens = write_tokens(prefix, [*ids])
     if mask:
-        dataset = TokenDataset.open(str(prefix))
-        write_aligned(str(mask), dataset, (tokens % 7 == 0).astype(np.uint8), np.uint8, {"encoding": "binary"})
+        write_mask(mask, tokens, ids.ravel() % 7 == 0)

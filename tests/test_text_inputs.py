@@ -13,7 +13,7 @@ import pytest
 
 from ifguide import cli
 from tests.influence.conftest import save_tiny_model
-from tests.test_bad_input import contents
+from tests.support.folders import contents
 
 GOOD = {
     "corpus": {"text": "a plain text"},

@@ -16,7 +16,7 @@ from ifguide.errors import InputError
 from ifguide.influence.planning.shape import read_shape
 from ifguide.models import tracked as modules
 from tests.engine.tiny import MODEL, ROOT
-from tests.system.test_hints import write_small_dataset
+from tests.support.datasets import write_tokens
 
 _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 _GROUPED = {**_SIZES, "num_key_value_heads": 1, "head_dim": 8}
@@ -102,7 +102,7 @@ def test_it_is_refused_in_one_line_from_the_configuration_alone(
 ) -> None:
     model, data = tmp_path / "model", tmp_path / "data"
     tiny(name).save_pretrained(model)  # no weights: they are not looked for
-    write_small_dataset(data)
+    write_tokens(data, [range(1, 9)])
     commands = {
         "plan": [],
         "fit-factors": ["--output", tmp_path / "factors"],
@@ -128,7 +128,7 @@ def test_configurations_of_nothing_known(content: str, tmp_path: Path) -> None:
 def test_what_the_embedded_engine_fine_tunes(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "model"
     tiny(name).save_pretrained(model)
-    write_small_dataset(tmp_path / "data")
+    write_tokens(tmp_path / "data", [range(1, 9)])
     values = {**MODEL, "data_path": str(tmp_path / "data"), "load": str(model), "finetune": True, "train_iters": 0}
     (tmp_path / "run.yml").write_text(json.dumps(values))
     assert launch.main([str(ROOT / "train.py"), str(tmp_path / "run.yml")]) == 2

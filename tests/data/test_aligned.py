@@ -15,6 +15,7 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import read_sidecar, sidecar_path
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.system.files import read_json, write_json
+from tests.support.folders import files
 
 BINARY = {"encoding": "binary"}
 
@@ -40,11 +41,6 @@ def prefix(tmp_path) -> str:
     return str(tmp_path / "out" / "aligned")
 
 
-def contents(prefix: str) -> dict[str, bytes]:
-    """Every file of the folder, hidden ones too: a leftover temporary shows."""
-    return {path.name: path.read_bytes() for path in Path(prefix).parent.iterdir()}
-
-
 @pytest.mark.parametrize("kind", ["scores", "penalties"])
 def test_round_trip_through_megatron_core(request, megatron, tokens, documents, prefix, kind):
     values = request.getfixturevalue(kind)
@@ -63,9 +59,9 @@ def test_round_trip_through_megatron_core(request, megatron, tokens, documents, 
 
 def test_pieces_make_the_same_files_as_the_whole(tokens, scores, prefix):
     write_aligned(prefix, tokens, scores, np.float32, {})
-    whole = contents(prefix)
+    whole = files(Path(prefix).parent)
     write_aligned(prefix, tokens, (scores[i : i + 7] for i in range(0, len(scores), 7)), np.float32, {})
-    again = contents(prefix)
+    again = files(Path(prefix).parent)
     for name in ("aligned.bin", "aligned.idx"):
         assert again[name] == whole[name]
 
@@ -105,7 +101,7 @@ def test_as_many_values_as_tokens(tokens, prefix, count):
     values = np.zeros(tokens.num_tokens + count, np.float32)
     with pytest.raises(MismatchError, match=rf"{len(values)} values for the {tokens.num_tokens} tokens"):
         write_aligned(prefix, tokens, values, np.float32, {})
-    assert contents(prefix) == {}
+    assert files(Path(prefix).parent) == {}
 
 
 def test_programming_errors(tokens, scores, penalties, prefix):
@@ -127,7 +123,7 @@ def test_a_binary_mask_holds_zeros_and_ones(tokens, penalties, prefix):
 
 def test_a_failure_on_the_way_leaves_the_old_files(tokens, scores, prefix):
     write_aligned(prefix, tokens, scores, np.float32, {})
-    before = contents(prefix)
+    before = files(Path(prefix).parent)
 
     def dying():
         yield scores[:10]
@@ -135,7 +131,7 @@ def test_a_failure_on_the_way_leaves_the_old_files(tokens, scores, prefix):
 
     with pytest.raises(KeyboardInterrupt):
         write_aligned(prefix, tokens, dying(), np.float32, {})
-    assert contents(prefix) == before
+    assert files(Path(prefix).parent) == before
     assert load_aligned(prefix, tokens, "scores").values.tolist() == scores.tolist()
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.distributed
 
-from tests.engine.tiny import MODEL, write_mask, write_tokens
+from tests.engine.tiny import MODEL
+from tests.support.datasets import write_mask, write_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(120):
         letters = generator.integers(97, 105, size=generator.integers(4, 40))
         documents.append(np.append(letters, 0))
-    tokens = write_tokens(folder / "data", documents)
+    tokens = write_tokens(folder / "data", documents, np.int32)
     write_mask(folder / "mask", tokens, tokens.tokens[:] == 97)
     write_mask(folder / "empty", tokens, np.zeros(tokens.num_tokens))
     return folder

@@ -18,7 +18,8 @@ from ifguide.engine.datasets import open_training_data, pack, training_iteration
 from ifguide.engine.packing import stack
 from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.errors import InputError, MismatchError
-from tests.engine.tiny import MODEL, write_mask, write_tokens
+from tests.engine.tiny import MODEL
+from tests.support.datasets import write_indexed, write_mask, write_tokens
 from tests.support.tokenizer_kinds import CORPUS, Kind, build
 
 TOKENIZER = build_tokenizer("CharLevelTokenizer", None)
@@ -29,7 +30,7 @@ def planted(folder: Path, name: str, seed: int, documents: int = 60) -> tuple[st
     """A dataset whose mask can be read off its tokens: token >= 200 <=> code 1. Returns (data, mask) prefixes."""
     generator = np.random.default_rng(seed)
     contents = [generator.integers(1, 256, size=generator.integers(1, 50)) for _ in range(documents)]
-    tokens = write_tokens(folder / name, contents)
+    tokens = write_tokens(folder / name, contents, np.int32)
     write_mask(folder / f"{name}_mask", tokens, tokens.tokens[:] >= SELECTED)
     return str(folder / name), str(folder / f"{name}_mask")
 
@@ -122,8 +123,7 @@ def test_end_of_document_mask(tmp_path: Path) -> None:
 
 
 def test_a_merged_datasets_degenerate_doc_idx_is_no_obstacle(tmp_path: Path) -> None:
-    tokens = write_tokens(tmp_path / "a", [np.arange(1, 60), np.arange(60, 100)])
-    write_index(tokens.index_path, np.int32, tokens.lengths, tokens.starts, np.array([0]))
+    write_indexed(tmp_path / "a", [np.arange(1, 60), np.arange(60, 100)], np.int32, doc_idx=[0])
     with pytest.warns(UserWarning, match="each sequence is a document"):
         train = packed(configuration(data_path=str(tmp_path / "a"), split="1"), 4).train
     assert train[0]["labels"].shape == (16,)

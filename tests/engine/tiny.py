@@ -1,4 +1,4 @@
-"""Tiny datasets and configurations, and the command line that trains on them."""
+"""Tiny configurations, and the command line that trains on them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from ifguide.data.aligned import write_aligned
-from ifguide.data.indexed import TokenDataset, write_index
 
 ROOT = Path(__file__).resolve().parents[2]
 SEQ_LENGTH = 16
@@ -39,19 +34,6 @@ MODEL: dict[str, Any] = {
     "seed": 7,
     "tokenizer_type": "CharLevelTokenizer",
 }
-
-
-def write_tokens(prefix: Path, documents: list[np.ndarray]) -> TokenDataset:
-    """An indexed dataset of these documents, int32 as preprocess writes large vocabularies."""
-    lengths = np.array([len(document) for document in documents])
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    np.concatenate(documents).astype(np.int32).tofile(f"{prefix}.bin")
-    write_index(f"{prefix}.idx", np.int32, lengths, starts, np.arange(len(documents) + 1))
-    return TokenDataset.open(prefix)
-
-
-def write_mask(prefix: Path, tokens: TokenDataset, codes: np.ndarray, encoding: str = "binary") -> None:
-    write_aligned(prefix, tokens, codes.astype(np.uint8), np.uint8, {"encoding": encoding})
 
 
 def write_configuration(folder: Path, **values: Any) -> list[str]:

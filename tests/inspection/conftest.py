@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from ifguide import cli
 from tests.influence.conftest import save_tiny_model
+from tests.support.folders import write_rows
 
 HOSTILE = [
     "a </script><script>alert(1)</script> <img src=x onerror=alert(2)> <!-- not a comment",
@@ -29,11 +29,6 @@ HOSTILE = [
 def run(*words: Any) -> None:
     """A command that must succeed."""
     assert cli.main([str(word) for word in words]) == 0
-
-
-def write_rows(path: Path, rows: list[dict]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @dataclass(frozen=True)

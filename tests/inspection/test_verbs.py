@@ -18,7 +18,8 @@ from ifguide.inspection.documents import inspect
 from ifguide.inspection.terminal import document_lines, wants_colour
 from ifguide.pages.text import densest, visible
 from ifguide.quickstart.bpe import train_bpe
-from tests.inspection.conftest import HOSTILE, Pipeline, run, write_rows
+from tests.inspection.conftest import HOSTILE, Pipeline, run
+from tests.support.folders import write_rows
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

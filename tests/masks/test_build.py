@@ -14,8 +14,10 @@ from ifguide.data.sidecar import PENALTIES, read_sidecar
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.masks import BehaviourScores, build_mask, build_masks
 from ifguide.selection import SelectionSettings
-from tests.masks.datasets import EOD, files, random_documents, write_scores, write_tokens
+from tests.masks.datasets import EOD, ended_documents, write_scores
 from tests.selection.literal import literal_algorithm_1
+from tests.support.datasets import write_tokens
+from tests.support.folders import files
 
 SETTINGS = SelectionSettings(0.9, 1, 0.08, None, 32)
 
@@ -39,7 +41,7 @@ class Data:
         self.scores: dict[str, list[np.ndarray]] = {"insults": [], "threats": []}
         for number, dtype in enumerate((np.uint16, np.int32)):
             prefix = folder / f"corpus{number}"
-            self.tokens.append(write_tokens(prefix, random_documents(number), dtype, tokenizer={"eod": EOD}))
+            self.tokens.append(write_tokens(prefix, ended_documents(number), dtype, tokenizer={"eod": EOD}))
             for seed, (name, found) in enumerate(self.scores.items()):
                 found.append(write_scores(folder / f"{name}{number}", self.tokens[-1], 10 * seed + number))
 
@@ -170,7 +172,7 @@ def test_filtered_tokens_without_a_mask_and_never_nothing(data, tmp_path):
 
 
 def test_eod_of_data_made_elsewhere_is_what_the_scoring_pass_used(data, tmp_path):
-    tokens = write_tokens(tmp_path / "foreign", random_documents(5))
+    tokens = write_tokens(tmp_path / "foreign", ended_documents(5))
     scores = write_scores(tmp_path / "s", tokens, 1, eod=EOD)
     build_mask(tmp_path / "s", tmp_path / "mask", SETTINGS)
     expected = expected_mask(scores, tokens.starts, tokens.tokens == EOD)
@@ -183,14 +185,14 @@ def test_eod_of_data_made_elsewhere_is_what_the_scoring_pass_used(data, tmp_path
 
 
 def test_nothing_says_which_token_ends_a_document(tmp_path):
-    tokens = write_tokens(tmp_path / "foreign", random_documents(5))
+    tokens = write_tokens(tmp_path / "foreign", ended_documents(5))
     write_scores(tmp_path / "s", tokens, 1)
     with pytest.raises(InputError, match=r"nothing says which token ends a document.*--include-eod"):
         build_mask(tmp_path / "s", tmp_path / "mask")
 
 
 def test_tokens_that_moved(data, tmp_path):
-    tokens = write_tokens(tmp_path / "first", random_documents(5), tokenizer={"eod": EOD})
+    tokens = write_tokens(tmp_path / "first", ended_documents(5), tokenizer={"eod": EOD})
     write_scores(tmp_path / "s", tokens, 1)
     for suffix in (".bin", ".idx", ".json"):
         (tmp_path / f"first{suffix}").rename(tmp_path / f"second{suffix}")

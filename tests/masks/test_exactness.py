@@ -19,7 +19,9 @@ from ifguide.masks import BehaviourScores, build_mask, build_masks, merge_masks
 from ifguide.selection import ScoredCorpus, SelectionSettings, Source, select
 from ifguide.selection.algorithm import unit_starts
 from ifguide.selection.exact import AUDITED, CHOSEN, REJECTED, states_from_text, states_to_text
-from tests.masks.datasets import EOD, files, random_documents, write_scores, write_tokens
+from tests.masks.datasets import EOD, ended_documents, write_scores
+from tests.support.datasets import write_tokens
+from tests.support.folders import files
 
 PLAN = SelectionSettings(0.9, 1, 0.03, None, 32)
 # what goes beyond the plan -> the flag that the refusal names
@@ -49,7 +51,7 @@ class Scored:
 
     def __init__(self, folder: Path, number: int = 0):
         self.folder, self.number = folder, number
-        self.tokens = write_tokens(folder / f"d{number}", random_documents(number), tokenizer={"eod": EOD})
+        self.tokens = write_tokens(folder / f"d{number}", ended_documents(number), tokenizer={"eod": EOD})
         self.starts = np.append(unit_starts(self.tokens.starts, PLAN.unit_tokens), self.tokens.num_tokens)
         self.values = write_scores(folder / f"plain{number}", self.tokens, number)
         corpus = ScoredCorpus("c", self.values, self.tokens.starts, self.tokens.tokens, EOD)

@@ -14,7 +14,9 @@ from ifguide.errors import InputError, MismatchError, OutOfSpaceError
 from ifguide.masks import BehaviourScores, build_mask, build_masks, merge_masks
 from ifguide.selection import SelectionSettings
 from tests.conftest import TINY_DISK
-from tests.masks.datasets import EOD, files, random_documents, write_scores, write_tokens
+from tests.masks.datasets import EOD, ended_documents, write_scores
+from tests.support.datasets import write_tokens
+from tests.support.folders import files
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*doc_idx")
 
@@ -26,7 +28,7 @@ class Parts:
 
     def __init__(self, folder):
         self.folder = folder
-        documents = [random_documents(seed, count) for seed, count in enumerate((7, 1, 12))]
+        documents = [ended_documents(seed, count) for seed, count in enumerate((7, 1, 12))]
         # two parts of equal lengths: only the content tells them apart
         documents.append([[token % 7 + 1 for token in document] for document in documents[0]])
         self.tokens = [write_tokens(folder / f"d{k}", part, tokenizer={"eod": EOD}) for k, part in enumerate(documents)]

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ifguide.data.aligned import write_aligned
-from ifguide.data.indexed import TokenDataset, write_index
+from tests.support.datasets import write_indexed, write_mask, write_tokens
 
 EOD = 0
 LETTERS = 100  # token ids 1..99
-
-
-def write_documents(prefix: Path, documents: Sequence[np.ndarray], dtype: type = np.uint16) -> None:
-    """An indexed dataset of ``documents``."""
-    lengths = np.array([len(document) for document in documents], np.int64)
-    values = np.concatenate(documents).astype(dtype)
-    Path(f"{prefix}.bin").write_bytes(values.tobytes())
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    write_index(f"{prefix}.idx", dtype, lengths, starts, np.arange(len(lengths) + 1))
 
 
 def write_corpus(folder: Path, name: str, documents: int = 150, seed: int = 0) -> Path:
@@ -32,8 +21,7 @@ def write_corpus(folder: Path, name: str, documents: int = 150, seed: int = 0) -
     generator = np.random.default_rng(seed)
     lengths = generator.integers(5, 60, documents)
     texts = [np.append(generator.integers(1, LETTERS, length - 1), EOD) for length in lengths]
-    write_documents(folder / name, texts)
-    tokens = TokenDataset.open(folder / name)
+    tokens = write_tokens(folder / name, texts)
     chosen = generator.random(tokens.num_tokens) < 0.15
     write_mask(folder / f"{name}-binary", tokens, chosen.astype(np.uint8), "binary")
     grades = np.where(chosen, generator.integers(1, 256, tokens.num_tokens), 0).astype(np.uint8)
@@ -42,12 +30,8 @@ def write_corpus(folder: Path, name: str, documents: int = 150, seed: int = 0) -
     labels = [text.astype(np.int64) for text in texts]
     for label in labels:
         label[: len(label) // 3] = -100
-    write_documents(folder / f"{name}-labels", labels, np.int32)
+    write_indexed(folder / f"{name}-labels", labels, np.int32)
     return folder / name
-
-
-def write_mask(prefix: Path, tokens: TokenDataset, codes: np.ndarray, encoding: str) -> None:
-    write_aligned(prefix, tokens, codes, np.uint8, {"encoding": encoding})
 
 
 def write_alternating(folder: Path, documents: int = 200, seed: int = 0) -> Path:
@@ -62,8 +46,7 @@ def write_alternating(folder: Path, documents: int = 200, seed: int = 0) -> Path
         text = np.full(64, FIXED)
         text[::2] = generator.integers(1, 9, 32)
         texts.append(np.append(text, EOD))
-    write_documents(folder / "alternating", texts)
-    tokens = TokenDataset.open(folder / "alternating")
+    tokens = write_tokens(folder / "alternating", texts)
     fixed = np.asarray(tokens.tokens) == FIXED
     write_mask(folder / "alternating-fixed", tokens, fixed.astype(np.uint8), "binary")
     write_mask(folder / "alternating-shifted", tokens, np.roll(fixed, 1).astype(np.uint8), "binary")

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifguide.data.aligned import write_aligned
-from ifguide.data.indexed import TokenDataset, write_index
+from tests.support.datasets import write_mask, write_tokens
 
 pytest.importorskip("deepspeed")
 
@@ -75,13 +74,8 @@ def hosts(tmp_path: Path) -> Path:
 
 def write_masked_tokens(folder: Path) -> None:
     """``tokens`` and ``mask`` below ``folder``."""
-    lengths = np.full(50, 20, np.int64)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = np.random.default_rng(0).integers(0, 100, int(starts[-1])).astype(np.uint16)
-    (folder / "tokens.bin").write_bytes(tokens.tobytes())
-    write_index(str(folder / "tokens.idx"), np.uint16, lengths, starts, np.arange(len(lengths) + 1))
-    dataset = TokenDataset.open(str(folder / "tokens"))
-    write_aligned(str(folder / "mask"), dataset, (tokens % 7 == 0).astype(np.uint8), np.uint8, {"encoding": "binary"})
+    ids = np.random.default_rng(0).integers(0, 100, (50, 20))
+    write_mask(folder / "mask", write_tokens(folder / "tokens", [*ids]), ids.ravel() % 7 == 0)
 
 
 def received(launcher: str, arguments: list[str]) -> dict[str, str]:

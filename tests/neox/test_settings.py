@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from ifguide.data.indexed import TokenDataset
-from tests.neox.corpora import write_mask
 from tests.neox.harness import LAYOUTS, PIPE, PLAIN, TENSOR, Outcome, run_scenarios, scenario
 from tests.neox.reference import Reference
+from tests.support.datasets import write_mask
 
 pytestmark = pytest.mark.slow
 

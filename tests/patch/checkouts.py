@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.engine.tiny import ROOT, write_mask, write_tokens
+from tests.engine.tiny import ROOT
+from tests.support.datasets import write_mask, write_tokens
 
 STAND_IN = Path(__file__).parent / "stand_in"
 SEQ_LENGTH = 24
@@ -66,7 +67,7 @@ def write_data(folder: Path, name: str = "d", seed: int = 0, encoding: str = "bi
     """`folder`/`name` with a mask `name`_mask: token ids 1..99, every multiple of 7 selected; returns the prefix."""
     rng = np.random.default_rng(seed)
     texts = [rng.integers(1, 100, rng.integers(1, 70)) for _ in range(documents)]
-    dataset = write_tokens(folder / name, texts)
+    dataset = write_tokens(folder / name, texts, np.int32)
     codes = penalised_tokens(dataset.tokens) * (1 if encoding == "binary" else dataset.tokens % 256)
     write_mask(folder / f"{name}_mask", dataset, codes, encoding)
     return str(folder / name)

@@ -11,7 +11,7 @@ import pytest
 from ifguide.masks import build_mask
 from ifguide.penalties.announcement import MaskCount, announcement
 from ifguide.selection import SelectionSettings
-from tests.engine.tiny import write_mask, write_tokens
+from tests.support.datasets import write_mask, write_tokens
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from ifguide.config.yaml_files import config_paths, merge_files
 from ifguide.errors import ConfigError, InputError
 from ifguide.system import hints
 from tests.engine.tiny import MODEL, ROOT
+from tests.support.datasets import write_tokens
 
 Say = Callable[..., list[str]]
 
@@ -84,7 +85,7 @@ def test_a_checkpoint_of_neox_is_answered_with_a_command_that_parses(tmp_path: P
 def test_every_command_that_takes_a_model_says_so(tmp_path: Path, say: Say) -> None:
     prompts, data = tmp_path / "prompts.jsonl", tmp_path / "data"
     prompts.write_text(json.dumps({"prompt": "a"}) + "\n")
-    write_small_dataset(data)
+    write_tokens(data, [range(1, 9)])
     commands: dict[str, tuple[str | Path, ...]] = {
         "plan": ("--data", data),
         "fit-factors": ("--data", data, "--output", tmp_path / "factors"),
@@ -136,7 +137,7 @@ def test_a_file_for_a_prefix(tmp_path: Path, end: str) -> None:
     from ifguide.data.indexed import IndexedDataset
     from ifguide.penalties.keys import missing_files
 
-    write_small_dataset(tmp_path / "mask")
+    write_tokens(tmp_path / "mask", [range(1, 9)])
     with pytest.raises(InputError, match=f"did you mean the prefix {tmp_path / 'mask'}\\?"):
         IndexedDataset.open(tmp_path / f"mask{end}")
     (line,) = missing_files("penalty_data_path", str(tmp_path / f"mask{end}"), mask=True)
@@ -144,10 +145,10 @@ def test_a_file_for_a_prefix(tmp_path: Path, end: str) -> None:
 
 
 def test_other_names_for_a_prefix(tmp_path: Path) -> None:
-    write_small_dataset(tmp_path / "corpus_text_document")
+    write_tokens(tmp_path / "corpus_text_document", [range(1, 9)])
     wanted = f"did you mean the prefix {tmp_path / 'corpus_text_document'}?"
     assert hints.prefix_hint(tmp_path / "corpus") == hints.prefix_hint(tmp_path) == wanted
-    write_small_dataset(tmp_path / "other")
+    write_tokens(tmp_path / "other", [range(1, 9)])
     assert hints.near_prefix(tmp_path) == ""  # two datasets: neither is meant for sure
     assert "named by its prefix" in hints.prefix_hint(tmp_path / "absent")
 
@@ -170,7 +171,7 @@ def test_a_configuration_in_the_current_folder(tmp_path: Path, monkeypatch: pyte
 
 
 def test_training_from_a_checkpoint_of_neox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_small_dataset(tmp_path / "data")
+    write_tokens(tmp_path / "data", [range(1, 9)])
     touch(tmp_path / "model" / "tokenizer.json")
     neox = neox_save(tmp_path / "neox")
     values = {
@@ -183,12 +184,3 @@ def test_training_from_a_checkpoint_of_neox(tmp_path: Path, capsys: pytest.Captu
     assert f"did you mean the prefix {tmp_path / 'data'}?" in said
     assert f"did you mean {tmp_path / 'model/tokenizer.json'}?" in said
     assert f"load: {neox} is a GPT-NeoX checkpoint" in said and "ifguide convert --from neox --to hf" in said
-
-
-def write_small_dataset(prefix: Path) -> None:
-    import numpy as np
-
-    from ifguide.data.indexed import write_index
-
-    np.arange(1, 9, dtype=np.uint16).tofile(f"{prefix}.bin")
-    write_index(f"{prefix}.idx", np.uint16, np.array([8]), np.array([0, 8]), np.array([0, 1]))
