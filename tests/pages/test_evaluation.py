@@ -12,9 +12,8 @@ from ifguide.pages.comparison import comparison_page
 from ifguide.pages.evaluation import evaluation_page
 from ifguide.pages.evaluation_table import comparison_table, results_table
 from ifguide.pages.text import visible
-from tests.browser import CHROMIUM, Tab, browser
+from tests.browser import Tab, browser, needs_browser
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 HOSTILE = '</style></td><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} &amp; $\\bad$ "a" \x00\u202e'
 SCORERS = ["lexicon", "hf:/<b>judge</b>#toxic"]
 GROUPS = ("", "_toxic", "_nontoxic")

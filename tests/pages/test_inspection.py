@@ -16,10 +16,9 @@ from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.pages.document import ShownDocument
 from ifguide.pages.inspection import Histogram, Inspection, inspection_page, page_data
 from ifguide.pages.text import split_text, visible
-from tests.browser import CHROMIUM, Tab, browser
+from tests.browser import Tab, browser, needs_browser
 from tests.inspection.conftest import HOSTILE
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 TEXTS = [text for text in HOSTILE if text]
 
 

@@ -17,9 +17,8 @@ from ifguide.pages.table import METRICS
 from ifguide.pages.text import visible
 from ifguide.quickstart.report import load_page_data, report_page
 from ifguide.system.files import read_jsonl
-from tests.browser import CHROMIUM, Tab, browser
+from tests.browser import Tab, browser, needs_browser
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 MODELS = ("base", "guided", "control")
 TOKENS = "document.querySelector('.tokens')"
 
