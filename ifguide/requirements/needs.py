@@ -14,12 +14,12 @@ from ifguide.requirements.ranges import dependencies, fault, installed
 
 TRAINING = "training"
 
-_TOKENIZERS = ("tokenizers", "transformers", "sentencepiece")
-_SCORERS = ("transformers", "scikit-learn", "deepspeed")
+_TOKENIZERS = ("tokenizers", "sentencepiece")
+_SCORERS = ("transformers", "scikit-learn", "scipy", "deepspeed")
 # where the name that is imported is not that of the package
 _DISTRIBUTIONS = {
-    "huggingface_hub": "transformers", "megatron": "megatron-core", "scipy": "scikit-learn",
-    "sklearn": "scikit-learn", "yaml": "PyYAML",
+    "huggingface_hub": "transformers", "megatron": "megatron-core", "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
 }  # fmt: skip
 _KRONFLUENCE = ("kronfluence", "accelerate", "datasets", "einconv", "einops", "opt_einsum", "tqdm")
 
@@ -41,27 +41,31 @@ class Needs:
 NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
-    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), _TOKENIZERS),
-    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", "deepspeed")),
+    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "scipy")),
+    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", "deepspeed", "scipy")),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "build-mask": Needs(sometimes=_TOKENIZERS),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),
     "inspect": Needs(sometimes=_TOKENIZERS),
     "mask-stats": Needs(sometimes=(*_TOKENIZERS, "matplotlib")),
-    "provenance": Needs(sometimes=(*_TOKENIZERS, "megatron-core", "zstandard")),
+    "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", "transformers", "zstandard")),
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
-    "tasks-path": Needs(sometimes=("torch", "transformers", "datasets", "scikit-learn")),
+    "tasks-path": Needs(sometimes=("torch", "transformers", "datasets", "scikit-learn", "scipy", *_TOKENIZERS)),
     "fetch-eval-data": Needs(("datasets",)),
-    "generate": Needs(("torch", "transformers"), _SCORERS),
-    "score-generations": Needs(("torch", "transformers"), _SCORERS),
-    "build-queries": Needs(("torch", "transformers"), _SCORERS),
-    "evaluate": Needs(("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)),
-    "compare": Needs(sometimes=("matplotlib", *_TOKENIZERS, "torch", "datasets", "scikit-learn")),
+    "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
+    "score-generations": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
+    "build-queries": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
+    "evaluate": Needs(
+        ("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
+    ),
+    "compare": Needs(
+        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "scikit-learn", "scipy")
+    ),
     "quickstart": Needs(
-        ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "matplotlib",
-         "megatron-core"),
+        ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
+         "matplotlib", "megatron-core"),
         ("sentencepiece", "zstandard", "tensorboard"),
     ),
     "doctor": Needs(),

@@ -217,6 +217,6 @@ def _held_out(text: str, holdout: float, seed: int) -> bool:
 
 
 def _sigmoid(margin: np.ndarray) -> np.ndarray:
-    # the two halves never exponentiate a large positive number
-    small = np.exp(-np.abs(margin.astype(np.float64)))
-    return np.where(margin >= 0, 1.0, small) / (1.0 + small)
+    from scipy.special import expit
+
+    return expit(margin.astype(np.float64))

@@ -106,6 +106,7 @@ def parse_pieces(message: bytes) -> tuple[list[int], list[tuple[int, int]]]:
 
 def byte_symbols() -> dict[int, str]:
     """Byte-level BPE's visible character for each byte."""
+    # transformers has the same table, but not in its documented interface, and base verbs run without it
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + rank) for rank, byte in enumerate(hidden)}

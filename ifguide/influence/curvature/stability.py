@@ -24,10 +24,11 @@ from ifguide.influence.curvature.fit import fit_layers
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import Direction, mean_gradient, precondition
 from ifguide.influence.passes.forward_mode import ForwardModePass
-from ifguide.influence.passes.step_search import correlation, top_overlap
+from ifguide.influence.passes.step_search import top_overlap
 from ifguide.influence.queries import Query, load_query_sets
 from ifguide.influence.windows import Windows
 from ifguide.models.tracked import ScoredModel
+from ifguide.statistics.correlation import rank_correlation
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import file_record
 
@@ -169,13 +170,3 @@ def score_both(
                 )
             progress.update(pieces[-1].shape[1])
     return torch.cat(pieces, dim=1)
-
-
-def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's, of ``a``[N] and ``b``[N]; equal values share the mean of their ranks."""
-    return correlation(_ranks(a), _ranks(b))
-
-
-def _ranks(values: Tensor) -> Tensor:
-    _, place, counts = np.unique(values.numpy(), return_inverse=True, return_counts=True)
-    return torch.from_numpy((np.cumsum(counts) - (counts - 1) / 2)[place])

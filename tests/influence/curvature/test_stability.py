@@ -13,7 +13,7 @@ from ifguide import cli
 from ifguide.influence.curvature import stability as factor_stability
 from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.fit import fit_layers
-from ifguide.influence.curvature.stability import Stability, halves, rank_correlation, score_both, some_documents
+from ifguide.influence.curvature.stability import Stability, halves, score_both, some_documents
 from ifguide.influence.curvature.store import load_factors
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.windows import cut
@@ -66,16 +66,6 @@ def test_whole_documents_are_scored(windows):
     lengths = windows.dataset.lengths[np.unique(chosen.document)]
     assert chosen.scored.sum() == lengths.sum()
     assert len(some_documents(windows, 10**9, _SEED)) == len(windows)
-
-
-def test_rank_correlation_is_scipys():
-    stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(0)
-    for decimals in (12, 1, 0):  # without ties, with some, with many
-        a = np.round(rng.normal(size=300), decimals)
-        b = np.round(a + rng.normal(size=300), decimals)
-        expected = stats.spearmanr(a, b).statistic
-        assert rank_correlation(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("strategy", ["ekfac", "diagonal"])
