@@ -59,6 +59,27 @@ def dot(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     return float(sum((a[name] * b[name]).sum() for name in a))
 
 
+def position_scores(model: ScoredModel, direction: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> list[float]:
+    """``Σ_layers g_t^T V a_t`` of one sequence, one position and one layer at a time."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _, a, y, name=name: seen.update({name: (a[0], y)}))
+        for name, layer in model.tracked.items()
+    ]
+    loss = losses(model, inputs, labels).sum()
+    for hook in hooks:
+        hook.remove()
+    gradients = torch.autograd.grad(loss, [y for _, y in seen.values()])
+    scores = []
+    for t in range(len(inputs)):
+        total = 0.0
+        for (name, (a, _)), g in zip(seen.items(), gradients, strict=True):
+            one = torch.ones(0 if model.tracked[name].bias is None else 1, dtype=a.dtype)
+            total += float(g[0, t] @ direction[name] @ torch.cat([a[0, t].detach(), one]))
+        scores.append(total)
+    return scores
+
+
 def query_loss(model: ScoredModel, query: Query) -> Tensor:
     inputs, labels = torch.from_numpy(query.inputs), torch.from_numpy(query.labels)
     wanted = labels != NO_LABEL

@@ -65,8 +65,8 @@ def _query_sets(job: Inputs) -> tuple:
     return load_query_sets(job.queries[0].toxic, job.queries[0].safe, model.reader, WINDOW)
 
 
-def _literal(job: Inputs, dataset, toxic, safe) -> np.ndarray:
-    """(M2) of every token by one backward pass each."""
+def _literal(job: Inputs, dataset, toxic, safe, attribution: str = "loss-term") -> np.ndarray:
+    """(M2) of every token by one backward pass each, or what each position adds to the score of its window."""
     model = load_exact(job.model)
     direction = compute_directions(model, load_factors(job.factors), [(toxic, safe)], Damping(0.1), 1000)[0]
     windows = cut(dataset, EOD, WINDOW, 4)
@@ -74,10 +74,13 @@ def _literal(job: Inputs, dataset, toxic, safe) -> np.ndarray:
     expected = np.zeros(dataset.num_tokens)
     for window in range(len(windows)):
         batch = windows.batch(np.array([window]))
-        labels = batch.labels[0]
-        losses = reference.losses(model, batch.inputs[0], labels.clamp(min=0))[batch.labelled[0]]
-        for place, loss in zip(windows.places(np.array([window])), losses):
-            expected[place] = reference.dot(direction, reference.gradient(model, loss))
+        inputs, labels, labelled = batch.inputs[0], batch.labels[0].clamp(min=0), batch.labelled[0]
+        if attribution == "position":
+            scores = np.array(reference.position_scores(model, direction, inputs, labels))[labelled.numpy()]
+        else:
+            losses = reference.losses(model, inputs, labels)[labelled]
+            scores = [reference.dot(direction, reference.gradient(model, loss)) for loss in losses]
+        expected[windows.places(np.array([window]))] = scores
     return expected
 
 
@@ -196,12 +199,16 @@ def test_categories_are_behaviours(tmp_path, job, dataset):
     "method", [Method(method="difference"), Method(), Method(rank=16), Method(attribution="position")], ids=str
 )
 def test_every_method_writes_its_scores(job, dataset, method):
-    """Difference within its gate of jvp, a full rank and the sum over a document like the whole."""
-    run(job)
-    exact = np.array(load_aligned(job.output, dataset, "scores").values)
+    """Each like its literal reference: the difference within its gate (a full rank too), position within fp32."""
     result = run(job, Options(method), output=f"{job.output}2")
     found = load_aligned(f"{job.output}2", dataset, "scores")
-    assert np.corrcoef(found.values, exact)[0, 1] > (0.9999 if method.attribution == "loss-term" else 0.1)
+    expected = _literal(job, dataset, *_query_sets(job), method.attribution)
+    if method.attribution == "position":
+        np.testing.assert_allclose(found.values, expected, rtol=2e-3, atol=1e-4 * np.abs(expected).max())
+    else:
+        assert np.corrcoef(found.values, expected)[0, 1] > 0.9999
+    # both attributions give a document the same sum
+    exact = _literal(job, dataset, *_query_sets(job))
     sums = [np.add.reduceat(values, dataset.starts[:-1][dataset.lengths > 0]) for values in (found.values, exact)]
     # a document longer than the window is cut by both, but only its first window sums alike
     short = dataset.lengths[dataset.lengths > 0] <= WINDOW

@@ -30,27 +30,6 @@ def _all_windows(dataset):
     return windows.batch(np.arange(len(windows)))
 
 
-def _by_loop(model: ScoredModel, direction, inputs, labels) -> list[float]:
-    """``Σ_layers g_t^T V a_t`` of one sequence, one position and one layer at a time."""
-    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    hooks = [
-        layer.register_forward_hook(lambda _, a, y, name=name: seen.update({name: (a[0], y)}))
-        for name, layer in model.tracked.items()
-    ]
-    loss = reference.losses(model, inputs, labels).sum()
-    for hook in hooks:
-        hook.remove()
-    gradients = torch.autograd.grad(loss, [y for _, y in seen.values()])
-    scores = []
-    for t in range(len(inputs)):
-        total = 0.0
-        for (name, (a, _)), g in zip(seen.items(), gradients, strict=True):
-            one = torch.ones(0 if model.tracked[name].bias is None else 1, dtype=a.dtype)
-            total += float(g[0, t] @ direction[name] @ torch.cat([a[0, t].detach(), one]))
-        scores.append(total)
-    return scores
-
-
 def test_equals_a_loop_over_positions(model_folders, dataset):
     """Also in windows with a context: the loop counts the context's losses, which must not matter."""
     batch = _all_windows(dataset)
@@ -64,7 +43,7 @@ def test_equals_a_loop_over_positions(model_folders, dataset):
             inputs, labels = batch.inputs[row, :length], batch.labels[row, :length].clone()
             context = labels == NO_LABEL
             labels[context] = inputs[1:][context[:-1]]
-            expected = torch.tensor(_by_loop(model, direction, inputs, labels), dtype=torch.float64)
+            expected = torch.tensor(reference.position_scores(model, direction, inputs, labels), dtype=torch.float64)
             labelled = batch.labelled[row]
             torch.testing.assert_close(found[row][labelled], expected[~context], rtol=1e-9, atol=1e-10)
             assert (found[row][~labelled] == 0).all()
