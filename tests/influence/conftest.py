@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from ifguide.data.indexed import TokenDataset, write_index
+from ifguide.data.indexed import TokenDataset
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.models.tracked import ScoredModel, load_model
+from tests.support.datasets import random_documents, write_tokens
 
 VOCAB = 512
 WINDOW = 16
@@ -55,20 +55,6 @@ def save_tiny_model(folder: Path, architecture: str, hidden: int = 16, scale: fl
     model.save_pretrained(folder)
     build_tokenizer("CharLevelTokenizer", None).save_pretrained(folder)
     return folder
-
-
-def write_tokens(prefix: Path, documents: list[np.ndarray]) -> TokenDataset:
-    """An indexed dataset of these documents."""
-    lengths = np.array([len(document) for document in documents])
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    np.concatenate(documents).astype(np.uint16).tofile(f"{prefix}.bin")
-    write_index(f"{prefix}.idx", np.uint16, lengths, starts, np.arange(len(documents) + 1))
-    return TokenDataset.open(prefix)
-
-
-def random_documents(lengths: list[int], seed: int = 0, vocab: int = 256) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(1, vocab, length) for length in lengths]
 
 
 def write_queries(path: Path, rows: list[dict]) -> Path:

@@ -33,7 +33,8 @@ from ifguide.influence.planning.plan import plan
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.windows import cut, cut_into_shards
 from ifguide.models.tracked import load_model
-from tests.influence.conftest import WINDOW, random_documents, write_tokens
+from tests.influence.conftest import WINDOW
+from tests.support.datasets import random_documents, write_tokens
 
 ARCHITECTURES = ("neox", "llama", "gpt2")
 STRATEGIES = ("ekfac", "kfac", "diagonal", "identity")

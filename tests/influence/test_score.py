@@ -29,7 +29,8 @@ from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
 from tests.influence import reference
-from tests.influence.conftest import EOD, WINDOW, load_exact, random_documents, write_queries, write_tokens
+from tests.influence.conftest import EOD, WINDOW, load_exact, write_queries
+from tests.support.datasets import random_documents, write_tokens
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from ifguide.influence.score import score
 from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.shards import Shard, Share, in_documents, parse_documents, plan_shards
 from ifguide.influence.windows import cut
-from tests.influence.conftest import EOD, LENGTHS, WINDOW, random_documents, write_tokens
+from tests.influence.conftest import EOD, LENGTHS, WINDOW
+from tests.support.datasets import random_documents, write_tokens
 
 JVP = Options(Method(method="jvp"), shard_tokens=20)
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ifguide.errors import InputError
 from ifguide.influence.batches import MAX_PADDING, NO_LABEL, collate, group_by_length, in_pieces
 from ifguide.influence.windows import check_tokens, cut, cut_into_shards, resolve_lengths, sample
-from tests.influence.conftest import random_documents, write_tokens
+from tests.support.datasets import random_documents, write_tokens
 
 _LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=12).filter(lambda lengths: sum(lengths) > 0)
 _PROPERTY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

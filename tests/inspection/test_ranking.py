@@ -11,7 +11,7 @@ from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.inspection import ranking
 from ifguide.inspection.ranking import histogram, rank_documents, ranks_among_all, selected_per_document
-from tests.influence.conftest import random_documents, write_tokens
+from tests.support.datasets import random_documents, write_tokens
 
 LENGTHS = [5, 0, 40, 1, 16, 17, 9, 0, 3, 30]
 EOD = 7

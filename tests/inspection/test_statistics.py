@@ -13,7 +13,7 @@ from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
 from ifguide.inspection.statistics import Overlap, Phrases, collect
-from tests.influence.conftest import write_tokens
+from tests.support.datasets import write_mask, write_tokens
 
 LENGTHS = [7, 0, 1, 33, 1, 20, 0, 64, 5]
 
@@ -34,7 +34,7 @@ class Data:
         ]
         self.masks: list[Aligned] = []
         for number, codes in enumerate(self.codes):
-            write_aligned(folder / f"m{number}", self.tokens, codes, np.uint8, {"encoding": "graded"})
+            write_mask(folder / f"m{number}", self.tokens, codes, "graded")
             self.masks.append(load_aligned(folder / f"m{number}", self.tokens, "penalties"))
 
     def documents(self) -> list[range]:
@@ -118,7 +118,7 @@ def test_without_tokens_the_rest_is_known(tmp_path: Path) -> None:
 def test_a_share_lies_in_its_bin(tmp_path: Path) -> None:
     tokens = write_tokens(tmp_path / "d", [np.arange(10)] * 11)
     codes = np.concatenate([np.arange(10) < count for count in range(11)]).astype(np.uint8)
-    write_aligned(tmp_path / "m", tokens, codes, np.uint8, {"encoding": "binary"})
+    write_mask(tmp_path / "m", tokens, codes)
     (found,), _ = collect([load_aligned(tmp_path / "m", tokens, "penalties")], tokens, None, 5)
     assert found.share_histogram() == [1] * 11
 
@@ -146,7 +146,7 @@ def test_large_corpora_do_not_overflow() -> None:
 
 def test_an_absurd_id_is_refused(tmp_path: Path) -> None:
     tokens = write_tokens(tmp_path / "d", [np.arange(3)])
-    write_aligned(tmp_path / "m", tokens, np.ones(3, np.uint8), np.uint8, {"encoding": "binary"})
+    write_mask(tmp_path / "m", tokens, np.ones(3))
     mask = load_aligned(tmp_path / "m", tokens, "penalties")
     values = np.array([1, 2**30, 3], np.int32)
     broken = TokenDataset(tokens.prefix, values.dtype, tokens.lengths, tokens.starts, tokens.doc_idx, values)

@@ -21,7 +21,7 @@ from ifguide.influence.cascade.choice import (
 )
 from ifguide.influence.windows import cut
 from ifguide.selection import ScoredCorpus, SelectionSettings, Source
-from tests.influence.conftest import random_documents, write_tokens
+from tests.support.datasets import random_documents, write_tokens
 
 _PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _LENGTHS = st.lists(st.integers(0, 40), min_size=3, max_size=25).filter(lambda lengths: sum(n > 0 for n in lengths) > 2)

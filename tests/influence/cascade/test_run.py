@@ -21,7 +21,8 @@ from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
 from ifguide.selection import SelectionSettings
-from tests.influence.conftest import WINDOW, random_documents, save_tiny_model, write_tokens
+from tests.influence.conftest import WINDOW, save_tiny_model
+from tests.support.datasets import random_documents, write_tokens
 
 JVP = Options(Method(method="jvp"), shard_tokens=300)
 SETTINGS = CascadeSettings(keep=0.4, audit=0.2)

@@ -18,7 +18,8 @@ from ifguide.influence.curvature.store import load_factors
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.windows import cut
 from tests.influence import reference
-from tests.influence.conftest import EOD, WINDOW, load_exact, random_documents, write_tokens
+from tests.influence.conftest import EOD, WINDOW, load_exact
+from tests.support.datasets import random_documents, write_tokens
 
 _SEED = 3
 _BATCH_TOKENS = 64

@@ -11,8 +11,9 @@ from ifguide.influence.batches import group_by_length
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.passes.checks import check_factors, check_model_on, first_bad_layer, largest_batch, memory_advice
 from ifguide.influence.windows import cut
-from tests.influence.conftest import WINDOW, load_exact, random_documents, write_tokens
+from tests.influence.conftest import WINDOW, load_exact
 from tests.influence.reference import random_factors
+from tests.support.datasets import random_documents, write_tokens
 
 ARCHITECTURES = ("neox", "llama", "gpt2")
 

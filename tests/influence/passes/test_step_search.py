@@ -15,8 +15,9 @@ from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.step_search import GATE, STEPS, correlation, sample_batches, search_step, top_overlap
 from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
-from tests.influence.conftest import EOD, WINDOW, random_documents, save_tiny_model, write_tokens
+from tests.influence.conftest import EOD, WINDOW, save_tiny_model
 from tests.influence.reference import random_direction
+from tests.support.datasets import random_documents, write_tokens
 
 
 @pytest.fixture(scope="module")
