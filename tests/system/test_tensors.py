@@ -1,0 +1,52 @@
+"""Tensors on disk: whole or not at all, and a full disk told apart from other faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ifguide.errors import InputError, OutOfSpaceError
+from ifguide.system.tensors import save_tensors
+from tests.support.folders import files
+
+TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
+
+
+def test_they_come_back(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "t.safetensors", TENSORS)
+    found = load_file(tmp_path / "t.safetensors")
+    assert found.keys() == TENSORS.keys() and all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+    assert [*files(tmp_path)] == ["t.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        ("I/O error: No space left on device (os error 28)", OutOfSpaceError, "t.safetensors"),
+        ("I/O error: Input/output error (os error 5)", (InputError, OSError), "os error 5"),
+    ],
+)
+def test_a_fault_on_the_way_leaves_what_was_there(
+    text: str, kind: type, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tensors(tmp_path / "t.safetensors", TENSORS)
+    before = files(tmp_path)
+
+    def broken(tensors: dict, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise SafetensorError(text)
+
+    monkeypatch.setattr("safetensors.torch.save_file", broken)
+    with pytest.raises(kind, match=says) as caught:
+        save_tensors(tmp_path / "t.safetensors", TENSORS)
+    assert isinstance(caught.value, OutOfSpaceError) == ("error 28" in text)
+    assert files(tmp_path) == before
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="absent"):
+        save_tensors(tmp_path / "absent" / "t.safetensors", TENSORS)
