@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.quickstart import toy
-    from ifguide.quickstart.pipeline import MODELS, run_quickstart
+    from ifguide.quickstart.pipeline import run_quickstart
     from ifguide.quickstart.settings import QuickstartSettings
     from ifguide.system.allocator import keep_freed_memory
 
