@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ifguide.cli import VERBS, main
+from ifguide.cli import main
+from ifguide.verbs import VERBS
 from tests.support.datasets import write_indexed
 
 BASE_MODULES = (
@@ -67,7 +68,10 @@ def test_a_launcher_of_processes_is_refused_where_they_cannot_share(verb, monkey
 
     module = importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
     monkeypatch.setattr(module, "run", run)
-    monkeypatch.setattr(module, "add_arguments", lambda parser: None)
+    # without options and the claim of an output: what comes before them
+    monkeypatch.setattr(module, "add_arguments", lambda parser: None, raising=False)
+    monkeypatch.delattr(module, "OPTIONS", raising=False)
+    monkeypatch.delattr(module, "WRITES", raising=False)
     monkeypatch.setenv("RANK", "0")
     for size, launcher in (("1", "LOCAL_RANK"), ("2", "OF_A_SCHEDULER")):
         with monkeypatch.context() as patch, pytest.raises(Begun):
@@ -77,7 +81,7 @@ def test_a_launcher_of_processes_is_refused_where_they_cannot_share(verb, monkey
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     if verb in (
-        "score", "evaluate", "plan", "verify", "inspect", "mask-stats", "provenance", "compare", "tasks-path",
+        "score", "evaluate", "plan", "verify", "inspect", "mask-stats", "provenance", "compare", "tasks-path", "doctor",
     ):  # fmt: skip
         with pytest.raises(Begun):
             main([verb])
@@ -126,8 +130,8 @@ def test_a_closed_pipe_is_no_traceback(tmp_path, command, buffered):
 def test_more_than_a_buffer_into_a_closed_pipe(tmp_path):
     """The rest must not come up again when the interpreter ends; nor where stderr is gone as well."""
     code = (
-        "from ifguide import cli; from types import SimpleNamespace as Module; "
-        "cli._module_of = lambda verb: Module(SUMMARY='s', EXAMPLE='e', add_arguments=lambda parser: None, "
+        "from ifguide import cli, verbs; from types import SimpleNamespace as Module; "
+        "verbs.module_of = lambda verb: Module(SUMMARY='s', EXAMPLE='e', add_arguments=lambda parser: None, "
         "run=lambda args: [print('x' * 100_000) for _ in range(10)] and None); "
         "raise SystemExit(cli.main(['verify']))"
     )

@@ -12,36 +12,31 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide import cli
 from ifguide.compat.argparse import options
+from ifguide.config.options import Named
 from ifguide.data.preprocess import SUFFIX
 from ifguide.errors import ConfigError, IFGuideError, InputError, MismatchError
 from ifguide.inspection.lineage import CHANGED, MISSING, Node, trace
 
-_CASCADE = ("cascade_model", "cascade_factors", "cascade_scores")
-# verb -> (options that name inputs, options that name outputs); other verbs' products are taken as given
-PATHS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "preprocess": (("input", "vocab_file", "merge_file"), ("output_prefix",)),
-    "fit-factors": (("model", "data", "toxic_queries", "safe_queries"), ("output",)),
-    "score": (("model", "data", "factors", "toxic_queries", "safe_queries", "behaviour", *_CASCADE), ("output",)),
-    "transfer-scores": (
-        ("scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file"),
-        ("output",),
-    ),
-    "build-mask": (
-        ("scores", "category", "data", "wordlist", "vocab_file", "merge_file"),
-        ("output", "filtered_output"),
-    ),
-    "merge-masks": (("masks", "scores", "data"), ("output",)),
-    "quickstart": (("input", "toxic_queries", "safe_queries"), ("output",)),
-}
-# a category is a name and a share before its paths, a behaviour a name
-_WORDS_BEFORE_PATHS = {"category": 2, "behaviour": 1}
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands of this program, which lie above this room.
+
+    Attributes:
+        named: verb -> what its options name; None of a verb whose products are taken as given.
+        parser: verb -> the parser of its options.
+        run: a verb with its options -> the exit code.
+    """
+
+    named: Callable[[str], Named | None]
+    parser: Callable[[str], argparse.ArgumentParser]
+    run: Callable[[str, Sequence[str]], int]
 
 
 @dataclass(frozen=True)
@@ -59,23 +54,23 @@ class Step:
     products: list[tuple[Node, str]]
 
 
-def plan(node: Node, output: Path) -> list[Step]:
+def plan(node: Node, output: Path, commands: Commands) -> list[Step]:
     """The commands that make ``node`` again below ``output``, in order.
 
     Raises:
         InputError: ``node`` was not made by a command that can be run again.
     """
-    if not _can_be_made(node):
+    if not _can_be_made(node, commands):
         how = f"by `{shlex.join(node.command)}`" if node.command else "by a library call, without a command"
         raise InputError(f"{node.role} {node.path} was made {how}: there is nothing to replay")
     made: dict[tuple[str, ...], list[Node]] = {}
-    for source in _to_make(node):
+    for source in _to_make(node, commands):
         made.setdefault((source.folder or "", *source.command), []).append(source)
     output = output.absolute()
     places: dict[str, str] = {}
     steps = []
     for number, ((folder, *command), products) in enumerate(made.items(), 1):
-        steps.append(_step(command, folder, products, output, number, places))
+        steps.append(_step(command, folder, products, output / f"{number}-{command[1]}", places, commands))
         places |= {_plain(product.path): place for product, place in steps[-1].products}
     return steps
 
@@ -89,7 +84,7 @@ def script(node: Node, steps: list[Step], output: Path) -> str:
     return "\n".join(lines)
 
 
-def replay(node: Node, steps: list[Step], output: Path) -> list[dict[str, Any]]:
+def replay(node: Node, steps: list[Step], output: Path, commands: Commands) -> list[dict[str, Any]]:
     """Run the steps and compare every product with the recorded one.
 
     Returns:
@@ -107,7 +102,7 @@ def replay(node: Node, steps: list[Step], output: Path) -> list[dict[str, Any]]:
     for step in steps:
         step.folder.mkdir(parents=True)
         with contextlib.redirect_stdout(sys.stderr):
-            if cli.main(step.command[1:]) != 0:
+            if commands.run(step.command[1], step.command[2:]) != 0:
                 raise IFGuideError(f"the replay ends here, at: {shlex.join(step.command)}")
     results, differing = [], []
     for step in steps:
@@ -120,12 +115,12 @@ def replay(node: Node, steps: list[Step], output: Path) -> list[dict[str, Any]]:
     return results
 
 
-def _to_make(node: Node) -> list[Node]:
+def _to_make(node: Node, commands: Commands) -> list[Node]:
     """What commands make again, inputs first; what lies behind anything else is not looked at."""
     found: list[Node] = []
 
     def visit(source: Node) -> None:
-        if not _can_be_made(source) or source in found:
+        if not _can_be_made(source, commands) or source in found:
             return
         for behind in source.inputs:
             visit(behind)
@@ -135,8 +130,9 @@ def _to_make(node: Node) -> list[Node]:
     return found
 
 
-def _can_be_made(node: Node) -> bool:
-    return len(node.command) > 1 and node.command[0] == "ifguide" and node.command[1] in PATHS and node.path is not None
+def _can_be_made(node: Node, commands: Commands) -> bool:
+    made_here = len(node.command) > 1 and node.command[0] == "ifguide" and node.path is not None
+    return made_here and commands.named(node.command[1]) is not None
 
 
 def _faults(node: Node, steps: list[Step]) -> list[str]:
@@ -156,13 +152,13 @@ def _faults(node: Node, steps: list[Step]) -> list[str]:
 
 
 def _step(
-    command: list[str], folder: str, products: list[Node], output: Path, number: int, places: dict[str, str]
+    command: list[str], folder: str, products: list[Node], here: Path, places: dict[str, str], commands: Commands
 ) -> Step:
     verb = command[1]
-    inputs, outputs = PATHS[verb]
-    parser = cli.make_parser(verb)
+    names = commands.named(verb)
+    assert names is not None  # `_to_make` has left out the others
+    parser = commands.parser(verb)
     args = _parse(parser, command)
-    here = output / f"{number}-{verb}"
     moved: dict[str, str] = {}
 
     def resolve(path: Any) -> str:
@@ -177,9 +173,9 @@ def _step(
         )
         return moved[old]
 
-    for name in inputs:
-        setattr(args, name, _each(getattr(args, name, None), resolve, _WORDS_BEFORE_PATHS.get(name, 0)))
-    for name in outputs:
+    for name in names.inputs:
+        setattr(args, name, _each(getattr(args, name, None), resolve, names.words.get(name, 0)))
+    for name in names.outputs:
         setattr(args, name, _each(getattr(args, name, None), move))
     made = [(product, _moved(_plain(product.path), moved)) for product in products]
     return Step(["ifguide", verb, *_written(parser, args)], here, made)

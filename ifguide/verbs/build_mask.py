@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, datasets
 
 if TYPE_CHECKING:
@@ -16,11 +17,14 @@ EXAMPLE = "ifguide build-mask --scores data/corpus_scores --output data/corpus_m
 
 WRITES = Writes(
     lambda args: datasets([*args.output, *args.filtered_output]),
-    outputs=("output", "filtered_output"),
-    inputs=("scores", "category", "data", "wordlist", "vocab_file", "merge_file"),
-    words={"category": 2},
+    Named(
+        inputs=("scores", "category", "data", "wordlist", "vocab_file", "merge_file"),
+        outputs=("output", "filtered_output"),
+        words={"category": 2},
+    ),
     settle=lambda args, settings: _settle(args, settings),
     keeps_result=True,
+    is_replayed=True,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = (
@@ -19,9 +20,7 @@ EXAMPLE = (
 
 WRITES = Writes(
     lambda args: folder(args.output, "queries.json", ["toxic.jsonl", "safe.jsonl"]),
-    inputs=("input", "exclude"),
-    scorers=("scorer",),
-    neutral=("device",),
+    Named(inputs=("input", "exclude"), outputs=("output",), scorers=("scorer",), costs=("device",)),
 )
 
 

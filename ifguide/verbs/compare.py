@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, page
 
 SUMMARY = "Put evaluated models side by side: who is better on the same prompts, and how sure that is."
 EXAMPLE = "ifguide compare runs/base runs/guided --html comparison.html"
 
 
-WRITES = Writes(lambda args: args.html and page(args.html), outputs=("html",), inputs=("runs",), shows=True)
+WRITES = Writes(lambda args: args.html and page(args.html), Named(inputs=("runs",), outputs=("html",)), shows=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.errors import ConfigError
 from ifguide.verbs.writes import Writes, folder
 
@@ -25,7 +26,7 @@ _ONLY_FROM_HF = {
 
 WRITES = Writes(
     lambda args: folder(args.output, "run.json"),
-    inputs=("input", "config", "text", "vocab_file", "merge_file"),
+    Named(inputs=("input", "config", "text", "vocab_file", "merge_file"), outputs=("output",)),
 )
 
 

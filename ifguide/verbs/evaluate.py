@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Evaluate a model with lm-eval: toxicity of its continuations, LAMBADA, perplexity, any task lm-eval knows."
@@ -17,9 +18,7 @@ EXAMPLE = (
 
 WRITES = Writes(
     lambda args: folder(args.output, "results.json", ["samples.jsonl", "report.html"], ["journals"]),
-    inputs=("model", "data"),
-    scorers=("scorer", "rad"),
-    neutral=("batch_size", "device"),
+    Named(inputs=("model", "data"), outputs=("output",), scorers=("scorer", "rad"), costs=("batch_size", "device")),
     settle=lambda args, settings: _settle(args, settings),
 )
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.errors import InputError
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output, Source
@@ -17,7 +18,7 @@ EXAMPLE = "ifguide fetch-eval-data --output eval-data --source bold=bold.jsonl r
 
 WRITES = Writes(
     lambda args: _output(args),
-    outputs=("output", "source"),
+    Named(outputs=("output", "source")),
     sources=lambda args: {f"--source {name}": [found] for name, found in _named(args).items()},
     result=lambda args, record: {
         "output": str(args.output),

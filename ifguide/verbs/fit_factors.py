@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, folder
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ EXAMPLE = "ifguide fit-factors --model runs/proxy/hf --data data/corpus_text_doc
 
 WRITES = Writes(
     lambda args: folder(args.output, "factors.json", ["factors.safetensors"]),
-    inputs=("model", "data", "toxic_queries", "safe_queries"),
-    neutral=("batch_size",),
+    Named(inputs=("model", "data", "toxic_queries", "safe_queries"), outputs=("output",), costs=("batch_size",)),
+    is_replayed=True,
 )
 
 

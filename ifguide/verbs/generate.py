@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -16,9 +17,7 @@ EXAMPLE = "ifguide generate --model runs/guided/hf --prompts rtp.jsonl --output 
 
 WRITES = Writes(
     lambda args: jsonl_with_sidecar(args.output),
-    inputs=("model", "prompts"),
-    scorers=("rad",),
-    neutral=("batch_size", "device"),
+    Named(inputs=("model", "prompts"), outputs=("output",), scorers=("rad",), costs=("batch_size", "device")),
 )
 
 

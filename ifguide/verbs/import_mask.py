@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.system.outputs import Output
 from ifguide.verbs.writes import Writes, datasets
 
@@ -15,8 +16,7 @@ EXAMPLE = "ifguide import-mask --data data/corpus_text_document --mask data/thei
 
 WRITES = Writes(
     lambda args: _output(args),
-    outputs=(),
-    inputs=("data", "mask"),
+    Named(inputs=("data", "mask"), outputs=()),
     keeps_result=True,
 )
 

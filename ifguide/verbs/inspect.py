@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, page
 
 SUMMARY = "Show the documents that a mask penalises most, token by token, in the terminal or as one HTML page."
@@ -20,8 +21,7 @@ _TERMINAL_DOCUMENTS, _PAGE_DOCUMENTS = 10, 200
 
 WRITES = Writes(
     lambda args: args.html and page(args.html),
-    outputs=("html",),
-    inputs=("data", "mask", "scores", "vocab_file", "merge_file"),
+    Named(inputs=("data", "mask", "scores", "vocab_file", "merge_file"), outputs=("html",)),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.inspect import add_tokenizer_arguments
 from ifguide.verbs.writes import Writes, folder
 
@@ -16,7 +17,7 @@ EXAMPLE = "ifguide mask-stats --mask data/corpus_mask data/corpus_random_mask --
 
 WRITES = Writes(
     lambda args: args.output and folder(args.output, "mask_stats.json"),
-    inputs=("mask", "data", "scores", "vocab_file", "merge_file"),
+    Named(inputs=("mask", "data", "scores", "vocab_file", "merge_file"), outputs=("output",)),
 )
 
 

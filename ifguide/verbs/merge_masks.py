@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Masks (or scores) of several corpora -> those of the merged corpus, beside GPT-NeoX's merge_datasets.py."
@@ -16,8 +17,9 @@ EXAMPLE = (
 
 WRITES = Writes(
     lambda args: datasets([args.output]),
-    inputs=("masks", "scores", "data"),
+    Named(inputs=("masks", "scores", "data"), outputs=("output",)),
     keeps_result=True,
+    is_replayed=True,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Tokenize JSONL text into a GPT-NeoX indexed dataset: PREFIX_text_document.bin, .idx and .json."
@@ -16,10 +17,9 @@ EXAMPLE = (
 
 WRITES = Writes(
     lambda args: datasets([f"{args.output_prefix}_text_document"]),
-    outputs=("output_prefix",),
-    inputs=("input", "vocab_file", "merge_file"),
-    neutral=("workers",),
+    Named(inputs=("input", "vocab_file", "merge_file"), outputs=("output_prefix",), costs=("workers",)),
     keeps_result=True,
+    is_replayed=True,
 )
 
 

@@ -26,20 +26,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.inspection.lineage import trace
-    from ifguide.inspection.replay import plan, replay, script
+    from ifguide.inspection.replay import Commands, plan, replay, script
     from ifguide.inspection.terminal import tree_lines
+    from ifguide.verbs import make_parser, named_of
+    from ifguide.verbs.run import run_verb
 
     node = trace(args.file)
     if not (args.replay or args.run):
         if not args.json:
             print("\n".join(tree_lines(node)))
         return node.as_dict()
-    steps = plan(node, args.output)
+    commands = Commands(named_of, make_parser, run_verb)
+    steps = plan(node, args.output, commands)
     if args.replay:
         if not args.json:
             print(script(node, steps, args.output))
         return {"commands": [step.command for step in steps]}
-    results = replay(node, steps, args.output)
+    results = replay(node, steps, args.output, commands)
     if not args.json:
         for result in results:
             print(f"{result['product']}: the same as {result['original']}")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output
 from ifguide.verbs.writes import Writes, folder
@@ -17,9 +18,9 @@ EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"
 
 WRITES = Writes(
     lambda args: _output(args),
-    inputs=("input", "toxic_queries", "safe_queries"),
-    scorers=("scorer",),
+    Named(inputs=("input", "toxic_queries", "safe_queries"), outputs=("output",), scorers=("scorer",)),
     result=lambda args, record: read_json(args.output / "results.json", "results"),
+    is_replayed=True,
 )
 
 

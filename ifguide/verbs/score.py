@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.system.outputs import Output
 from ifguide.system.progress import compact
 from ifguide.verbs.writes import Writes, datasets
@@ -20,12 +21,25 @@ EXAMPLE = (
 
 WRITES = Writes(
     lambda args: _output(args),
-    inputs=("model", "data", "factors", "toxic_queries", "safe_queries", "behaviour", "cascade_model",
-            "cascade_factors", "cascade_scores"),
-    words={"behaviour": 1},
-    neutral=("batch_size", "documents"),
+    Named(
+        inputs=(
+            "model",
+            "data",
+            "factors",
+            "toxic_queries",
+            "safe_queries",
+            "behaviour",
+            "cascade_model",
+            "cascade_factors",
+            "cascade_scores",
+        ),
+        outputs=("output",),
+        words={"behaviour": 1},
+        costs=("batch_size", "documents"),
+    ),
     keeps_result=True,
-)  # fmt: skip
+    is_replayed=True,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

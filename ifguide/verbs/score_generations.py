@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -20,9 +21,7 @@ EXAMPLE = (
 WRITES = Writes(
     # a file that is scored in place is its own input: nothing of it is lost
     lambda args: None if _in_place(args) else jsonl_with_sidecar(args.output),
-    inputs=("generations",),
-    scorers=("scorer",),
-    neutral=("device",),
+    Named(inputs=("generations",), outputs=("output",), scorers=("scorer",), costs=("device",)),
 )
 
 

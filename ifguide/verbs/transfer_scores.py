@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ifguide.config.options import Named
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Move scores to another tokenization of the same documents: a Pythia proxy can so mask Llama's data."
@@ -17,11 +18,13 @@ EXAMPLE = (
 
 WRITES = Writes(
     lambda args: datasets([args.output]),
-    inputs=(
-        "scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file",
+    Named(
+        inputs=("scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file"),
+        outputs=("output",),
     ),
     keeps_result=True,
-)  # fmt: skip
+    is_replayed=True,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """How the verbs that write come by the rule of `ifguide.system.outputs`: each says what it reads and what it makes.
 
-A verb module has ``WRITES``; `ifguide.cli` adds ``--overwrite`` and claims the output before the verb runs.
+A verb module has ``WRITES``; `ifguide.verbs` adds ``--overwrite`` and claims the output before the verb runs.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ifguide.compat.argparse import options
+from ifguide.config.options import Named
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import file_states
@@ -30,29 +32,23 @@ class Writes:
 
     Attributes:
         output: what will be written; None where the options ask for no file.
-        outputs: options that say where the products go.
-        inputs: options that name files, folders or datasets, or lists of them.
-        words: input -> how many words of each of its lists come before the paths.
-        scorers: options with the spec of a scorer, which may name a folder.
-        neutral: options that change no product (only its cost).
+        named: which options name inputs, outputs and scorers, and which change only the cost.
         sources: further sources, by option.
         settle: puts settings that depend on other options in their place.
         keeps_result: whether the result of the verb goes into the record; else the record says the same.
         shows: whether the verb has more to say than what it writes: then it runs all the same, and writes nothing.
         result: what the verb returned, from its options and the record of the finished product.
+        is_replayed: whether `ifguide provenance` makes the product again; else it is taken as given.
     """
 
     output: Callable[[argparse.Namespace], Output | None]
-    outputs: Sequence[str] = ("output",)
-    inputs: Sequence[str] = ()
-    words: Mapping[str, int] = field(default_factory=dict)
-    scorers: Sequence[str] = ()
-    neutral: Sequence[str] = ()
+    named: Named
     sources: Callable[[argparse.Namespace], dict[str, list[Source]]] | None = None
     settle: Callable[[argparse.Namespace, dict[str, Any]], None] | None = None
     keeps_result: bool = False
     shows: bool = False
     result: Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]] | None = None
+    is_replayed: bool = False
 
     def _refuse_inputs(self, args: argparse.Namespace, sources: Mapping[str, Sequence[Source]]) -> None:
         """
@@ -60,7 +56,7 @@ class Writes:
             InputError: an output is an input too, and would be gone before it is read.
         """
         read = {one.path for found in sources.values() for one in found}
-        for name in self.outputs:
+        for name in self.named.outputs:
             for path in _split(getattr(args, name), 0)[1]:
                 if os.path.abspath(path) in read:  # noqa: PTH100
                     option = f"--{name.replace('_', '-')}"
@@ -84,17 +80,17 @@ class Writes:
         settings: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
         sources: dict[str, list[Source]] = {}
-        for action in parser._actions:  # argparse has no public list of its options
+        for action in options(parser):
             value, name = getattr(args, action.dest, None), action.dest
-            if name in _NEVER or name in self.neutral or name in self.outputs:
+            if name in _NEVER or name in self.named.costs or name in self.named.outputs:
                 continue
             label = max(action.option_strings, key=len) if action.option_strings else name.upper()
-            if name in self.inputs:
-                words, paths = _split(value, self.words.get(name, 0))
+            if name in self.named.inputs:
+                words, paths = _split(value, self.named.words.get(name, 0))
                 sources[label] = [source(path) for path in paths]
                 if words:
                     settings[label] = words
-            elif name in self.scorers:
+            elif name in self.named.scorers:
                 settings[label], sources[label] = _scorers(value)
             else:
                 settings[label], defaults[label] = _plain(value), _plain(action.default)

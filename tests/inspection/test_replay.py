@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from ifguide import cli
-from ifguide.cli import VERBS, make_parser
 from ifguide.inspection.lineage import trace
-from ifguide.inspection.replay import PATHS, plan, script
+from ifguide.inspection.replay import Commands, plan, script
+from ifguide.verbs import VERBS, make_parser, named_of
+from ifguide.verbs.run import run_verb
 from tests.inspection.conftest import Pipeline, build_pipeline, run
 
+COMMANDS = Commands(named_of, make_parser, run_verb)
 PRODUCTS = {
     "1-preprocess": ["corpus_text_document.bin", "corpus_text_document.idx"],
     "2-fit-factors": ["factors/factors.safetensors"],
@@ -58,9 +60,9 @@ def test_the_script_is_the_same_commands(pipeline: Pipeline, tmp_path: Path, cap
 
 
 def test_only_what_was_made_is_made_again(pipeline: Pipeline, tmp_path: Path) -> None:
-    verbs = [step.command[1] for step in plan(trace(pipeline.factors), tmp_path / "out")]
+    verbs = [step.command[1] for step in plan(trace(pipeline.factors), tmp_path / "out", COMMANDS)]
     assert verbs == ["preprocess", "fit-factors"]
-    (command,) = [step.command for step in plan(trace(pipeline.data), tmp_path / "out")]
+    (command,) = [step.command for step in plan(trace(pipeline.data), tmp_path / "out", COMMANDS)]
     assert command == [
         "ifguide", "preprocess", "--input", str(pipeline.folder / "corpus.jsonl"),
         "--output-prefix", str(tmp_path / "out/1-preprocess/corpus"),
@@ -75,7 +77,7 @@ def test_a_changed_input_stops_a_run_and_is_named_in_the_script(tmp_path: Path, 
     source.write_text('{"text": "two"}\n')
     node = trace(tmp_path / "p_text_document")
     output = tmp_path / "again"
-    assert f"# beware: text {source}: changed" in script(node, plan(node, output), output)
+    assert f"# beware: text {source}: changed" in script(node, plan(node, output, COMMANDS), output)
     capsys.readouterr()
     assert cli.main(["provenance", node.path or "", "--run", "--output", str(output)]) == 2
     assert capsys.readouterr().err.startswith(f"ifguide provenance: text {source}: changed")
@@ -109,7 +111,7 @@ def test_several_outputs_and_categories(pipeline: Pipeline, tmp_path: Path, monk
     (tmp_path / "b").mkdir()
     run("build-mask", "--category", "x", "0.1", "scores", "--category", "y", "0.2", "scores",
         "--output", tmp_path / "b/mask", "--window", "0")  # fmt: skip
-    steps = plan(trace(tmp_path / "b/mask"), tmp_path / "out")
+    steps = plan(trace(tmp_path / "b/mask"), tmp_path / "out", COMMANDS)
     new_scores = str(tmp_path / "out/3-score/scores")
     assert steps[-1].command == [
         "ifguide", "build-mask", "--category", "x", "0.1", new_scores, "--category", "y", "0.2", new_scores,
@@ -117,15 +119,16 @@ def test_several_outputs_and_categories(pipeline: Pipeline, tmp_path: Path, monk
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("verb", PATHS)
+@pytest.mark.parametrize("verb", sorted(filter(named_of, VERBS)))
 def test_every_path_option_is_known(verb: str) -> None:
-    """An option that names a file and is not in `PATHS` would still point at the first run's file."""
-    assert verb in VERBS
-    inputs, outputs = PATHS[verb]
+    """An option that names a file without saying so would still point at the first run's file."""
+    names = named_of(verb)
+    assert names is not None
+    paths = {*names.inputs, *names.outputs}
     known = {action.dest: action for action in make_parser(verb)._actions}
-    assert set(inputs + outputs) <= set(known)
-    names = {"FILE", "DIR", "PREFIX", "P", "S", "M"}
-    assert {dest for dest, action in known.items() if action.metavar in names} <= set(inputs + outputs)
+    assert paths <= set(known) and set(names.words) <= paths
+    of_paths = {"FILE", "DIR", "PREFIX", "P", "S", "M"}
+    assert {dest for dest, action in known.items() if action.metavar in of_paths} <= paths
 
 
 def test_a_source_that_was_made_again_is_refused_before_anything_runs(tmp_path: Path, capsys, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from ifguide import cli, launch
 from ifguide.config.yaml_files import config_paths, merge_files
 from ifguide.errors import ConfigError, InputError
 from ifguide.system import hints
+from ifguide.verbs import make_parser
 from tests.engine.tiny import MODEL, ROOT
 from tests.support.datasets import write_tokens
 
@@ -73,7 +74,7 @@ def test_a_checkpoint_of_neox_is_answered_with_a_command_that_parses(tmp_path: P
     hint = hints.model_hint(save)
     assert hint.startswith("it is a GPT-NeoX checkpoint")
     command = shlex.split(hint[hint.index("ifguide convert") :])
-    arguments = cli.make_parser("convert").parse_args(command[2:])
+    arguments = make_parser("convert").parse_args(command[2:])
     assert (arguments.source, arguments.target) == ("neox", "hf")
     assert (arguments.input, arguments.output) == (str(save), f"{save}-hf")
     layers = tmp_path / "layers" / "global_step3"

@@ -29,6 +29,7 @@ from ifguide.system.outputs import (
     claim,
     recorded_request,
 )
+from ifguide.verbs import VERBS, make_parser, module_of
 from tests.inspection.conftest import Pipeline, build_pipeline, run, write_rows
 
 Snapshot = dict[str, tuple[bytes, int]]
@@ -233,13 +234,13 @@ def test_evaluate_and_compare_follow_the_rule(
 
 
 def test_every_verb_that_writes_has_the_option_and_a_case() -> None:
-    writing = {verb for verb in cli.VERBS if hasattr(cli._module_of(verb), "WRITES")}
+    writing = {verb for verb in VERBS if hasattr(module_of(verb), "WRITES")}
     tried = {name.split()[0] for name in CASES}
     assert writing == tried | {"evaluate", "compare", "quickstart"}
-    helped = (" ".join(cli.make_parser(verb).format_help().split()) for verb in writing)
+    helped = (" ".join(make_parser(verb).format_help().split()) for verb in writing)
     shown = {text.partition("--overwrite replace")[2].partition("--json")[0] for text in helped}
     assert len(shown) == 1 and shown.pop().startswith(" what another command made; without it that is refused")
-    assert cli.VERBS.keys() - writing == {"plan", "provenance", "verify", "tasks-path"}
+    assert VERBS.keys() - writing == {"plan", "provenance", "verify", "tasks-path"}
 
 
 def test_paths_may_be_spelled_otherwise_and_moved(

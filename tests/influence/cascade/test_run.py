@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ifguide.cli import main, make_parser
+from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.behaviours import QueryFiles
@@ -21,6 +21,7 @@ from ifguide.influence.job import Inputs, Options
 from ifguide.influence.passes.method import Method
 from ifguide.influence.score import score
 from ifguide.selection import SelectionSettings
+from ifguide.verbs import make_parser
 from tests.influence.conftest import WINDOW, save_tiny_model
 from tests.support.datasets import random_documents, write_tokens
 

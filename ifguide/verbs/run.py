@@ -1,0 +1,121 @@
+"""One verb, run from its command line: what it needs, its output claimed first, every fault as one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from ifguide import verbs
+from ifguide.errors import IFGuideError, IFGuideWarning, InputError, tell
+from ifguide.system.processes import let_waiting_threads_sleep
+from ifguide.system.provenance import running
+
+# what every process of a launcher would do whole, into one output; the others share their work, or write nothing
+_ONE_PROCESS = {
+    "preprocess", "fit-factors", "transfer-scores", "build-mask", "import-mask", "merge-masks", "convert",
+    "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
+}  # fmt: skip
+
+
+def run_verb(verb: str, argv: Sequence[str]) -> int:
+    """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2."""
+    from ifguide.requirements import needs
+
+    let_waiting_threads_sleep()  # before anything imports torch
+    module = verbs.module_of(verb)
+    parser = verbs.make_parser(verb)
+    args = parser.parse_args(argv)
+    if not needs.ready(verb, f"ifguide {verb}"):
+        return 2
+    try:
+        _check_processes(verb)
+        with _one_line_warnings(verb):
+            result, unchanged = _run(module, verb, parser, args, argv)
+    except IFGuideError as error:
+        tell(f"ifguide {verb}", error)
+        return 2
+    except (ImportError, AttributeError, TypeError) as error:
+        reason = needs.explain(verb, error)
+        if reason is None:
+            raise
+        tell(f"ifguide {verb}", reason)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nifguide {verb}: interrupted; run the same command again", file=sys.stderr)
+        return 130
+    if args.json and result is not None:
+        print(json.dumps(result, allow_nan=False))
+    if unchanged:
+        return 0
+    return module.exit_code(result) if hasattr(module, "exit_code") else 0
+
+
+def _check_processes(verb: str) -> None:
+    """
+    Raises:
+        InputError: one of several processes that a launcher started, of a verb that they cannot share.
+    """
+    size = os.environ.get("WORLD_SIZE", "1")
+    # launchers set both; a cluster's scheduler may set WORLD_SIZE alone
+    launched = "LOCAL_RANK" in os.environ and size.isdecimal() and int(size) > 1
+    if verb in _ONE_PROCESS and launched:
+        raise InputError(
+            f"this is one of {size} processes (WORLD_SIZE), and each of them would do all the work into the same "
+            f"output; run {verb} once, without torchrun (where something else sets WORLD_SIZE, unset it)"
+        )
+
+
+def _run(
+    module: ModuleType, verb: str, parser: argparse.ArgumentParser, args: argparse.Namespace, argv: Sequence[str]
+) -> tuple[dict[str, Any] | None, bool]:
+    """The verb's result, and whether there was nothing to do for it (`ifguide.system.outputs`)."""
+    command = ["ifguide", verb, *argv]
+    writes = getattr(module, "WRITES", None)
+    if writes is None:
+        with running(command):
+            return module.run(args), False
+    from ifguide.system.outputs import SAME, UNFINISHED, claim
+
+    with running(command):
+        output = writes.output(args)
+        if output is None:
+            return module.run(args), False
+        request = writes.request(verb, parser, args)
+    with running(command, request), claim(output, request, args.overwrite) as state:
+        if state == SAME:
+            said = f"ifguide {verb}: {output.name} is what this command makes already; nothing to do"
+            print(said, file=sys.stderr if args.json else sys.stdout)
+            if writes.shows:
+                setattr(args, writes.named.outputs[0], None)
+                return {**(module.run(args) or {}), "unchanged": True}, True
+            return {**writes.kept_result(args, output), "unchanged": True}, True
+        if state == UNFINISHED and os.environ.get("RANK", "0") == "0":
+            print(f"ifguide {verb}: going on with {output.name}, which this command left unfinished", file=sys.stderr)
+        result = module.run(args)
+        if result is not None:
+            writes.keep_result(output, result)
+        return result, False
+
+
+@contextmanager
+def _one_line_warnings(verb: str) -> Iterator[None]:
+    """Our own warnings without Python's source line; everybody else's as they are."""
+    plain = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        if issubclass(category, IFGuideWarning):
+            return f"ifguide {verb}: {message}\n"
+        return plain(message, category, *place, **more)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = plain
