@@ -24,8 +24,6 @@ from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.allocator import release_freed_memory
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_text
 
-MODELS = ("base", "guided", "control")
-
 _DATA = "data/corpus_text_document"
 _MASK, _RANDOM_MASK = "data/mask", "data/random_mask"
 _CONFIGS = Path(__file__).resolve().parent / "configs"
