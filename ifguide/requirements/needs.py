@@ -41,7 +41,7 @@ class Needs:
 NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
-    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "scipy")),
+    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy")),
     "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", "deepspeed", "scipy")),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "build-mask": Needs(sometimes=_TOKENIZERS),
@@ -49,10 +49,10 @@ NEEDS = {
     "merge-masks": Needs(sometimes=_TOKENIZERS),
     "inspect": Needs(sometimes=_TOKENIZERS),
     "mask-stats": Needs(sometimes=(*_TOKENIZERS, "matplotlib")),
-    "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", "transformers", "zstandard")),
+    "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", "zstandard")),
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
-    "tasks-path": Needs(sometimes=("torch", "transformers", "datasets", "scikit-learn", "scipy", *_TOKENIZERS)),
+    "tasks-path": Needs(sometimes=("torch", "transformers", "datasets", "deepspeed", "scikit-learn", "scipy", *_TOKENIZERS)),
     "fetch-eval-data": Needs(("datasets",)),
     "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
     "score-generations": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
@@ -61,7 +61,8 @@ NEEDS = {
         ("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
     ),
     "compare": Needs(
-        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "scikit-learn", "scipy")
+        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "deepspeed", "scikit-learn",
+                   "scipy")
     ),
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
