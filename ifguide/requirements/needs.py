@@ -52,7 +52,9 @@ NEEDS = {
     "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", "zstandard")),
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
-    "tasks-path": Needs(sometimes=("torch", "transformers", "datasets", "deepspeed", "scikit-learn", "scipy", *_TOKENIZERS)),
+    "tasks-path": Needs(
+        sometimes=("torch", "transformers", "datasets", "deepspeed", "scikit-learn", "scipy", *_TOKENIZERS)
+    ),
     "fetch-eval-data": Needs(("datasets",)),
     "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
     "score-generations": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
