@@ -106,7 +106,7 @@ def test_names_that_are_not_ascii_have_their_size(tmp_path):
 
 def test_work_counts_windows_overlap_and_padding(dataset):
     windows = cut(dataset, 0, WINDOW, 4)
-    work = plan_work.measure(windows, 3 * WINDOW, tokens_per_part=40)
+    work = plan_work.measure(windows, 3 * WINDOW, tokens_per_shard=40)
     padded = squares = 0
     for which, _, _ in cut_into_shards(windows, 40):
         lengths = windows.lengths[which]
@@ -122,9 +122,9 @@ def test_work_counts_windows_overlap_and_padding(dataset):
 def test_a_large_dataset_is_looked_at_in_part(tmp_path, monkeypatch):
     lengths = np.random.default_rng(0).integers(1, WINDOW, 4000)
     windows = cut(write_tokens(tmp_path / "d", random_documents(lengths.tolist())), 0, WINDOW, 4)
-    whole = plan_work.measure(windows, 8 * WINDOW, tokens_per_part=500)
+    whole = plan_work.measure(windows, 8 * WINDOW, tokens_per_shard=500)
     monkeypatch.setattr(plan_work, "_LOOKED_AT", 400)
-    part = plan_work.measure(windows, 8 * WINDOW, tokens_per_part=500)
+    part = plan_work.measure(windows, 8 * WINDOW, tokens_per_shard=500)
     assert part.padded != whole.padded and part.padded == pytest.approx(whole.padded, rel=0.02)
     assert (part.scored, part.positions) == (whole.scored, whole.positions)
 
