@@ -17,7 +17,7 @@ from ifguide.data.indexed import TokenDataset, write_index
 from ifguide.engine import worker
 from ifguide.engine.settings import load_config
 from ifguide.errors import OutOfSpaceError
-from ifguide.influence.shard_store import PartStore
+from ifguide.influence.shard_store import ShardStore
 from tests.conftest import TINY_DISK
 from tests.engine.tiny import MODEL, ROOT
 from tests.influence.conftest import WINDOW, save_tiny_model
@@ -337,7 +337,7 @@ def test_full_disk_while_scoring(
 
 def test_full_disk_in_the_middle_of_a_part(tiny_disk: Path) -> None:
     """A part that fits in part, which numpy's own writer reports as "65536 requested and 1234 written"."""
-    store = PartStore(tiny_disk / "parts", {})
+    store = ShardStore(tiny_disk / "parts", {})
     with pytest.raises(OutOfSpaceError, match="free some room and rerun"):
         store.write(0, np.zeros(TINY_DISK, np.float32))
     assert [path.name for path in (tiny_disk / "parts").iterdir()] == ["identity.json"]

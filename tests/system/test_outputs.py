@@ -316,9 +316,9 @@ def test_a_killed_score_goes_on_and_another_one_is_refused(made: Pipeline, tmp_p
     words = [word.replace("{out}", str(tmp_path)) for word in [*_score(made), *_queries(made)]]
     words += ["--shard-tokens", "40"]
     code = (
-        "import sys, time, ifguide.influence.shard_store as parts\nwrite = parts.PartStore.write\n"
+        "import sys, time, ifguide.influence.shard_store as parts\nwrite = parts.ShardStore.write\n"
         "def slow(self, *given):\n    write(self, *given)\n    print('part', flush=True)\n    time.sleep(600)\n"
-        "parts.PartStore.write = slow\nfrom ifguide.cli import main\nmain(sys.argv[1:])"
+        "parts.ShardStore.write = slow\nfrom ifguide.cli import main\nmain(sys.argv[1:])"
     )
     with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdout.readline() == "part\n"
