@@ -109,6 +109,11 @@ def gpus(name: str) -> int:
     return int(found[1] or 1) * int(found[2])
 
 
+@pytest.mark.parametrize("name", ["model.yml", "penalty.yml"])
+def test_the_quickstarts_files_are_those_of_the_package(name: str) -> None:
+    assert (CONFIGS / "quickstart" / name).samefile(ROOT / "ifguide/quickstart/configs" / name)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_is_a_valid_file_without_numbers_as_text(name: str) -> None:
     merged, faults = merge_files([CONFIGS / name])
