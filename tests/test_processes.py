@@ -7,14 +7,8 @@ import sys
 import pytest
 
 from ifguide.errors import InputError
-from ifguide.system.processes import (
-    WAITING,
-    RunProcess,
-    let_waiting_threads_sleep,
-    only_process,
-    share_cores,
-    this_process,
-)
+from ifguide.system.processes import WAITING, let_waiting_threads_sleep, only_process, share_cores
+from ifguide.system.run_process import RunProcess, this_process
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ifguide.architectures.architecture import Architecture, from_neox_keys, mlp_width
 from ifguide.penalties.keys import PenaltyKeys
 
 InitMethod = Literal[

@@ -19,7 +19,7 @@ from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.model import is_huggingface_folder
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
 from ifguide.system.hints import model_hint, with_hint
-from ifguide.system.processes import this_process
+from ifguide.system.run_process import this_process
 
 _TAG = re.compile(r"^global_step(\d+)$")
 _FULL_BYTES = 1 << 20

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.architectures.support import require_trainable
-from ifguide.engine.arguments import REQUIRED, TrainConfig, architecture_of, batch_sizes, split_shares
+from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
 from ifguide.errors import ConfigError, InputError
 from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of

@@ -14,7 +14,7 @@ import torch.distributed
 
 from ifguide.system.cache import cached_folder
 from ifguide.system.files import hash_value
-from ifguide.system.processes import this_process
+from ifguide.system.run_process import this_process
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from ifguide.engine.train_log import TrainingLog
 from ifguide.errors import NumericsError
 from ifguide.objectives.base import Objective, TokenBatch
 from ifguide.objectives.cross_entropy import masked_sums, token_losses
-from ifguide.system.processes import this_process
+from ifguide.system.run_process import this_process
 
 
 class Trainer:

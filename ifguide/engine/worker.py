@@ -15,7 +15,8 @@ from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.errors import IFGuideError, InputError, tell
 from ifguide.penalties.announcement import announcement
-from ifguide.system.processes import spare_compilation, this_process
+from ifguide.system.processes import spare_compilation
+from ifguide.system.run_process import this_process
 
 _OPTION = "--ifguide_config="
 

@@ -18,8 +18,8 @@ from ifguide.errors import InputError
 from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.windows import Windows, cut_into_shards
 from ifguide.system.locks import taken_if_possible
-from ifguide.system.processes import this_process
 from ifguide.system.progress import Progress
+from ifguide.system.run_process import this_process
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,10 @@
-"""Which process of a run this is, and what several of them on one machine need.
-
-Standard library only: the launchers of both engines use it.
-"""
+"""What several processes of one run on one machine need; standard library only, for launchers of both engines."""
 
 from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-
-from ifguide.errors import InputError
 
 # How threads of torch's OpenMP wait for each other: asleep. Spinning, which both common libraries do by default, costs
 # most of the speed as soon as other work is on the cores (benchmarks/contention.py). They read this when they load.
@@ -40,54 +34,10 @@ def host_memory() -> int | None:
     return total
 
 
-@dataclass(frozen=True)
-class RunProcess:
-    """Which process of a run this is.
-
-    Attributes:
-        rank: of all processes of the run; 0 leads.
-        world_size: how many there are.
-        local_rank: of those on this machine, which is also the number of its GPU; None without a launcher.
-        local_size: how many of them are on this machine.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int | None = None
-    local_size: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this one speaks and writes for all."""
-        return self.rank == 0
-
-
-def this_process() -> RunProcess:
-    """What the variables of torchrun and of DeepSpeed's launcher say; a run of one process where there are none.
-
-    Raises:
-        InputError: RANK and WORLD_SIZE do not go together.
-    """
-    rank, size = _variable("RANK") or "0", _variable("WORLD_SIZE") or "1"
-    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
-        raise InputError(f"RANK={rank} and WORLD_SIZE={size} in the environment: rank must be below world size")
-    local_rank = _variable("LOCAL_RANK")
-    # torchrun and DeepSpeed name it differently
-    local_size = _variable("LOCAL_WORLD_SIZE") or _variable("LOCAL_SIZE") or size
-    for name, value in (("LOCAL_RANK", local_rank or "0"), ("LOCAL_WORLD_SIZE", local_size)):
-        if not value.isdecimal():
-            raise InputError(f"{name}={value} in the environment: must be a number")
-    return RunProcess(int(rank), int(size), None if local_rank is None else int(local_rank), int(local_size))
-
-
 def only_process() -> dict[str, str]:
     """The variables that a launcher would set for a run of one process."""
     rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     return {**rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-
-
-def _variable(name: str) -> str | None:
-    return os.environ.get(name) or None
 
 
 def let_waiting_threads_sleep() -> None:

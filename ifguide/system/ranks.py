@@ -19,8 +19,8 @@ from typing import Any
 import torch.distributed
 
 from ifguide.errors import IFGuideError, InputError
-from ifguide.system.processes import this_process
 from ifguide.system.quiet import stdout_to_stderr
+from ifguide.system.run_process import this_process
 
 # rank 0 may load data, or other ranks a model, for longer than the usual limit
 _PATIENCE = timedelta(days=365)

@@ -133,7 +133,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    from ifguide.system.processes import share_cores, this_process
+    from ifguide.system.processes import share_cores
+    from ifguide.system.run_process import this_process
 
     share_cores(this_process().local_size)
 

@@ -19,7 +19,7 @@ from typing import Any
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError
 from ifguide.evaluation.eval_data import HUB, local_file
-from ifguide.system.processes import this_process
+from ifguide.system.run_process import this_process
 
 DATA, SCORER, PROMPT_SCORES, TOKENIZER = (
     "IFGUIDE_EVAL_DATA",
