@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.data.index_file import MAGIC
 from ifguide.data.text.record import config_faults as tokenizer_faults
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import KEYS
-from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide_patch import cpu, told
 from ifguide_patch.keys import neox_faults
 from ifguide_patch.save import take_save

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.hints import convert_command
 from ifguide.penalties.announcement import announcement
-from ifguide.system.hints import convert_command
 from ifguide_patch.run_state import state
 from ifguide_patch.script import is_training
 

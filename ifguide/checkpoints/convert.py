@@ -22,12 +22,12 @@ from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.checkpoints.staging import check_output, staged_folder
 from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
 from ifguide.checkpoints.writer import TAG, write_checkpoint
+from ifguide.config.hints import is_neox_checkpoint, model_hint
 from ifguide.config.yaml_files import merge_files
 from ifguide.data.text.record import config_datasets, config_faults, shared_frame
 from ifguide.data.text.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
 from ifguide.errors import ConfigError, IFGuideWarning, InputError
 from ifguide.system.files import read_json, write_json, write_text
-from ifguide.system.hints import is_neox_checkpoint, model_hint
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import write_run_record
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ifguide.architectures import layout
 from ifguide.architectures.architecture import Architecture
+from ifguide.config.hints import checkpoint_hint, with_hint
 from ifguide.errors import ConfigError, InputError
-from ifguide.system.hints import checkpoint_hint, with_hint
 
 _LAYER_FILE = re.compile(r"^layer_(\d+)-model_(\d+)-model_states\.pt$")
 _RANK_FILE = re.compile(r"^mp_rank_(\d+)_model_states\.pt$")

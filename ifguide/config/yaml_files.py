@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from ifguide.config.hints import with_hint, yaml_hint
 from ifguide.errors import ConfigError
-from ifguide.system.hints import with_hint, yaml_hint
 
 # what YAML 1.1 takes for text although its writer meant a number: 1e-8, 6E-4, .5e3
 _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+|\d*\.\d*)[eE][-+]?\d+$")

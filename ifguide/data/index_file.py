@@ -30,7 +30,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ifguide.system.hints import prefix_hint
+from ifguide.config.hints import prefix_hint
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.config.hints import prefix_hint
 from ifguide.data.aligned import DTYPES, ENCODINGS, alignment_faults
 from ifguide.data.faults import Outside, RangeCheck, check_doc_idx, check_index_caches, chunks
 from ifguide.data.fingerprint import Fingerprint, differences, known_fingerprint, make_fingerprint, remember
@@ -27,7 +28,6 @@ from ifguide.data.text.reader import describe
 from ifguide.data.text.record import tokenizer_difference
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError
-from ifguide.system.hints import prefix_hint
 from ifguide.system.progress import Progress
 
 _KINDS = {TOKENS: "tokens", PENALTIES: "mask", SCORES: "scores"}

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch.distributed
 
+from ifguide.config.hints import model_hint, with_hint
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.model import is_huggingface_folder
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
-from ifguide.system.hints import model_hint, with_hint
 from ifguide.system.run_process import this_process
 
 _TAG = re.compile(r"^global_step(\d+)$")

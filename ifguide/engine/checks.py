@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.architectures.support import require_trainable
-from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
-from ifguide.errors import ConfigError, InputError
-from ifguide.objectives.registry import OBJECTIVES
-from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
-from ifguide.system.hints import (
+from ifguide.config.hints import (
     TOKENIZER_FILES,
     convert_command,
     is_neox_checkpoint,
@@ -20,6 +16,10 @@ from ifguide.system.hints import (
     tokenizer_hint,
     with_hint,
 )
+from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
+from ifguide.errors import ConfigError, InputError
+from ifguide.objectives.registry import OBJECTIVES
+from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 
 _AT_LEAST_ONE = (
     *REQUIRED, "num_kv_heads", "intermediate_size", "make_vocab_size_divisible_by", "rotary_emb_base",

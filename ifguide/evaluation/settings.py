@@ -8,14 +8,9 @@ from pathlib import Path
 import torch
 
 from ifguide.errors import ConfigError, InputError
-<<<<<<< HEAD
 from ifguide.models.devices import choose_device, own_device
 from ifguide.models.folder import require_model_folder
-from ifguide.system.processes import this_process
-=======
-from ifguide.models.language_model import require_model_folder
 from ifguide.system.run_process import this_process
->>>>>>> 2163888 (Ask which process this is without what processes need)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -28,10 +28,6 @@ from ifguide.influence.shards import parse_documents, turn
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
 from ifguide.models.tracked import ScoredModel, load_model, track_only
 from ifguide.system.files import folder_faults
-<<<<<<< HEAD
-=======
-from ifguide.system.run_process import this_process
->>>>>>> 2163888 (Ask which process this is without what processes need)
 
 
 @dataclass(frozen=True)

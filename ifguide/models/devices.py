@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ifguide.errors import InputError
-from ifguide.system.processes import this_process
+from ifguide.system.run_process import this_process
 
 AUTO = "auto"
 

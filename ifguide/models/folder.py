@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.hints import model_hint, with_hint
 from ifguide.errors import InputError
 from ifguide.system.files import hash_file, hash_value, read_json
-from ifguide.system.hints import model_hint, with_hint
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 # whatever turns text into ids; the last kinds are SentencePiece's and WordPiece's

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ifguide.system.hints import near_prefix, with_hint
+from ifguide.config.hints import near_prefix, with_hint
 
 
 @dataclass

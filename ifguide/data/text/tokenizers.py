@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ifguide.config.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 from ifguide.data.text.content import (
     BYTES,
     byte_symbols,
@@ -30,7 +31,6 @@ from ifguide.data.text.content import (
 )
 from ifguide.errors import InputError
 from ifguide.system.files import read_json, write_json, write_text
-from ifguide.system.hints import TOKENIZER_FILES, tokenizer_hint, with_hint
 
 EOD_TOKEN = "<|endoftext|>"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ifguide import cli, launch
+from ifguide.config import hints
 from ifguide.config.yaml_files import config_paths, merge_files
 from ifguide.errors import ConfigError, InputError
-from ifguide.system import hints
 from ifguide.verbs import make_parser
 from tests.engine.tiny import MODEL, ROOT
 from tests.support.datasets import write_tokens
