@@ -17,9 +17,9 @@ from attribution_kronfluence import Kronfluence, published_batches, spread, tigh
 from attribution_speed import Setting
 from common import median_time
 
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import Direction, compute_directions, mean_gradient, precondition
+from ifguide.influence.options import Damping
 from ifguide.models.tracked import ScoredModel
 
 _PUBLISHED_LENGTH, _PUBLISHED_BATCH, _PER_QUERY_BATCH = 256, 8, 4

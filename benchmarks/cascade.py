@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import REPOSITORY, markdown_table, report, time_alternating
 from generation import ProcessorTime
 
-from ifguide.influence.cascade.choice import CascadeSettings, calibrate, choose, combine
+from ifguide.influence.cascade.choice import calibrate, choose, combine
 from ifguide.influence.cascade.report import report as cascade_report
+from ifguide.influence.options import CascadeSettings, FitOptions
 from ifguide.selection import ScoredCorpus, SelectionSettings, Source, paint_windows, select
 
 PROXY = {"num_layers": 1, "hidden_size": 32, "num_attention_heads": 1}
@@ -110,7 +111,13 @@ def make_proxy(run: Path, folder: Path) -> dict[str, float]:
         train([(folder / "proxy.yml").resolve()], folder / "train.log", "proxy", 1, lambda line: None)
         seconds["training_seconds"] = round(time.monotonic() - started, 1)
     if not (folder / "factors/factors.json").exists():
-        fitted = fit_factors(folder / "model/hf", run / _DATA, folder / "factors", max_tokens=40_000, quiet=True)
+        fitted = fit_factors(
+            folder / "model/hf",
+            run / _DATA,
+            folder / "factors",
+            FitOptions(max_tokens=40_000),
+            quiet=True,
+        )
         seconds["factor_seconds"] = round(fitted["seconds"], 1)
     return seconds
 
@@ -194,8 +201,8 @@ class Case:
         }
 
     def _direction(self, model: Any, factors: Any) -> Any:
-        from ifguide.influence.curvature.damping import Damping
         from ifguide.influence.direction import compute_directions
+        from ifguide.influence.options import Damping
         from ifguide.influence.queries import load_query_sets
 
         files = self.run / "toxic_queries.jsonl", self.run / "safe_queries.jsonl"

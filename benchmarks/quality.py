@@ -27,6 +27,8 @@ import numpy as np
 from common import markdown_table, report
 from numpy.typing import NDArray
 
+from ifguide.influence.options import FitOptions
+
 STRATEGIES = ("identity", "diagonal", "kfac", "ekfac")
 QUERIES = ("differential", "plain")
 ATTRIBUTIONS = ("loss-term", "position shifted", "position unshifted")
@@ -84,10 +86,10 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
     """(strategy, kind of query, direction) for all of both; the factors of every strategy on the same sample."""
     import tempfile
 
-    from ifguide.influence.curvature.damping import Damping
     from ifguide.influence.curvature.job import fit_factors
     from ifguide.influence.curvature.store import load_factors
     from ifguide.influence.direction import mean_gradient, precondition
+    from ifguide.influence.options import Damping
     from ifguide.influence.queries import load_query_sets
 
     model, folder = case.model, case.folder
@@ -99,9 +101,8 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
     found = []
     with tempfile.TemporaryDirectory() as place:
         for strategy in STRATEGIES:
-            fit_factors(
-                folder / "models/base", case.scored.dataset.prefix, place, strategy, factor_tokens, quiet=True
-            )  # fmt: skip
+            options = FitOptions(strategy=strategy, max_tokens=factor_tokens)
+            fit_factors(folder / "models/base", case.scored.dataset.prefix, place, options, quiet=True)
             factors = load_factors(place)
             found += [(strategy, kind, precondition(g, factors, Damping())) for kind, g in wanted.items()]
     return found
@@ -110,7 +111,8 @@ def directions(case: Case, factor_tokens: int, batch_tokens: int) -> list[tuple[
 def all_scores(case: Case, along: list[dict], attribution: str, batch_tokens: int) -> NDArray[np.float32]:
     """Scores[K, N] of the sample's tokens."""
     from ifguide.influence.batches import group_by_length
-    from ifguide.influence.passes.method import Method, make_pass
+    from ifguide.influence.options import Method
+    from ifguide.influence.passes.method import make_pass
 
     scorer = make_pass(case.model, along, Method(attribution, "jvp"))
     values = np.zeros((len(along), case.scored.dataset.num_tokens), np.float32)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import ifguide
 from ifguide.system.quiet import end_with_reader
 from ifguide.verbs import VERBS
-from ifguide.verbs.run import run_verb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +31,8 @@ def _main(argv: list[str]) -> int:
         hint = f"; did you mean '{near[0]}'?" if near else f"; verbs: {', '.join(VERBS)}"
         print(f"ifguide: unknown verb '{verb}'{hint}", file=sys.stderr)
         return 2
+    from ifguide.verbs.run import run_verb  # help needs none of it
+
     return run_verb(verb, rest)
 
 

@@ -108,6 +108,13 @@ def option(
     return _field(default, metadata)
 
 
+def same_as(options: type, name: str, *, help: str | None = None) -> Any:
+    """A field that is the option ``name`` of another dataclass once more, with the text ``help`` where it differs."""
+    (first,) = (one for one in dataclasses.fields(options) if one.name == name)
+    about = first.metadata[_KEY]
+    return _field(first.default, {_KEY: about if help is None else dataclasses.replace(about, help=help)})
+
+
 def part(
     options: type,
     *,

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ifguide.compat.megatron import dataset_builder
+from ifguide.config.options import option
 from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
 from ifguide.data.text.jsonl import LineBatch, read_batches, total_size
@@ -44,6 +45,37 @@ _Files = tuple[Any, Any, Any, str, str | None]
 
 # batches in flight per worker: enough to keep all busy, few enough to bound the memory
 _WINDOW_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class PreprocessOptions:
+    """How texts are read and encoded.
+
+    Attributes:
+        append_eod: end each document with the end-of-document token.
+        eod_token: the end-of-document token (None: ``<|endoftext|>``).
+        bos: ``keep`` the tokenizer's template (BOS, EOS) around each text, as NeoX does, or ``strip`` it.
+        workers: processes that encode; 1 encodes in this one.
+        json_key: the field that holds the text.
+        skip_bad_lines: count lines that are not JSON objects instead of stopping at the first.
+    """
+
+    append_eod: bool = option(False, help="end each document with the end-of-document token")
+    eod_token: str | None = option(
+        None, metavar="T", help="the end-of-document token, by its name (default: <|endoftext|>)"
+    )
+    bos: str = option(
+        KEEP, metavar="WHAT",
+        help="keep (as GPT-NeoX does; default) or strip the special tokens that the tokenizer puts around every text",
+    )  # fmt: skip
+    workers: int = option(1, metavar="N", kind="cost", help="processes that tokenize (default: 1)")
+    json_key: str = option(
+        "text", flags=["--jsonl-keys"], metavar="KEY", help="field that holds the text (default: text)"
+    )  # fmt: skip
+    skip_bad_lines: bool = option(False, help="count malformed lines instead of stopping at the first")
+
+
+_DEFAULT = PreprocessOptions()
 
 
 @dataclass
@@ -134,13 +166,8 @@ def preprocess(
     tokenizer_type: str,
     vocab_file: str | os.PathLike | None,
     merge_file: str | os.PathLike | None = None,
-    append_eod: bool = False,
-    workers: int = 1,
-    json_key: str = "text",
-    skip_bad_lines: bool = False,
+    options: PreprocessOptions = _DEFAULT,
     progress: bool = True,
-    bos: str = KEEP,
-    eod_token: str | None = None,
 ) -> dict[str, Any]:
     """Write ``{output_prefix}_text_document.{bin,idx,json}`` from the texts of ``inputs``.
 
@@ -148,13 +175,8 @@ def preprocess(
         inputs: JSONL files, optionally ``.gz`` or ``.zst``; their documents are kept in order.
         output_prefix: as in NeoX, without ``_text_document``.
         tokenizer_type, vocab_file, merge_file: as in a NeoX configuration.
-        append_eod: end each document with the end-of-document token.
-        workers: processes that encode; 1 encodes in this one.
-        json_key: the field that holds the text.
-        skip_bad_lines: count lines that are not JSON objects instead of stopping at the first.
+        options: how the texts are read and encoded.
         progress: show a bar on stderr.
-        bos: ``keep`` the tokenizer's template (BOS, EOS) around each text, as NeoX does, or ``strip`` it.
-        eod_token: the end-of-document token (None: ``<|endoftext|>``).
 
     Returns:
         The counts (`Counts`), ``output`` (the dataset's prefix), ``dtype``, ``vocab_size``,
@@ -166,12 +188,12 @@ def preprocess(
         OutOfSpaceError: the disk is full; an earlier dataset of this name is untouched.
     """
     started = time.monotonic()
-    if workers < 1:
-        raise InputError(f"--workers must be at least 1, got {workers}")
+    if options.workers < 1:
+        raise InputError(f"--workers must be at least 1, got {options.workers}")
     size = total_size(inputs)
-    files = (tokenizer_type, vocab_file, merge_file, bos, eod_token)
+    files = (tokenizer_type, vocab_file, merge_file, options.bos, options.eod_token)
     reader = TextReader.from_files(*files)
-    if append_eod and reader.eod is None:
+    if options.append_eod and reader.eod is None:
         raise InputError(
             f"--append-eod needs {EOD_TOKEN}, which {vocab_file} does not have; name its separator with --eod-token"
         )
@@ -182,13 +204,13 @@ def preprocess(
         atomic_path(prefix + ".json") as json_file,
         atomic_path(prefix + ".idx") as index_file,
         atomic_path(prefix + ".bin") as bin_file,
-        contextlib.closing(_encode_all(read_batches(inputs), workers, files, append_eod, json_key)) as batches,
+        contextlib.closing(_encode_all(read_batches(inputs), files, options)) as batches,
         Progress(0, "tokens", "preprocess", quiet=not progress) as bar,
     ):
-        checked = _checked(batches, counts, skip_bad_lines, bar, size)
+        checked = _checked(batches, counts, options.skip_bad_lines, bar, size)
         fingerprint = _write_tokens(checked, bin_file, index_file, dtype)
         if counts.documents == 0:
-            raise InputError(_nothing_left(inputs, counts, json_key))
+            raise InputError(_nothing_left(inputs, counts, options.json_key))
         dump_json(
             json_file,
             {
@@ -199,11 +221,11 @@ def preprocess(
                     tokenizer_file_record(path) for path in (vocab_file, merge_file) if path is not None
                 ],
                 "parameters": {
-                    "append_eod": append_eod,
-                    "json_key": json_key,
-                    "skip_bad_lines": skip_bad_lines,
-                    "bos": bos,
-                    "eod_token": eod_token,
+                    "append_eod": options.append_eod,
+                    "json_key": options.json_key,
+                    "skip_bad_lines": options.skip_bad_lines,
+                    "bos": options.bos,
+                    "eod_token": options.eod_token,
                 },
                 "inputs": [file_record(path) for path in inputs],
                 "counts": vars(counts),
@@ -289,14 +311,16 @@ def _encode(batch: LineBatch) -> EncodedBatch:
 
 
 def _encode_all(
-    batches: Iterator[LineBatch], workers: int, files: _Files, append_eod: bool, json_key: str
+    batches: Iterator[LineBatch], files: _Files, options: PreprocessOptions
 ) -> Generator[EncodedBatch, None, None]:
     """Encode in order, here or in ``workers`` processes with a bounded number of batches in flight."""
+    workers = options.workers
     if workers == 1:
-        yield from map(Encoder(TextReader.from_files(*files), append_eod, json_key), batches)
+        yield from map(Encoder(TextReader.from_files(*files), options.append_eod, options.json_key), batches)
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (files, append_eod, json_key, os.getpid()))
+    about = (files, options.append_eod, options.json_key, os.getpid())
+    pool = ProcessPoolExecutor(workers, context, _start_worker, about)
     pending: deque[Future[EncodedBatch]] = deque()
     try:
         for batch in batches:

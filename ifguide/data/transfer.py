@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ifguide.config.options import option
 from ifguide.data.aligned import Aligned, load_aligned, require_finite, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
@@ -36,9 +37,14 @@ _HINT = "both must be made of the same documents, in the same order"
 class TokenizerChoice:
     """A tokenizer as the user names it; all None: the one that the data records."""
 
-    tokenizer_type: str | None = None
-    vocab_file: str | Path | None = None
-    merge_file: str | Path | None = None
+    tokenizer_type: str | None = option(
+        None, flags=["--tokenizer", "--tokenizer-type"], metavar="TYPE",
+        help="as for preprocess (default: what the data records)",
+    )  # fmt: skip
+    vocab_file: str | Path | None = option(None, metavar="FILE", kind="input", help="its vocabulary")
+    merge_file: str | Path | None = option(
+        None, metavar="FILE", kind="input", help="its merges, if it is a GPT2BPETokenizer"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -26,44 +25,12 @@ from torch import Tensor
 from ifguide.compat.transformers_cache import new_cache, told_of
 from ifguide.errors import InputError, NumericsError
 from ifguide.generation.batching import plan_batches, rows_that_fit
+from ifguide.generation.options import Sampling
 from ifguide.generation.prefix_cache import Prefixes, fill_up, takes_mixed_lengths
 from ifguide.generation.rad import Rad
 from ifguide.generation.sampling import keep_top_k, sample_top_p
 from ifguide.models.language_model import LanguageModel, load_language_model
 from ifguide.system.progress import Progress
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What to draw; the defaults are the published setting.
-
-    Attributes:
-        samples: continuations a prompt.
-        max_new_tokens: longest continuation, in tokens.
-        top_p: mass of the nucleus, in (0, 1].
-        temperature: divides the logits, > 0.
-        seed: non-negative.
-        top_k: draw from that many tokens at most, 0 for no limit.
-    """
-
-    samples: int = 25
-    max_new_tokens: int = 20
-    top_p: float = 0.9
-    temperature: float = 1.0
-    seed: int = 0
-    top_k: int = 0
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or self.max_new_tokens < 1:
-            raise InputError(f"samples ({self.samples}) and max_new_tokens ({self.max_new_tokens}) must be at least 1")
-        if not 0.0 < self.top_p <= 1.0:
-            raise InputError(f"top_p {self.top_p} must be above 0 and at most 1")
-        if not self.temperature > 0.0:
-            raise InputError(f"temperature {self.temperature} must be above 0")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed} must not be negative")
-        if self.top_k < 0:
-            raise InputError(f"top_k {self.top_k} must not be negative; 0 is no limit")
 
 
 def generate(

@@ -19,8 +19,10 @@ from typing import Any
 import torch
 
 from ifguide.errors import ConfigError, InputError, first_faults
-from ifguide.generation.draw import Drawing, Sampling, continuation_texts, prompt_contexts
+from ifguide.generation.draw import Drawing, continuation_texts, prompt_contexts
+from ifguide.generation.options import GenerateOptions, Sampling
 from ifguide.generation.rad import Rad
+from ifguide.models.devices import choose_device
 from ifguide.models.folder import model_fingerprint
 from ifguide.models.language_model import LanguageModel, load_language_model
 from ifguide.scorers.registry import load_scorer
@@ -33,7 +35,7 @@ from ifguide.system.text_files import line_message, read_rows
 
 KIND, FORMAT = "ifguide-generations", 1
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-DTYPES = tuple(_DTYPES)
+_DEFAULT = GenerateOptions()
 
 
 def generate_file(
@@ -41,14 +43,8 @@ def generate_file(
     prompts: str | os.PathLike,
     output: str | os.PathLike,
     sampling: Sampling,
+    options: GenerateOptions = _DEFAULT,
     *,
-    rad_scorer: str | None = None,
-    rad_weight: float = 10.0,
-    rad_top_k: int = 20,
-    batch_size: int | None = None,
-    dtype: str = "float32",
-    device: str = "cpu",
-    eod_token: str | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Continue every prompt; the same call goes on where a killed one stopped.
@@ -57,12 +53,7 @@ def generate_file(
         model: Hugging Face folder.
         prompts, output: files, see the module.
         sampling: what to draw.
-        rad_scorer: spec of the scorer of reward-augmented decoding, None without it.
-        rad_weight, rad_top_k: see `Rad`.
-        batch_size: continuations worked on at once, None for what fits.
-        dtype: of the weights.
-        device: where to run.
-        eod_token: the token that starts a document and ends a text, None for the model's own.
+        options: with what and where.
         progress: show a progress bar.
 
     Returns:
@@ -74,12 +65,15 @@ def generate_file(
     """
     output = Path(output)
     require_folder_of(output)
+    batch_size, device = options.batch_size, choose_device(options.device)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size {batch_size} must be at least 1")
     rows = read_prompts(prompts)
     with only_writer(output):
-        lm = load_language_model(model, _DTYPES[dtype], device, eod_token)
-        rad = Rad(lm, load_scorer(rad_scorer, device=device), rad_weight, rad_top_k) if rad_scorer else None
+        lm = load_language_model(model, _DTYPES[options.dtype], device, options.eod_token)
+        rad = None
+        if options.rad:
+            rad = Rad(lm, load_scorer(options.rad, device=device), options.rad_weight, options.rad_top_k)
         settings: dict[str, Any] = {
             "model": {"path": str(model), "identity": model_fingerprint(Path(model))},
             "reader": lm.reader.record() | {"stops": sorted(lm.stops)},
@@ -87,7 +81,7 @@ def generate_file(
             "sampling": asdict(sampling),
             "rad": rad.describe() if rad else None,
             "batch_size": batch_size or "auto",
-            "dtype": dtype,
+            "dtype": options.dtype,
             "device": device.partition(":")[0],
             "versions": versions(),
         }

@@ -1,5 +1,6 @@
 """Which training tokens make the model toxic: curvature factors, directions (M1), token scores (M2).
 
+what is asked    options: of fit-factors, score and plan, each once
 the model        `models.tracked`: tracked linear layers and an untracked head     head: ∇_h of the loss
 the data         windows: each token scored in exactly one     batches: padded, of similar lengths
 curvature/       store: EK-FAC and simpler, on disk     fit: by kronfluence     stability: are they enough

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ifguide.errors import NumericsError
 from ifguide.influence.batches import collate, group_by_length
-from ifguide.influence.curvature.damping import Damping, damped
+from ifguide.influence.curvature.damping import damped
 from ifguide.influence.curvature.store import Factors
+from ifguide.influence.options import Damping
 from ifguide.influence.queries import Query, queries_fingerprint
 from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel, label_losses

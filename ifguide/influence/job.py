@@ -6,7 +6,7 @@ Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.store import Factors, check_model, load_factors
 from ifguide.influence.direction import Direction, compute_directions, load_direction, save_direction
+from ifguide.influence.options import Damping, Method, Options
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import truncate
-from ifguide.influence.passes.method import DTYPES, AnyDirection, Method, Pass, make_pass, settle
+from ifguide.influence.passes.method import DTYPES, AnyDirection, Pass, make_pass, settle
 from ifguide.influence.shards import parse_documents, turn
 from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
 from ifguide.models.tracked import ScoredModel, load_model, track_only
@@ -49,30 +49,6 @@ class Inputs:
     queries: Sequence[QueryFiles]
     output: str | Path
     eod_token: str | None = None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run scores.
-
-    Attributes:
-        per_category: one behaviour for each category of the toxic queries.
-        seq_length: window in tokens (None: as the factors were fitted).
-        context: overlap of the windows of a longer document (None: as the factors were fitted).
-        batch_size: a batch holds as many tokens as this many full windows.
-        documents: ``FIRST:LAST``, the documents whose shards this call scores (None: all).
-        shard_tokens: about how many tokens are kept at a time; part of the run's identity.
-    """
-
-    method: Method = field(default_factory=Method)
-    damping: Damping = field(default_factory=Damping)
-    per_category: bool = False
-    seq_length: int | None = None
-    context: int | None = None
-    batch_size: int = 16
-    documents: str | None = None
-    # small enough that a kill costs little, large enough to fill batches with windows of equal length
-    shard_tokens: int = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,8 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.job import Inputs, Job, Options, prepare
+from ifguide.influence.job import Inputs, Job, prepare
+from ifguide.influence.options import Options
 from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.shards import Shard, Share, in_documents, plan_shards, turn, work
 from ifguide.system.provenance import origin

@@ -9,11 +9,11 @@ importing   a mask made elsewhere -> one with a sidecar
 merging     masks or scores of several corpora -> those of the merged corpus
 """
 
-from ifguide.masks.arguments import METHODS
+from ifguide.masks.arguments import MaskOptions
 from ifguide.masks.build import build_mask, build_masks
 from ifguide.masks.importing import import_mask
 from ifguide.masks.inputs import BehaviourScores
 from ifguide.masks.merging import merge_masks
 from ifguide.masks.words import WordList
 
-__all__ = ["METHODS", "BehaviourScores", "WordList", "build_mask", "build_masks", "import_mask", "merge_masks"]
+__all__ = ["BehaviourScores", "MaskOptions", "WordList", "build_mask", "build_masks", "import_mask", "merge_masks"]

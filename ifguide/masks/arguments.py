@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from ifguide.config.options import option
 from ifguide.data.aligned import ENCODINGS
 from ifguide.errors import ConfigError, InputError
 from ifguide.masks.inputs import BehaviourScores
@@ -14,11 +16,31 @@ from ifguide.system.files import folder_faults
 METHODS = ("influence", "random", "wordlist", "document")
 
 
+@dataclass(frozen=True)
+class MaskOptions:
+    """How masks are made.
+
+    Attributes:
+        encoding: ``binary`` or ``graded`` (strength by score; ``influence`` only).
+        method: ``influence`` is Algorithm 1. Controls with exactly as many tokens as that selects: ``random`` draws
+            them; ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if there are
+            fewer). ``document`` drops whole documents by descending R within the budget.
+        seed: of ``random`` and ``wordlist``.
+    """
+
+    encoding: str = option("binary", choices=ENCODINGS, help="default: binary")
+    method: str = option(
+        "influence", choices=METHODS,
+        help="random, wordlist: controls of the same size as Algorithm 1's mask; document: whole documents by "
+        "descending R",
+    )  # fmt: skip
+    seed: int = option(0, help="of --method random and wordlist (default: 0)")
+
+
 def check_arguments(
     behaviours: Sequence[BehaviourScores],
     outputs: Sequence[str | Path],
-    method: str,
-    encoding: str,
+    options: MaskOptions,
     words: WordList | None,
     data_prefixes: Sequence[str | Path] | None,
     filtered_outputs: Sequence[str | Path],
@@ -27,6 +49,7 @@ def check_arguments(
     Raises:
         InputError: arguments that do not fit together, all faults at once.
     """
+    method, encoding = options.method, options.encoding
     faults = []
     if method not in METHODS:
         faults.append(f"unknown method '{method}'; one of {', '.join(METHODS)}")
@@ -49,9 +72,9 @@ def check_arguments(
                 f"behaviour {behaviour.name} names {len(behaviour.scores)} score datasets, {behaviours[0].name} names "
                 f"{corpora}; every behaviour names the scores of the same corpora, in the same order"
             )
-    for option, given in (("--output", outputs), ("--data", data_prefixes), ("--filtered-output", filtered_outputs)):
+    for flag, given in (("--output", outputs), ("--data", data_prefixes), ("--filtered-output", filtered_outputs)):
         if given and len(given) != corpora:
-            faults.append(f"{option} names {len(given)} datasets for {corpora} corpora; give as many as score datasets")
+            faults.append(f"{flag} names {len(given)} datasets for {corpora} corpora; give as many as score datasets")
     faults += _output_faults(behaviours, outputs, filtered_outputs, data_prefixes or ())
     if len({behaviour.name for behaviour in behaviours}) < len(behaviours):
         faults.append("two behaviours have the same name; give each its own")
@@ -71,11 +94,11 @@ def _output_faults(
     faults = []
     taken = {Path(prefix).absolute() for behaviour in behaviours for prefix in behaviour.scores}
     taken |= {Path(prefix).absolute() for prefix in data_prefixes}
-    for option, prefixes in (("--output", outputs), ("--filtered-output", filtered_outputs)):
+    for flag, prefixes in (("--output", outputs), ("--filtered-output", filtered_outputs)):
         for prefix in prefixes:
             path = Path(prefix).absolute()
-            faults += folder_faults(option, prefix)
+            faults += folder_faults(flag, prefix)
             if path in taken:
-                faults.append(f"{option} {prefix} is the name of an input or of another output; choose another")
+                faults.append(f"{flag} {prefix} is the name of an input or of another output; choose another")
             taken.add(path)
     return faults

@@ -15,7 +15,7 @@ from ifguide.data.aligned import write_aligned
 from ifguide.data.text.reader import describe
 from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import InputError, MismatchError
-from ifguide.masks.arguments import check_arguments
+from ifguide.masks.arguments import MaskOptions, check_arguments
 from ifguide.masks.exactness import Exactness
 from ifguide.masks.filtering import write_filtered
 from ifguide.masks.inputs import BehaviourScores, Inputs, open_inputs
@@ -39,6 +39,7 @@ from ifguide.system.files import hash_value
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import origin
 
+_DEFAULT = MaskOptions()
 _SEEDED = ("random", "wordlist")
 
 # the mask codes of a chunk
@@ -68,22 +69,22 @@ def build_mask(
     scores: str | Path,
     output: str | Path,
     settings: SelectionSettings | None = None,
+    options: MaskOptions = _DEFAULT,
     *,
     data_prefix: str | Path | None = None,
-    **options: Any,
+    **more: Any,
 ) -> dict[str, Any]:
     """`build_masks` for one corpus and one direction."""
     behaviour = BehaviourScores("", [scores], settings or SelectionSettings())
-    return build_masks([behaviour], [output], data_prefixes=None if data_prefix is None else [data_prefix], **options)
+    prefixes = None if data_prefix is None else [data_prefix]
+    return build_masks([behaviour], [output], options, data_prefixes=prefixes, **more)
 
 
 def build_masks(
     behaviours: Sequence[BehaviourScores],
     outputs: Sequence[str | Path],
+    options: MaskOptions = _DEFAULT,
     *,
-    method: str = "influence",
-    encoding: str = "binary",
-    seed: int = 0,
     words: WordList | None = None,
     data_prefixes: Sequence[str | Path] | None = None,
     filtered_outputs: Sequence[str | Path] = (),
@@ -98,11 +99,7 @@ def build_masks(
     Args:
         behaviours: at least one; each names the scores of all corpora.
         outputs: one a corpus; may be empty if ``filtered_outputs`` are given.
-        method: ``influence`` is Algorithm 1. Controls with exactly as many tokens as that selects: ``random``
-            draws them; ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if
-            there are fewer). ``document`` drops whole documents by descending R within the budget.
-        encoding: ``binary`` or ``graded`` (strength by score; ``influence`` only).
-        seed: of ``random`` and ``wordlist``.
+        options: the method, its seed and the encoding.
         words: of ``wordlist``.
         data_prefixes: the tokens of each corpus, if they moved since they were scored.
         filtered_outputs: of ``document``, one a corpus: the tokens without the dropped documents.
@@ -121,7 +118,8 @@ def build_masks(
         OutOfSpaceError: the disk is full; earlier files are untouched.
     """
     started = time.monotonic()
-    check_arguments(behaviours, outputs, method, encoding, words, data_prefixes, filtered_outputs)
+    method, encoding, seed = options.method, options.encoding, options.seed
+    check_arguments(behaviours, outputs, options, words, data_prefixes, filtered_outputs)
     needs_tokens = method == "wordlist" or bool(filtered_outputs)
     inputs = open_inputs(behaviours, data_prefixes, needs_tokens)
     if words is not None:

@@ -14,11 +14,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.preprocess import PreprocessOptions
 from ifguide.errors import InputError
 from ifguide.experiments.experiment import Experiment
 from ifguide.experiments.judging import Judging
 from ifguide.experiments.models import Model
 from ifguide.experiments.stages import Stage, Stages
+from ifguide.influence.options import FitOptions
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
 from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.allocator import release_freed_memory
@@ -138,7 +140,7 @@ class Job:
                 self.folder / "data/corpus",
                 "HFTokenizer",
                 self.folder / "data/tokenizer.json",
-                append_eod=True,
+                options=PreprocessOptions(append_eod=True),
             )
 
         return Stage("dataset", work, {}, ("tokenizer",), [f"{_DATA}.{suffix}" for suffix in ("bin", "idx", "json")])
@@ -157,13 +159,8 @@ class Job:
         def work() -> dict[str, Any]:
             from ifguide.influence.curvature.job import fit_factors
 
-            return fit_factors(
-                self.folder / "models/base",
-                self.folder / _DATA,
-                self.folder / "factors",
-                max_tokens=self.sizes.factor_tokens,
-                seed=self.settings.seed,
-            )
+            options = FitOptions(max_tokens=self.sizes.factor_tokens, seed=self.settings.seed)
+            return fit_factors(self.folder / "models/base", self.folder / _DATA, self.folder / "factors", options)
 
         key = {"max_tokens": self.sizes.factor_tokens, "seed": self.settings.seed}
         return Stage("factors", work, key, ("model base",), ("factors/factors.json", "factors/factors.safetensors"))
@@ -171,8 +168,8 @@ class Job:
     def _scores(self) -> Stage:
         def work() -> dict[str, Any]:
             from ifguide.influence.behaviours import QueryFiles
-            from ifguide.influence.job import Inputs, Options
-            from ifguide.influence.passes.method import Method
+            from ifguide.influence.job import Inputs
+            from ifguide.influence.options import Method, Options
             from ifguide.influence.score import score
 
             queries = QueryFiles(self.folder / FILES["toxic_queries"], self.folder / FILES["safe_queries"])
@@ -189,17 +186,12 @@ class Job:
 
     def _masks(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.masks import build_mask
+            from ifguide.masks import MaskOptions, build_mask
 
             scores, selection = self.folder / "data/scores", self.settings.selection
             built = build_mask(scores, self.folder / _MASK, selection)
-            build_mask(
-                scores,
-                self.folder / _RANDOM_MASK,
-                selection,
-                method="random",
-                seed=self.settings.seed,
-            )
+            control = MaskOptions(method="random", seed=self.settings.seed)
+            build_mask(scores, self.folder / _RANDOM_MASK, selection, control)
             quality = self._mask_quality()
             quality |= {"fraction": built["fraction"], "tokens": built["selected"], "threshold": built["threshold"]}
             return {"mask": quality}

@@ -37,7 +37,7 @@ class Needs:
     sometimes: tuple[str, ...] = ()
 
 
-# every verb of ifguide.cli, and `TRAINING`, which is `python deepy.py`
+# every verb of ifguide.verbs, and `TRAINING`, which is `python deepy.py`
 NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),

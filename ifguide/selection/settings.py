@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ifguide.config.options import option
 from ifguide.errors import InputError
 
 
@@ -22,12 +23,18 @@ class SelectionSettings:
         include_eod: count and select end-of-document tokens too.
     """
 
-    threshold_quantile: float = 0.99
-    window: int = 1
-    max_fraction: float | None = 0.02
-    max_tokens: int | None = None
-    unit_tokens: int = 2048
-    include_eod: bool = False
+    threshold_quantile: float = option(
+        0.99, metavar="Q", help="tokens above this quantile of all scores are toxic (default: 0.99)"
+    )
+    window: int = option(1, metavar="W", help="neighbours added on each side of a toxic token (default: 1)")
+    max_fraction: float | None = option(
+        0.02, metavar="F", one_of="budget", help="budget as a share of tokens (default: 0.02)"
+    )
+    max_tokens: int | None = option(None, metavar="N", one_of="budget", help="budget in tokens")
+    unit_tokens: int = option(
+        2048, metavar="U", help="longer documents are ranked in pieces of this many tokens (default: 2048)"
+    )
+    include_eod: bool = option(False, help="count and select end-of-document tokens too")
 
     def __post_init__(self) -> None:
         faults = []

@@ -8,11 +8,14 @@ A verb that writes has ``WRITES`` (`ifguide.verbs.writes`).
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ifguide.config.options import Named, add_options
+if TYPE_CHECKING:
+    import argparse
+
+    from ifguide.config.options import Named
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
@@ -43,6 +46,10 @@ VERBS = {
 
 def make_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of ``verb``'s options."""
+    import argparse
+
+    from ifguide.config.options import add_options
+
     module = module_of(verb)
     parser = argparse.ArgumentParser(
         prog=f"ifguide {verb}",

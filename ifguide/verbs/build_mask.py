@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, part
+from ifguide.masks.arguments import MaskOptions
+from ifguide.selection import SelectionSettings
 from ifguide.verbs.writes import Writes, datasets
 
 if TYPE_CHECKING:
@@ -15,77 +19,61 @@ SUMMARY = "Select the tokens to penalise from their scores (Algorithm 1) and wri
 EXAMPLE = "ifguide build-mask --scores data/corpus_scores --output data/corpus_mask --max-fraction 0.02"
 
 
+@dataclass(frozen=True, kw_only=True)
+class BuildMask:
+    """The options of this verb."""
+
+    scores: Sequence[str] | None = option(
+        None, metavar="S", kind="input", help="score datasets, one a corpus; they share one threshold and one budget"
+    )
+    category: Sequence[Sequence[str]] = option(
+        (), nargs="+", action="append", metavar=("NAME FRACTION S", "S"), kind="input", words=2,
+        help="instead of --scores, once for each behaviour: its name, its share of tokens and its scores (one a "
+        "corpus); the mask holds what any behaviour selects",
+    )  # fmt: skip
+    output: Sequence[str] = option((), metavar="M", kind="output", help="masks to write, one a corpus")
+    data: Sequence[str] | None = option(
+        None, metavar="P", kind="input", help="token datasets, if they moved since they were scored"
+    )
+    selection: SelectionSettings = part(SelectionSettings)
+    how: MaskOptions = part(MaskOptions)
+    wordlist: str | None = option(
+        None, metavar="FILE", kind="input", help="words or phrases, one a line, for --method wordlist"
+    )
+    tokenizer_type: str | None = option(None, metavar="TYPE", help="for --wordlist, as given to preprocess")
+    vocab_file: str | None = option(
+        None, metavar="FILE", kind="input", help="for --wordlist, as given to preprocess"
+    )  # fmt: skip
+    merge_file: str | None = option(
+        None, metavar="FILE", kind="input", help="for --wordlist, as given to preprocess"
+    )  # fmt: skip
+    filtered_output: Sequence[str] = option(
+        (), metavar="P", kind="output",
+        help="with --method document: token datasets without the removed documents, one a corpus",
+    )  # fmt: skip
+
+
+OPTIONS = BuildMask
 WRITES = Writes(
     lambda args: datasets([*args.output, *args.filtered_output]),
-    Named(
-        inputs=("scores", "category", "data", "wordlist", "vocab_file", "merge_file"),
-        outputs=("output", "filtered_output"),
-        words={"category": 2},
-    ),
+    named(BuildMask),
     settle=lambda args, settings: _settle(args, settings),
     keeps_result=True,
     is_replayed=True,
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ifguide.data.aligned import ENCODINGS
-    from ifguide.masks import METHODS
-
-    parser.add_argument(
-        "--scores", nargs="+", metavar="S", help="score datasets, one a corpus; they share one threshold and one budget"
-    )
-    parser.add_argument(
-        "--category", nargs="+", action="append", default=[], metavar=("NAME FRACTION S", "S"),
-        help="instead of --scores, once for each behaviour: its name, its share of tokens and its scores (one a "
-        "corpus); the mask holds what any behaviour selects",
-    )  # fmt: skip
-    parser.add_argument("--output", nargs="+", default=[], metavar="M", help="masks to write, one a corpus")
-    parser.add_argument("--data", nargs="+", metavar="P", help="token datasets, if they moved since they were scored")
-    parser.add_argument(
-        "--threshold-quantile", type=float, default=0.99, metavar="Q",
-        help="tokens above this quantile of all scores are toxic (default: 0.99)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--window", type=int, default=1, metavar="W", help="neighbours added on each side of a toxic token (default: 1)"
-    )
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--max-fraction", type=float, metavar="F", help="budget as a share of tokens (default: 0.02)")
-    budget.add_argument("--max-tokens", type=int, metavar="N", help="budget in tokens")
-    parser.add_argument(
-        "--unit-tokens", type=int, default=2048, metavar="U",
-        help="longer documents are ranked in pieces of this many tokens (default: 2048)",
-    )  # fmt: skip
-    parser.add_argument("--encoding", choices=ENCODINGS, default="binary", help="default: binary")
-    parser.add_argument("--include-eod", action="store_true", help="count and select end-of-document tokens too")
-    parser.add_argument(
-        "--method", choices=METHODS, default="influence",
-        help="random, wordlist: controls of the same size as Algorithm 1's mask; document: whole documents by "
-        "descending R",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="of --method random and wordlist (default: 0)")
-    parser.add_argument("--wordlist", metavar="FILE", help="words or phrases, one a line, for --method wordlist")
-    parser.add_argument("--tokenizer-type", metavar="TYPE", help="for --wordlist, as given to preprocess")
-    parser.add_argument("--vocab-file", metavar="FILE", help="for --wordlist, as given to preprocess")
-    parser.add_argument("--merge-file", metavar="FILE", help="for --wordlist, as given to preprocess")
-    parser.add_argument(
-        "--filtered-output", nargs="+", default=[], metavar="P",
-        help="with --method document: token datasets without the removed documents, one a corpus",
-    )  # fmt: skip
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.masks import build_masks
 
+    asked = options_of(args, BuildMask)
     result = build_masks(
-        _behaviours(args),
-        args.output,
-        method=args.method,
-        encoding=args.encoding,
-        seed=args.seed,
-        words=_words(args),
-        data_prefixes=args.data,
-        filtered_outputs=args.filtered_output,
+        _behaviours(asked, budget=args.max_fraction is not None or args.max_tokens is not None),
+        asked.output,
+        asked.how,
+        words=_words(asked),
+        data_prefixes=asked.data,
+        filtered_outputs=asked.filtered_output,
         quiet=False,
     )
     if not args.json:
@@ -96,33 +84,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """The budget that stands for none given."""
     if args.scores and args.max_fraction is None and args.max_tokens is None:
-        settings["--max-fraction"] = 0.02
+        settings["--max-fraction"] = SelectionSettings.max_fraction
 
 
-def _behaviours(args: argparse.Namespace) -> list[BehaviourScores]:
+def _behaviours(asked: BuildMask, budget: bool) -> list[BehaviourScores]:
+    """
+    Raises:
+        InputError: options that do not fit together; ``budget`` says whether one was given.
+    """
     from ifguide.errors import InputError
     from ifguide.masks import BehaviourScores
-    from ifguide.selection import SelectionSettings
 
-    def settings(max_fraction: float | None, max_tokens: int | None) -> SelectionSettings:
-        return SelectionSettings(
-            threshold_quantile=args.threshold_quantile,
-            window=args.window,
-            max_fraction=max_fraction,
-            max_tokens=max_tokens,
-            unit_tokens=args.unit_tokens,
-            include_eod=args.include_eod,
-        )
-
-    if bool(args.scores) == bool(args.category):
+    if bool(asked.scores) == bool(asked.category):
         raise InputError("give either --scores, or --category once for each behaviour")
-    if args.scores:
-        fraction = 0.02 if args.max_fraction is None and args.max_tokens is None else args.max_fraction
-        return [BehaviourScores("", args.scores, settings(fraction, args.max_tokens))]
-    if args.max_fraction is not None or args.max_tokens is not None:
+    if asked.scores:
+        return [BehaviourScores("", asked.scores, asked.selection)]
+    if budget:
         raise InputError("each --category has its own share of tokens; leave out --max-fraction and --max-tokens")
     behaviours = []
-    for given in args.category:
+    for given in asked.category:
         try:
             name, fraction, scores = given[0], float(given[1]), given[2:]
         except (IndexError, ValueError):
@@ -132,22 +112,22 @@ def _behaviours(args: argparse.Namespace) -> list[BehaviourScores]:
                 f"--category {' '.join(given)}: expected a name, a share of tokens and score datasets, "
                 "as in --category insults 0.01 data/insult_scores"
             )
-        behaviours.append(BehaviourScores(name, scores, settings(fraction, None)))
+        behaviours.append(BehaviourScores(name, scores, replace(asked.selection, max_fraction=fraction)))
     return behaviours
 
 
-def _words(args: argparse.Namespace) -> WordList | None:
+def _words(asked: BuildMask) -> WordList | None:
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.errors import InputError
     from ifguide.masks import WordList
 
-    if args.wordlist is None:
+    if asked.wordlist is None:
         return None
-    if args.tokenizer_type is None:
+    if asked.tokenizer_type is None:
         raise InputError("--wordlist needs --tokenizer-type and its files, as given to preprocess")
-    tokenizer = build_tokenizer(args.tokenizer_type, args.vocab_file, args.merge_file)
-    files = [path for path in (args.vocab_file, args.merge_file) if path is not None]
-    return WordList.read(args.wordlist, tokenizer, files)
+    tokenizer = build_tokenizer(asked.tokenizer_type, asked.vocab_file, asked.merge_file)
+    files = [path for path in (asked.vocab_file, asked.merge_file) if path is not None]
+    return WordList.read(asked.wordlist, tokenizer, files)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, part
+from ifguide.influence.options import FitOptions, ModelAndData
 from ifguide.verbs.writes import Writes, folder
 
 if TYPE_CHECKING:
@@ -15,40 +17,31 @@ SUMMARY = "Fit curvature factors of a model on a sample of the training data (kr
 EXAMPLE = "ifguide fit-factors --model runs/proxy/hf --data data/corpus_text_document --output runs/factors"
 
 
-WRITES = Writes(
-    lambda args: folder(args.output, "factors.json", ["factors.safetensors"]),
-    Named(inputs=("model", "data", "toxic_queries", "safe_queries"), outputs=("output",), costs=("batch_size",)),
-    is_replayed=True,
-)
+@dataclass(frozen=True, kw_only=True)
+class FitFactors(ModelAndData):
+    """The options of this verb."""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, metavar="DIR", help="Hugging Face folder (model and tokenizer)")
-    parser.add_argument("--data", required=True, metavar="PREFIX", help="indexed dataset, without .bin/.idx")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for factors.safetensors and .json")
-    parser.add_argument(
-        "--eod-token", metavar="T", help="what separates documents (default: as the data records, else the model's)"
-    )
-    parser.add_argument(
-        "--strategy", default="ekfac", choices=("ekfac", "kfac", "diagonal", "identity"), help="default: ekfac"
-    )
-    parser.add_argument("--max-tokens", type=int, metavar="N", help="fit on a seeded sample of N tokens (default: all)")
-    parser.add_argument("--seq-length", type=int, metavar="L", help="window in tokens (default: the model's, max 2048)")
-    parser.add_argument("--context", type=int, metavar="C", help="overlap of a long document's windows (default: L/4)")
-    parser.add_argument(
-        "--batch-size", type=int, default=16, metavar="B", help="tokens in a batch: B full windows (default: 16)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the sample and of the labels (default: 0)")
-    parser.add_argument("--modules", metavar="REGEX", help="track only layers whose name matches")
-    parser.add_argument(
-        "--stability", action="store_true",
+    output: str = option(metavar="DIR", kind="output", help="folder for factors.safetensors and .json")
+    fit: FitOptions = part(FitOptions)
+    stability: bool = option(
+        False,
         help="also fit on two halves of the sample and say how far the scores agree (needs queries; twice the time)",
     )  # fmt: skip
-    parser.add_argument("--toxic-queries", metavar="FILE", help="for --stability, as given to score")
-    parser.add_argument("--safe-queries", metavar="FILE", help="for --stability, as given to score")
-    parser.add_argument(
-        "--stability-tokens", type=int, metavar="N", help="for --stability: tokens to score (default: 100000)"
-    )
+    toxic_queries: str | None = option(
+        None, metavar="FILE", kind="input", help="for --stability, as given to score"
+    )  # fmt: skip
+    safe_queries: str | None = option(
+        None, metavar="FILE", kind="input", help="for --stability, as given to score"
+    )  # fmt: skip
+    stability_tokens: int | None = option(
+        None, metavar="N", help="for --stability: tokens to score (default: 100000)"
+    )  # fmt: skip
+
+
+OPTIONS = FitFactors
+WRITES = Writes(
+    lambda args: folder(args.output, "factors.json", ["factors.safetensors"]), named(FitFactors), is_replayed=True
+)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -56,20 +49,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.system.allocator import keep_freed_memory
 
     keep_freed_memory()
-    result = fit_factors(
-        args.model,
-        args.data,
-        args.output,
-        strategy=args.strategy,
-        max_tokens=args.max_tokens,
-        seq_length=args.seq_length,
-        context=args.context,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        modules=args.modules,
-        stability=_stability(args),
-        eod_token=args.eod_token,
-    )
+    asked = options_of(args, FitFactors)
+    result = fit_factors(asked.model, asked.data, asked.output, asked.fit, _stability(asked))
     if not args.json:
         print(
             f"{result['output']}: {result['strategy']} factors of {len(result['modules'])} layers "
@@ -85,17 +66,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _stability(args: argparse.Namespace) -> Stability | None:
+def _stability(asked: FitFactors) -> Stability | None:
     from ifguide.errors import ConfigError
     from ifguide.influence.curvature.stability import SCORED_TOKENS, Stability
 
-    needed = {"--toxic-queries": args.toxic_queries, "--safe-queries": args.safe_queries}
-    if not args.stability:
-        given = {**needed, "--stability-tokens": args.stability_tokens}
+    needed = {"--toxic-queries": asked.toxic_queries, "--safe-queries": asked.safe_queries}
+    if not asked.stability:
+        given = {**needed, "--stability-tokens": asked.stability_tokens}
         if unused := [name for name, value in given.items() if value is not None]:
             raise ConfigError(f"{name} belongs to --stability; add that, or leave it out" for name in unused)
         return None
     if missing := [name for name, value in needed.items() if value is None]:
         raise ConfigError(f"--stability needs {name}" for name in missing)
-    tokens = SCORED_TOKENS if args.stability_tokens is None else args.stability_tokens
-    return Stability(args.toxic_queries, args.safe_queries, tokens)
+    assert asked.toxic_queries is not None and asked.safe_queries is not None
+    tokens = SCORED_TOKENS if asked.stability_tokens is None else asked.stability_tokens
+    return Stability(asked.toxic_queries, asked.safe_queries, tokens)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of
+from ifguide.data.aligned import ENCODINGS
 from ifguide.system.outputs import Output
 from ifguide.verbs.writes import Writes, datasets
 
@@ -14,30 +15,29 @@ SUMMARY = "Adopt a mask made elsewhere: check that it is aligned with its tokens
 EXAMPLE = "ifguide import-mask --data data/corpus_text_document --mask data/their_mask --encoding binary"
 
 
-WRITES = Writes(
-    lambda args: _output(args),
-    Named(inputs=("data", "mask"), outputs=()),
-    keeps_result=True,
-)
+@dataclass(frozen=True, kw_only=True)
+class ImportMask:
+    """The options of this verb."""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ifguide.data.aligned import ENCODINGS
-
-    parser.add_argument("--data", required=True, metavar="P", help="token dataset, without .bin/.idx")
-    parser.add_argument(
-        "--mask", required=True, metavar="M", help="uint8 indexed dataset with one code for each token; gets M.json"
+    data: str = option(metavar="P", kind="input", help="token dataset, without .bin/.idx")
+    mask: str = option(
+        metavar="M", kind="input", help="uint8 indexed dataset with one code for each token; gets M.json"
     )
-    parser.add_argument(
-        "--encoding", choices=ENCODINGS,
+    encoding: str | None = option(
+        None, choices=ENCODINGS,
         help="binary: 0 and 1; graded: strength = code / 255 (default: binary, if no code is above 1)",
     )  # fmt: skip
+
+
+OPTIONS = ImportMask
+WRITES = Writes(lambda args: _output(args), named(ImportMask), keeps_result=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.masks import import_mask
 
-    result = import_mask(args.data, args.mask, args.encoding, quiet=False, overwrite=args.overwrite)
+    asked = options_of(args, ImportMask)
+    result = import_mask(asked.data, asked.mask, asked.encoding, quiet=False, overwrite=args.overwrite)
     if not args.json:
         print(
             f"{result['output']}.json: {result['encoding']} mask, {result['selected']} of {result['tokens']} tokens "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Masks (or scores) of several corpora -> those of the merged corpus, beside GPT-NeoX's merge_datasets.py."
@@ -15,33 +17,34 @@ EXAMPLE = (
 )
 
 
-WRITES = Writes(
-    lambda args: datasets([args.output]),
-    Named(inputs=("masks", "scores", "data"), outputs=("output",)),
-    keeps_result=True,
-    is_replayed=True,
-)
+@dataclass(frozen=True, kw_only=True)
+class MergeMasks:
+    """The options of this verb; one of ``masks`` and ``scores`` is None."""
+
+    masks: Sequence[str] | None = option(
+        one_of="parts", metavar="M", kind="input", help="masks, in the order in which their tokens were merged"
+    )
+    scores: Sequence[str] | None = option(one_of="parts", metavar="S", kind="input", help="or scores")
+    data: str = option(metavar="P", kind="input", help="the merged token dataset, compared with every part")
+    output: str = option(metavar="M", kind="output", help="what to write, without .bin/.idx")
+    convert_binary: bool = option(
+        False, help="where binary and graded masks meet, write a graded one: 1 becomes 255, the full strength"
+    )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parts = parser.add_mutually_exclusive_group(required=True)
-    parts.add_argument("--masks", nargs="+", metavar="M", help="masks, in the order in which their tokens were merged")
-    parts.add_argument("--scores", nargs="+", metavar="S", help="or scores")
-    parser.add_argument("--data", required=True, metavar="P", help="the merged token dataset, compared with every part")
-    parser.add_argument("--output", required=True, metavar="M", help="what to write, without .bin/.idx")
-    parser.add_argument(
-        "--convert-binary", action="store_true",
-        help="where binary and graded masks meet, write a graded one: 1 becomes 255, the full strength",
-    )  # fmt: skip
+OPTIONS = MergeMasks
+WRITES = Writes(lambda args: datasets([args.output]), named(MergeMasks), keeps_result=True, is_replayed=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.data.sidecar import PENALTIES, SCORES
     from ifguide.masks import merge_masks
 
-    kind = PENALTIES if args.masks else SCORES
-    result = merge_masks(args.masks or args.scores, args.output, args.data, kind, args.convert_binary, quiet=False)
+    asked = options_of(args, MergeMasks)
+    kind = PENALTIES if asked.masks else SCORES
+    parts = asked.masks or asked.scores or ()
+    result = merge_masks(parts, asked.output, asked.data, kind, asked.convert_binary, quiet=False)
     if not args.json:
-        selected = f", {result['selected']} selected" if args.masks else ""
+        selected = f", {result['selected']} selected" if asked.masks else ""
         print(f"{result['output']}: {result['parts']} parts, {result['tokens']} tokens{selected}")
     return result

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, part
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Tokenize JSONL text into a GPT-NeoX indexed dataset: PREFIX_text_document.bin, .idx and .json."
@@ -15,62 +18,43 @@ EXAMPLE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """The options of this verb; the names are those of GPT-NeoX's ``tools/datasets/preprocess_data.py``."""
+
+    input: Sequence[str] = option(metavar="FILE", kind="input", help="JSONL files; .gz and .zst are read")
+    output_prefix: str = option(metavar="P", kind="output", help="writes P_text_document.{bin,idx,json}")
+    tokenizer_type: str = option(
+        metavar="TYPE", help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer"
+    )
+    vocab_file: str | None = option(
+        None, metavar="FILE", kind="input", help="vocabulary of the tokenizer, as in a NeoX configuration"
+    )
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help="merges of a GPT2BPETokenizer")
+    how: PreprocessOptions = part(PreprocessOptions)
+
+
+OPTIONS = Preprocess
 WRITES = Writes(
     lambda args: datasets([f"{args.output_prefix}_text_document"]),
-    Named(inputs=("input", "vocab_file", "merge_file"), outputs=("output_prefix",), costs=("workers",)),
+    named(Preprocess),
     keeps_result=True,
     is_replayed=True,
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The names are those of GPT-NeoX's ``tools/datasets/preprocess_data.py``."""
-    parser.add_argument("--input", nargs="+", required=True, metavar="FILE", help="JSONL files; .gz and .zst are read")
-    parser.add_argument("--output-prefix", required=True, metavar="P", help="writes P_text_document.{bin,idx,json}")
-    parser.add_argument(
-        "--tokenizer-type",
-        required=True,
-        metavar="TYPE",
-        help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer",
-    )
-    parser.add_argument("--vocab-file", metavar="FILE", help="vocabulary of the tokenizer, as in a NeoX configuration")
-    parser.add_argument("--merge-file", metavar="FILE", help="merges of a GPT2BPETokenizer")
-    parser.add_argument("--append-eod", action="store_true", help="end each document with the end-of-document token")
-    parser.add_argument(
-        "--eod-token", metavar="T", help="the end-of-document token, by its name (default: <|endoftext|>)"
-    )
-    parser.add_argument(
-        "--bos",
-        default="keep",
-        metavar="WHAT",
-        help="keep (as GPT-NeoX does; default) or strip the special tokens that the tokenizer puts around every text",
-    )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that tokenize (default: 1)")
-    parser.add_argument(
-        "--jsonl-keys", dest="json_key", default="text", metavar="KEY", help="field that holds the text (default: text)"
-    )
-    parser.add_argument(
-        "--skip-bad-lines", action="store_true", help="count malformed lines instead of stopping at the first"
-    )
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Tokenize, then say what was written and what was left out."""
-    from ifguide.data.preprocess import preprocess
     from ifguide.system.progress import compact
 
+    asked = options_of(args, Preprocess)
     stats = preprocess(
-        args.input,
-        args.output_prefix,
-        args.tokenizer_type,
-        args.vocab_file,
-        args.merge_file,
-        append_eod=args.append_eod,
-        workers=args.workers,
-        json_key=args.json_key,
-        skip_bad_lines=args.skip_bad_lines,
-        bos=args.bos,
-        eod_token=args.eod_token,
+        asked.input,
+        asked.output_prefix,
+        asked.tokenizer_type,
+        asked.vocab_file,
+        asked.merge_file,
+        asked.how,
     )
     if not args.json:
         print(f"wrote {stats['output']}: {stats['documents']} documents, {stats['tokens']} {stats['dtype']} tokens")

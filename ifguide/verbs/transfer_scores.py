@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, part
+from ifguide.data.transfer import TokenizerChoice, transfer_scores
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Move scores to another tokenization of the same documents: a Pythia proxy can so mask Llama's data."
@@ -16,42 +18,32 @@ EXAMPLE = (
 )
 
 
+def _tokenizer(data: str) -> str:
+    return f"tokenizer of {data}, as for preprocess (default: what {data} records)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferScores:
+    """The options of this verb."""
+
+    scores: str = option(metavar="S", kind="input", help="scores of --data, without .bin/.idx")
+    data: str = option(metavar="P", kind="input", help="the tokens that were scored")
+    to_data: str = option(metavar="P", kind="input", help="the same documents by another tokenizer")
+    output: str = option(metavar="S", kind="output", help="writes S.bin, .idx and .json for --to-data")
+    source: TokenizerChoice = part(TokenizerChoice, prefix="from-", texts={"tokenizer_type": _tokenizer("--data")})
+    target: TokenizerChoice = part(TokenizerChoice, prefix="to-", texts={"tokenizer_type": _tokenizer("--to-data")})
+
+
+OPTIONS = TransferScores
 WRITES = Writes(
-    lambda args: datasets([args.output]),
-    Named(
-        inputs=("scores", "data", "to_data", "from_vocab_file", "from_merge_file", "to_vocab_file", "to_merge_file"),
-        outputs=("output",),
-    ),
-    keeps_result=True,
-    is_replayed=True,
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scores", required=True, metavar="S", help="scores of --data, without .bin/.idx")
-    parser.add_argument("--data", required=True, metavar="P", help="the tokens that were scored")
-    parser.add_argument("--to-data", required=True, metavar="P", help="the same documents by another tokenizer")
-    parser.add_argument("--output", required=True, metavar="S", help="writes S.bin, .idx and .json for --to-data")
-    for side, data in (("from", "--data"), ("to", "--to-data")):
-        parser.add_argument(
-            f"--{side}-tokenizer", f"--{side}-tokenizer-type", metavar="TYPE",
-            help=f"tokenizer of {data}, as for preprocess (default: what {data} records)",
-        )  # fmt: skip
-        parser.add_argument(f"--{side}-vocab-file", metavar="FILE", help="its vocabulary")
-        parser.add_argument(f"--{side}-merge-file", metavar="FILE", help="its merges, if it is a GPT2BPETokenizer")
+    lambda args: datasets([args.output]), named(TransferScores), keeps_result=True, is_replayed=True
+)  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.data.transfer import TokenizerChoice, transfer_scores
-
+    asked = options_of(args, TransferScores)
     result = transfer_scores(
-        args.scores,
-        args.data,
-        args.to_data,
-        args.output,
-        TokenizerChoice(args.from_tokenizer, args.from_vocab_file, args.from_merge_file),
-        TokenizerChoice(args.to_tokenizer, args.to_vocab_file, args.to_merge_file),
-        quiet=False,
+        asked.scores, asked.data, asked.to_data, asked.output, asked.source, asked.target, quiet=False
     )
     if not args.json:
         source, target = result["tokens"]

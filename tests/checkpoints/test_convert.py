@@ -22,7 +22,7 @@ from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
 from ifguide.checkpoints.huggingface import HuggingFaceWeights, ShardWriter
 from ifguide.checkpoints.neox_forward import forward
 from ifguide.checkpoints.reader import NeoxCheckpoint
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError
 from tests.checkpoints.tiny import (
@@ -267,7 +267,13 @@ def test_a_tokenizer_that_the_data_was_not_made_with_is_refused(tmp_path: Path) 
     kinds = [build(name, tmp_path / name) for name in ("byte-level", "byte-level-lowercase")]
     source = tmp_path / "c.jsonl"
     source.write_text('{"text": "The man said"}\n')
-    data = preprocess([source], tmp_path / "c", *kinds[0].files, append_eod=True, progress=False, eod_token="</s>")
+    data = preprocess(
+        [source],
+        tmp_path / "c",
+        *kinds[0].files,
+        options=PreprocessOptions(append_eod=True, eod_token="</s>"),
+        progress=False,
+    )
     for kind in kinds:
         folder, _, _ = checkpoint(
             tmp_path / f"neox-{kind.name}", "pythia", tokenizer_type="HFTokenizer", vocab_file=str(kind.vocab_file),

@@ -14,6 +14,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
 from ifguide.checkpoints.special_tokens import CARRIED
+from ifguide.data.preprocess import PreprocessOptions
 from ifguide.errors import IFGuideWarning, InputError
 
 SIZES = {
@@ -143,7 +144,11 @@ def test_a_run_on_documents_that_end_otherwise_stops_at_both(tmp_path: Path) -> 
     (tmp_path / "c.jsonl").write_text('{"text": "a text"}\n')
     files = ("HFTokenizer", str(tmp_path / "neox" / "tokenizer.json"))
     made = preprocess(
-        [tmp_path / "c.jsonl"], tmp_path / "c", *files, append_eod=True, eod_token="<|im_end|>", progress=False
+        [tmp_path / "c.jsonl"],
+        tmp_path / "c",
+        *files,
+        options=PreprocessOptions(append_eod=True, eod_token="<|im_end|>"),
+        progress=False,
     )
     run = trained_from(tmp_path / "neox", tmp_path / "run", data_path=made["output"])
     assert to_huggingface(run, tmp_path / "back")["eos_token_id"] == [EOS, END_OF_TURN]

@@ -18,7 +18,7 @@ from ifguide import cli
 from ifguide.data import preprocess as module
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
-from ifguide.data.preprocess import preprocess, token_dtype
+from ifguide.data.preprocess import PreprocessOptions, preprocess, token_dtype
 from ifguide.data.sidecar import file_states, read_sidecar
 from ifguide.data.text import jsonl
 from ifguide.data.text.tokenizers import build_tokenizer
@@ -57,7 +57,14 @@ def written(prefix: Path) -> list[str]:
 
 @pytest.mark.parametrize("append_eod", [False, True])
 def test_equals_a_plain_loop(megatron, corpus, texts, prefix, vocabulary, append_eod):
-    stats = preprocess([corpus], prefix, "HFTokenizer", vocabulary("hf.json"), append_eod=append_eod, progress=False)
+    stats = preprocess(
+        [corpus],
+        prefix,
+        "HFTokenizer",
+        vocabulary("hf.json"),
+        options=PreprocessOptions(append_eod=append_eod),
+        progress=False,
+    )
     tokenizer = build_tokenizer("HFTokenizer", vocabulary("hf.json"))
     expected = [tokenizer.encode(text) + [tokenizer.eod] * append_eod for text in texts]
     ours, theirs = TokenDataset.open(stats["output"]), megatron.IndexedDataset(stats["output"])
@@ -72,7 +79,12 @@ def test_equals_a_plain_loop(megatron, corpus, texts, prefix, vocabulary, append
 def test_output_does_not_depend_on_workers_batches_or_compression(corpus, prefix, vocabulary, monkeypatch, tmp_path):
     def run(name: str, path: Path, **options) -> tuple[bytes, bytes, dict]:
         stats = preprocess(
-            [path, corpus], f"{prefix}{name}", "HFTokenizer", vocabulary("hf.json"), progress=False, **options
+            [path, corpus],
+            f"{prefix}{name}",
+            "HFTokenizer",
+            vocabulary("hf.json"),
+            options=PreprocessOptions(**options),
+            progress=False,
         )
         data = tuple(Path(stats["output"] + suffix).read_bytes() for suffix in (".bin", ".idx"))
         return *data, read_sidecar(stats["output"])["fingerprint"]
@@ -88,7 +100,14 @@ def test_output_does_not_depend_on_workers_batches_or_compression(corpus, prefix
 
 
 def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
-    stats = preprocess([corpus], prefix, "HFTokenizer", vocabulary("hf.json"), append_eod=True, progress=False)
+    stats = preprocess(
+        [corpus],
+        prefix,
+        "HFTokenizer",
+        vocabulary("hf.json"),
+        options=PreprocessOptions(append_eod=True),
+        progress=False,
+    )
     sidecar = read_sidecar(stats["output"])
     tokenizer = build_tokenizer("HFTokenizer", vocabulary("hf.json"))
     assert sidecar["kind"] == "tokens"
@@ -119,7 +138,7 @@ def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
 def test_every_line_is_counted(tmp_path, prefix):
     lines = ['{"text": "ab"}', "", '{"text": ""}', '{"text": 5}', '{"other": "x"}', "   ", '{"text": "\u00e9"}']
     path = write(tmp_path / "mixed.jsonl", lines)
-    stats = preprocess([path], prefix, *CHAR, append_eod=True, progress=False)
+    stats = preprocess([path], prefix, *CHAR, options=PreprocessOptions(append_eod=True), progress=False)
     assert [stats[key] for key in ("documents", "tokens", "empty_documents", "not_text", "bad_lines")] == [
         2,
         6,
@@ -134,7 +153,7 @@ def test_every_line_is_counted(tmp_path, prefix):
 def test_another_key_and_a_byte_order_mark(tmp_path, prefix):
     path = tmp_path / "bom.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"body": "hi"}\r\n{"body": "ho"}')
-    stats = preprocess([path], prefix, *CHAR, json_key="body", progress=False)
+    stats = preprocess([path], prefix, *CHAR, options=PreprocessOptions(json_key="body"), progress=False)
     assert bytes(TokenDataset.open(stats["output"]).tokens.astype(np.uint8)) == b"hiho"
 
 
@@ -157,9 +176,11 @@ def test_bad_lines_stop_or_are_counted(tmp_path, prefix, monkeypatch, workers, l
     with pytest.raises(
         InputError, match=rf"input {path} line 3: .*{BAD_LINES[line]}.*; mend it, or use --skip-bad-lines"
     ):
-        preprocess([path], prefix, *CHAR, workers=workers, progress=False)
+        preprocess([path], prefix, *CHAR, options=PreprocessOptions(workers=workers), progress=False)
     assert written(prefix) == []
-    stats = preprocess([path], prefix, *CHAR, workers=workers, skip_bad_lines=True, progress=False)
+    stats = preprocess(
+        [path], prefix, *CHAR, options=PreprocessOptions(workers=workers, skip_bad_lines=True), progress=False
+    )
     assert (stats["documents"], stats["bad_lines"]) == (2, 2)
 
 
@@ -192,7 +213,7 @@ def test_a_failure_on_the_way_leaves_the_old_dataset(corpus, prefix, monkeypatch
     ):
         monkeypatch.setattr(module, "dataset_builder", lambda path, dtype, error=error: _FailingBuilder(path, error))
         with pytest.raises(expected):
-            preprocess([corpus, corpus], prefix, *CHAR, workers=workers, progress=False)
+            preprocess([corpus, corpus], prefix, *CHAR, options=PreprocessOptions(workers=workers), progress=False)
         assert written(prefix) == names
         assert [(prefix.parent / name).read_bytes() for name in names] == before
     assert TokenDataset.open(stats["output"]).num_documents == 200
@@ -201,7 +222,7 @@ def test_a_failure_on_the_way_leaves_the_old_dataset(corpus, prefix, monkeypatch
 def test_a_killed_worker_is_reported(corpus, prefix, monkeypatch):
     monkeypatch.setattr(module.Encoder, "__call__", lambda self, batch: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(InputError, match="a worker process was killed"):
-        preprocess([corpus], prefix, *CHAR, workers=2, progress=False)
+        preprocess([corpus], prefix, *CHAR, options=PreprocessOptions(workers=2), progress=False)
     assert written(prefix) == []
 
 
@@ -257,7 +278,14 @@ def test_command_answers_bad_input_with_one_line(corpus, prefix, capsys, monkeyp
 
 def test_eod_must_exist(tmp_path, prefix, corpus, sentencepiece_models):
     with pytest.raises(InputError, match=r"--append-eod needs <\|endoftext\|>"):
-        preprocess([corpus], prefix, "SPMTokenizer", sentencepiece_models[False], append_eod=True, progress=False)
+        preprocess(
+            [corpus],
+            prefix,
+            "SPMTokenizer",
+            sentencepiece_models[False],
+            options=PreprocessOptions(append_eod=True),
+            progress=False,
+        )
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="lists child processes through /proc")

@@ -15,7 +15,7 @@ from ifguide.cli import main
 from ifguide.data import transfer
 from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.sidecar import SCORES, read_sidecar
 from ifguide.data.text.spans import Speller, TextDiffers, align, move
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
@@ -248,7 +248,14 @@ def corpora(tmp_path, tokenizers) -> Callable[[str], Path]:
     def make(name: str, source: Path = corpus) -> Path:
         tokenizer, kind, path = tokenizers[name]
         prefix = tmp_path / f"{source.stem}_{name}"
-        preprocess([source], prefix, kind, path, append_eod=tokenizer.eod is not None, progress=False)
+        preprocess(
+            [source],
+            prefix,
+            kind,
+            path,
+            options=PreprocessOptions(append_eod=tokenizer.eod is not None),
+            progress=False,
+        )
         return Path(f"{prefix}_text_document")
 
     return make

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ifguide.data.indexed import TokenDataset, write_index
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.text.reader import TextReader
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
@@ -165,7 +165,9 @@ def test_mask_of_other_data_is_refused(tmp_path: Path) -> None:
 def _preprocessed(folder: Path, kind: Kind, name: str, **options: Any) -> str:
     source = folder / "corpus.jsonl"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in CORPUS), encoding="utf-8")
-    return preprocess([source], folder / name, *kind.files, append_eod=True, progress=False, **options)["output"]
+    return preprocess(
+        [source], folder / name, *kind.files, options=PreprocessOptions(append_eod=True, **options), progress=False
+    )["output"]
 
 
 def test_data_of_another_tokenizer_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError
 from ifguide.generation.draw import Sampling, generate
 from ifguide.generation.job import _is_complete, generate_file, partial_path, sidecar_path
+from ifguide.generation.options import GenerateOptions
 from ifguide.models.language_model import load_language_model
 from ifguide.system.files import read_json, read_jsonl, write_jsonl
 from ifguide.system.locks import only_writer
@@ -51,8 +52,8 @@ def test_lines_are_prompts_with_their_continuations(model_dir: Path, prompts: Pa
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_batches_change_nothing(model_dir: Path, prompts: Path, tmp_path: Path, batch_size: int) -> None:
-    generate_file(model_dir, prompts, tmp_path / "a", SAMPLING, dtype="float64")
-    generate_file(model_dir, prompts, tmp_path / "b", SAMPLING, dtype="float64", batch_size=batch_size)
+    generate_file(model_dir, prompts, tmp_path / "a", SAMPLING, GenerateOptions(dtype="float64"))
+    generate_file(model_dir, prompts, tmp_path / "b", SAMPLING, GenerateOptions(dtype="float64", batch_size=batch_size))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -88,19 +89,19 @@ def test_what_is_finished_is_not_drawn_again(
     output = tmp_path / "g.jsonl"
     monkeypatch.setattr(Drawing, "draw", counting)
     with pytest.raises(KeyboardInterrupt):
-        generate_file(model_dir, prompts, output, SAMPLING, batch_size=1)
+        generate_file(model_dir, prompts, output, SAMPLING, GenerateOptions(batch_size=1))
     first = list(drawn)
     drawn.clear()
-    generate_file(model_dir, prompts, output, SAMPLING, batch_size=1)
+    generate_file(model_dir, prompts, output, SAMPLING, GenerateOptions(batch_size=1))
     assert sorted(first + drawn) == [[0], [1], [2], [3]]
     before = output.read_bytes()
     drawn.clear()
-    generate_file(model_dir, prompts, output, SAMPLING, batch_size=1)  # complete: nothing to do
+    generate_file(model_dir, prompts, output, SAMPLING, GenerateOptions(batch_size=1))  # complete: nothing to do
     assert not drawn and output.read_bytes() == before
     output.write_text(output.read_text().replace("dog", "fox"))  # edited: not what the sidecar speaks of
     drawn.clear()
     with pytest.raises(KeyboardInterrupt):
-        generate_file(model_dir, prompts, output, SAMPLING, batch_size=1)
+        generate_file(model_dir, prompts, output, SAMPLING, GenerateOptions(batch_size=1))
     assert len(drawn) == 2
 
 
@@ -155,9 +156,9 @@ def test_nothing_of_another_tokenizer_is_reused(
     """The model's, or that of the classifier that steers: the same weights, another reading of the prompts."""
     model, reward = tmp_path / "m", save_causal(tmp_path / "reward")
     shutil.copytree(model_dir, model)
-    options = {"rad_scorer": f"hf:{reward}#toxic"} if classifier else {}
-    first = generate_file(model, prompts, tmp_path / "g.jsonl", SAMPLING, **options)
-    again = generate_file(model, prompts, tmp_path / "g.jsonl", SAMPLING, **options)
+    options = {"rad": f"hf:{reward}#toxic"} if classifier else {}
+    first = generate_file(model, prompts, tmp_path / "g.jsonl", SAMPLING, GenerateOptions(**options))
+    again = generate_file(model, prompts, tmp_path / "g.jsonl", SAMPLING, GenerateOptions(**options))
     assert again == first, "nothing was drawn anew"
     tokenizer = (reward if classifier else model) / "tokenizer.json"
     data = json.loads(tokenizer.read_text())
@@ -165,7 +166,7 @@ def test_nothing_of_another_tokenizer_is_reused(
     tokenizer.write_text(json.dumps(data))
     (tmp_path / "g.jsonl").rename(tmp_path / "before.jsonl")
     sidecar_path(tmp_path / "g.jsonl").rename(sidecar_path(tmp_path / "before.jsonl"))
-    other = generate_file(model, prompts, tmp_path / "other.jsonl", SAMPLING, **options)
+    other = generate_file(model, prompts, tmp_path / "other.jsonl", SAMPLING, GenerateOptions(**options))
     assert (other["model"] == first["model"]) is classifier
     assert (other["rad"] == first["rad"]) is not classifier
     # what was finished before the change is not taken for this run's

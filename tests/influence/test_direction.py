@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ifguide.errors import InputError, NumericsError
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import load_direction, mean_gradient, precondition, save_direction
+from ifguide.influence.options import Damping
 from ifguide.influence.queries import make_query
 from tests.influence import reference
 from tests.influence.conftest import EOD

@@ -15,7 +15,8 @@ from ifguide.data.aligned import write_aligned
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.curvature.store import save_factors
 from ifguide.influence.direction import save_direction
-from ifguide.influence.passes.method import Method, make_pass
+from ifguide.influence.options import Method
+from ifguide.influence.passes.method import make_pass
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.advice import disk_bytes, disk_faults, memory_faults
 from ifguide.influence.planning.disk import (
@@ -28,8 +29,9 @@ from ifguide.influence.planning.disk import (
 )
 from ifguide.influence.planning.machine import Limits
 from ifguide.influence.planning.memory import BatchSize, pass_peak
-from ifguide.influence.planning.needs import Needs, Settings
+from ifguide.influence.planning.needs import Needs
 from ifguide.influence.planning.plan import plan
+from ifguide.influence.planning.settings import Settings
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.windows import cut, cut_into_shards
 from ifguide.models.tracked import load_model
@@ -47,7 +49,7 @@ def needs(model_folders, dataset) -> Needs:
 
 
 def settled(**changes) -> Settings:
-    return replace(Settings(Method(method="jvp"), seq_length=WINDOW, context=4, device="cpu"), **changes)
+    return replace(Settings(method=Method(method="jvp"), seq_length=WINDOW, context=4, device="cpu"), **changes)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -238,7 +240,7 @@ def test_a_plan_from_the_configuration_alone(model_folders, dataset, tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"method": "jvp", "rank": 4}, {"attribution": "position"}])
 def test_a_timed_batch_gives_every_phase_a_time(options, model_folders, dataset, tmp_path):
-    settings = Settings(Method(**options), directions=2, device="cpu", disk=tmp_path)
+    settings = Settings(method=Method(**options), directions=2, device="cpu", disk=tmp_path)
     found = plan(model_folders["neox"], dataset.prefix, settings, timing=True)
     assert all(row["seconds"] >= 0 for row in found["operations"]) and found["seconds"] > 0
     for timed in found["timing"].values():

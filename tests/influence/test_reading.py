@@ -11,13 +11,13 @@ import pytest
 
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.errors import ConfigError, IFGuideWarning, MismatchError
 from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.influence.curvature.store import check_model, load_factors
-from ifguide.influence.job import Inputs, Options
-from ifguide.influence.passes.method import Method
+from ifguide.influence.job import Inputs
+from ifguide.influence.options import FitOptions, Method, Options
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
@@ -49,7 +49,9 @@ def _model(weights: Path, folder: Path, kind: Kind, **config) -> Path:
 def _data(folder: Path, kind: Kind, texts: list[str], name: str = "corpus", **options) -> str:
     source = folder / f"{name}.jsonl"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return preprocess([source], folder / name, *kind.files, append_eod=True, progress=False, **options)["output"]
+    return preprocess(
+        [source], folder / name, *kind.files, options=PreprocessOptions(append_eod=True, **options), progress=False
+    )["output"]
 
 
 def _queries(folder: Path, toxic: list[dict] = TOXIC, safe: list[dict] = SAFE) -> tuple[Path, Path]:
@@ -58,7 +60,7 @@ def _queries(folder: Path, toxic: list[dict] = TOXIC, safe: list[dict] = SAFE) -
 
 def _scores(folder: Path, model: Path, data: str, queries: tuple[Path, Path], **options) -> np.ndarray:
     folder.mkdir()
-    fit_factors(model, data, folder / "f", strategy="identity", quiet=True, **options)
+    fit_factors(model, data, folder / "f", FitOptions(strategy="identity", **options), quiet=True)
     inputs = Inputs(model, data, folder / "f", [QueryFiles(*queries)], folder / "s", **options)
     score(inputs, Options(method=Method(method="jvp")), quiet=True)
     return np.array(load_aligned(str(folder / "s"), TokenDataset.open(data), "scores").values)
@@ -131,14 +133,14 @@ def test_data_of_another_tokenizer_is_refused_at_once(weights, tmp_path):
     for path in other.glob("*.safetensors"):
         path.write_bytes(b"")
     with pytest.raises(MismatchError, match=r"is not the one that .* was made with"):
-        fit_factors(other, data, tmp_path / "f", strategy="identity", quiet=True)
+        fit_factors(other, data, tmp_path / "f", FitOptions(strategy="identity"), quiet=True)
     assert not (tmp_path / "f").exists()
 
 
 def test_factors_of_another_tokenizer_are_refused(weights, tmp_path):
     model = _model(weights, tmp_path / "model", build("byte-level", tmp_path / "k"))
     data = _data(tmp_path, build("byte-level", tmp_path), DOCUMENTS)
-    fit_factors(model, data, tmp_path / "f", strategy="identity", quiet=True)
+    fit_factors(model, data, tmp_path / "f", FitOptions(strategy="identity"), quiet=True)
     factors = load_factors(tmp_path / "f")
     check_model(factors, load_model(model))
     shutil.copyfile(build("byte-level-lowercase", tmp_path / "l").vocab_file, model / "tokenizer.json")

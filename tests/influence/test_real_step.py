@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import compute_directions, precondition
+from ifguide.influence.options import Damping
 from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.queries import make_query

@@ -16,13 +16,12 @@ from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence import score as score_module
 from ifguide.influence.behaviours import QueryFiles
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.influence.curvature.store import load_factors
 from ifguide.influence.direction import compute_directions
-from ifguide.influence.job import Inputs, Options
+from ifguide.influence.job import Inputs
+from ifguide.influence.options import Damping, FitOptions, Method, Options
 from ifguide.influence.passes.forward_mode import ForwardModePass
-from ifguide.influence.passes.method import Method
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.score import score
 from ifguide.influence.shard_store import ShardStore
@@ -158,7 +157,7 @@ def test_without_eod_first_tokens_score_zero(tmp_path, job, dataset, model_folde
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     vocabulary = (folder / "tokenizer.json").read_text(encoding="utf-8")
     (folder / "tokenizer.json").write_text(vocabulary.replace("<|endoftext|>", "<|nothing|>"), encoding="utf-8")
-    fit_factors(folder, dataset.prefix, tmp_path / "f2", strategy="identity", quiet=True)
+    fit_factors(folder, dataset.prefix, tmp_path / "f2", FitOptions(strategy="identity"), quiet=True)
     run(job, model=folder, factors=tmp_path / "f2")
     values = load_aligned(job.output, dataset, "scores").values
     first = np.zeros(dataset.num_tokens, dtype=bool)
@@ -246,7 +245,13 @@ def test_planted_tokens_score_high(tmp_path, model_folders):
     safe = write_queries(tmp_path / "q.jsonl", [{"prompt": "you", "completion": " yy"}])
     texts = [b"you xx", b"you yy"]
     dataset = write_tokens(tmp_path / "p_text_document", [np.frombuffer(text, np.uint8) for text in texts])
-    fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
+    fit_factors(
+        model_folders["neox"],
+        dataset.prefix,
+        tmp_path / "f",
+        FitOptions(strategy="identity"),
+        quiet=True,
+    )
     run(Inputs(model_folders["neox"], dataset.prefix, tmp_path / "f", [QueryFiles(toxic, safe)], tmp_path / "s"))
     values = load_aligned(tmp_path / "s", dataset, "scores").values
     assert values[4] > 0 and values[5] > 0 and values[10] < 0 and values[11] < 0
@@ -276,7 +281,7 @@ def test_broken_models_fail_before_the_run(tmp_path, job, dataset, model_folders
     name = next(key for key in weights if key.endswith("mlp.dense_h_to_4h.weight"))
     weights[name][0, 0] = float("inf")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    fit_factors(folder, dataset.prefix, tmp_path / "f3", strategy="identity", quiet=True)
+    fit_factors(folder, dataset.prefix, tmp_path / "f3", FitOptions(strategy="identity"), quiet=True)
     with pytest.raises(NumericsError, match="finite"):
         run(job, model=folder, factors=tmp_path / "f3")
     with pytest.raises(NumericsError, match="finite"):

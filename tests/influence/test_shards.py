@@ -17,9 +17,8 @@ import pytest
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError
 from ifguide.influence.behaviours import QueryFiles
-from ifguide.influence.curvature.damping import Damping
-from ifguide.influence.job import Inputs, Options
-from ifguide.influence.passes.method import Method
+from ifguide.influence.job import Inputs
+from ifguide.influence.options import Damping, Method, Options
 from ifguide.influence.score import score
 from ifguide.influence.shard_store import ShardStore
 from ifguide.influence.shards import Shard, Share, in_documents, parse_documents, plan_shards

@@ -12,7 +12,7 @@ from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, read_sidecar
 from ifguide.errors import InputError, MismatchError, NumericsError
-from ifguide.masks import BehaviourScores, build_mask, build_masks
+from ifguide.masks import BehaviourScores, MaskOptions, build_mask, build_masks
 from ifguide.selection import SelectionSettings
 from tests.masks.datasets import EOD, ended_documents, write_scores
 from tests.selection.literal import literal_algorithm_1
@@ -111,9 +111,9 @@ def test_categories_have_their_own_budgets_and_are_joined(data, tmp_path):
 def test_graded_categories_take_the_larger_strength(data, tmp_path):
     names = ("insults", "threats")
     for name in names:
-        build_mask(data.folder / f"{name}0", tmp_path / name, SETTINGS, encoding="graded")
+        build_mask(data.folder / f"{name}0", tmp_path / name, SETTINGS, MaskOptions(encoding="graded"))
     behaviours = [BehaviourScores(name, data.prefixes(name, 1), SETTINGS) for name in names]
-    build_masks(behaviours, [tmp_path / "both"], encoding="graded")
+    build_masks(behaviours, [tmp_path / "both"], MaskOptions(encoding="graded"))
     one, other, both = (mask_of(tmp_path / name, data.tokens[0]) for name in (*names, "both"))
     assert both.tolist() == np.maximum(one, other).tolist() and both.max() == 255 and len(set(both.tolist())) > 3
 
@@ -122,7 +122,7 @@ def test_the_random_control_has_the_same_size(data, tmp_path):
     outputs = [tmp_path / "a", tmp_path / "b"]
     behaviour = BehaviourScores("", data.prefixes("insults"), SETTINGS)
     size = build_masks([behaviour], outputs)["selected"]
-    result = build_masks([behaviour], outputs, method="random", seed=3)
+    result = build_masks([behaviour], outputs, MaskOptions(method="random", seed=3))
     masks = np.concatenate([mask_of(prefix, tokens) for prefix, tokens in zip(outputs, data.tokens)])
     assert result["selected"] == masks.sum() == size
     assert not (masks.astype(bool) & data.together("insults")[2]).any()
@@ -132,7 +132,7 @@ def test_the_random_control_has_the_same_size(data, tmp_path):
 def test_document_removal_writes_mask_and_filtered_tokens(data, tmp_path):
     outputs, filtered = [tmp_path / "a", tmp_path / "b"], [tmp_path / "fa", tmp_path / "fb"]
     behaviour = BehaviourScores("", data.prefixes("insults"), SETTINGS)
-    result = build_masks([behaviour], outputs, method="document", filtered_outputs=filtered)
+    result = build_masks([behaviour], outputs, MaskOptions(method="document"), filtered_outputs=filtered)
     assert 0 < result["tokens_removed"] <= result["budget"] and result["documents_removed"] > 1
     removed = 0
     for tokens, mask_prefix, filtered_prefix in zip(data.tokens, outputs, filtered):
@@ -154,7 +154,7 @@ def test_document_removal_writes_mask_and_filtered_tokens(data, tmp_path):
 
 def test_filtered_tokens_without_a_mask_and_never_nothing(data, tmp_path):
     behaviour = BehaviourScores("", data.prefixes("insults", 1), SETTINGS)
-    result = build_masks([behaviour], [], method="document", filtered_outputs=[tmp_path / "left"])
+    result = build_masks([behaviour], [], MaskOptions(method="document"), filtered_outputs=[tmp_path / "left"])
     assert (
         "selected" not in result
         and result["filtered"]["tokens"] == data.tokens[0].num_tokens - result["tokens_removed"]
@@ -164,7 +164,9 @@ def test_filtered_tokens_without_a_mask_and_never_nothing(data, tmp_path):
     write_aligned(tmp_path / "s", tokens, np.array([5, 0, 0, 5, 0], np.float32), np.float32, {})
     everything = BehaviourScores("", [tmp_path / "s"], SelectionSettings(0.5, 1, 1.0))
     with pytest.raises(InputError, match=r"no document of .*s would be left"):
-        build_masks([everything], [tmp_path / "new/m"], method="document", filtered_outputs=[tmp_path / "new/f"])
+        build_masks(
+            [everything], [tmp_path / "new/m"], MaskOptions(method="document"), filtered_outputs=[tmp_path / "new/f"]
+        )
     assert files(tmp_path / "new") == {}
 
 
@@ -305,18 +307,20 @@ def test_every_method_and_category_says_it(data, tmp_path):
     outputs = [tmp_path / "a", tmp_path / "b"]
     lines = build_masks(behaviours, outputs)["shortfall"]
     assert [line.partition(":")[0] for line in lines] == ["insults", "threats"]
-    lines = build_masks([BehaviourScores("", data.prefixes("insults"), settings)], outputs, method="random")[
-        "shortfall"
-    ]
+    lines = build_masks(
+        [BehaviourScores("", data.prefixes("insults"), settings)], outputs, MaskOptions(method="random")
+    )["shortfall"]
     assert len(lines) == 1 and "--threshold-quantile" in lines[0]
 
-    result = build_masks([BehaviourScores("", data.prefixes("insults"), SETTINGS)], outputs, method="document")
+    result = build_masks(
+        [BehaviourScores("", data.prefixes("insults"), SETTINGS)], outputs, MaskOptions(method="document")
+    )
     (line,) = result["shortfall"]
     assert f"documents of {result['tokens_removed']:,} tokens" in line and line.endswith("--max-fraction drops more")
     settings = SelectionSettings(0.999, 1, 1.0, None, 32)
-    (line,) = build_masks([BehaviourScores("", data.prefixes("insults"), settings)], outputs, method="document")[
-        "shortfall"
-    ]
+    (line,) = build_masks(
+        [BehaviourScores("", data.prefixes("insults"), settings)], outputs, MaskOptions(method="document")
+    )["shortfall"]
     assert "all that have a token above the threshold; a lower --threshold-quantile drops more" in line
 
 

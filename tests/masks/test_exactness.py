@@ -15,7 +15,7 @@ from ifguide.cli import main
 from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import IFGuideWarning, InputError
-from ifguide.masks import BehaviourScores, build_mask, build_masks, merge_masks
+from ifguide.masks import BehaviourScores, MaskOptions, build_mask, build_masks, merge_masks
 from ifguide.selection import ScoredCorpus, SelectionSettings, Source, select
 from ifguide.selection.algorithm import unit_starts
 from ifguide.selection.exact import AUDITED, CHOSEN, REJECTED, states_from_text, states_to_text
@@ -136,10 +136,10 @@ def test_other_methods_are_held_to_it(scored: Scored, tmp_path: Path, method: st
     prefix = scored.cascade(scored.states(REJECTED))
     behaviour = BehaviourScores("", [prefix], replace(PLAN, max_fraction=0.5))
     with pytest.raises(InputError, match=r"--max-fraction 0\.5"):
-        build_masks([behaviour], [tmp_path / "m"], method=method)
-    assert build_masks([BehaviourScores("", [prefix], PLAN)], [tmp_path / "m"], method=method)["tokens"]
+        build_masks([behaviour], [tmp_path / "m"], MaskOptions(method=method))
+    assert build_masks([BehaviourScores("", [prefix], PLAN)], [tmp_path / "m"], MaskOptions(method=method))["tokens"]
     whole = scored.cascade(np.full(len(scored.planned), CHOSEN), name="whole")
-    assert build_masks([replace(behaviour, scores=[whole])], [tmp_path / "m"], method=method)["selected"]
+    assert build_masks([replace(behaviour, scores=[whole])], [tmp_path / "m"], MaskOptions(method=method))["selected"]
 
 
 def test_several_corpora_share_a_budget_that_no_plan_knew(scored: Scored, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.data.sidecar import PENALTIES, SCORES, read_sidecar
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
-from ifguide.masks import BehaviourScores, build_mask, build_masks, merge_masks
+from ifguide.masks import BehaviourScores, MaskOptions, build_mask, build_masks, merge_masks
 from ifguide.selection import SelectionSettings
 from tests.conftest import TINY_DISK
 from tests.masks.datasets import EOD, ended_documents, write_scores
@@ -36,7 +36,7 @@ class Parts:
         self.scores = [write_scores(folder / f"s{k}", data, k, eod=EOD) for k, data in enumerate(self.tokens)]
         for k in range(4):
             build_mask(folder / f"s{k}", folder / f"m{k}", SETTINGS)
-        build_mask(folder / "s1", folder / "graded1", SETTINGS, encoding="graded")
+        build_mask(folder / "s1", folder / "graded1", SETTINGS, MaskOptions(encoding="graded"))
 
     def prefixes(self, letter: str, order=(0, 1, 2, 3)):
         return [self.folder / f"{letter}{k}" for k in order]

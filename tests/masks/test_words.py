@@ -12,11 +12,11 @@ import pytest
 from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.sidecar import PENALTIES, read_sidecar
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import InputError
-from ifguide.masks import BehaviourScores, WordList, build_masks
+from ifguide.masks import BehaviourScores, MaskOptions, WordList, build_masks
 from ifguide.quickstart.bpe import train_bpe
 from ifguide.selection import SelectionSettings
 from tests.masks.datasets import files, write_scores
@@ -53,9 +53,13 @@ def case(request, tmp_path_factory) -> tuple[Path, Tokenizer, list[Path]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         preprocess(
-            [corpus], folder / "corpus", request.param, vocab[0] if vocab else None,
-            append_eod=request.param != "SPMTokenizer", progress=False,
-        )  # fmt: skip
+            [corpus],
+            folder / "corpus",
+            request.param,
+            vocab[0] if vocab else None,
+            options=PreprocessOptions(append_eod=request.param != "SPMTokenizer"),
+            progress=False,
+        )
         tokens = TokenDataset.open(folder / "corpus_text_document")
         write_scores(folder / "scores", tokens, 0)
     return folder, build_tokenizer(request.param, vocab[0] if vocab else None), vocab
@@ -102,7 +106,7 @@ def test_a_control_of_the_size_of_the_influence_mask(case, tmp_path):
     for seed, budget in [(0, 11), (0, 11), (1, 11), (0, tokens.num_tokens)]:
         behaviour = BehaviourScores("", [folder / "scores"], SelectionSettings(0.2, 1, None, budget))
         size = build_masks([behaviour], [tmp_path / "influence"])["selected"]
-        result = build_masks([behaviour], [tmp_path / "words"], method="wordlist", words=words, seed=seed)
+        result = build_masks([behaviour], [tmp_path / "words"], MaskOptions(method="wordlist", seed=seed), words=words)
         at = np.flatnonzero(load_aligned(tmp_path / "words", tokens, PENALTIES).values).tolist()
         assert result["selected"] == len(at) == min(size, len(listed)) and set(at) <= set(listed.tolist())
         assert chosen.setdefault((seed, budget), at) == at

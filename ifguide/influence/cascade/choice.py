@@ -15,55 +15,27 @@ Shapes: N tokens, U ranking units, W windows, M audited tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ifguide.errors import InputError
+from ifguide.influence.options import CascadeSettings
 from ifguide.influence.windows import Windows
-from ifguide.selection import SelectionSettings, Source
+from ifguide.selection import Source
 from ifguide.selection.algorithm import unit_r, unit_starts
 from ifguide.selection.exact import AUDITED, CHOSEN, REJECTED, states_from_text, states_to_text
 from ifguide.selection.source import CHUNK_TOKENS, read_values
 from ifguide.selection.tail import toxic_tail
 
 __all__ = [
-    "AUDITED", "CHOSEN", "REJECTED", "Calibration", "CascadeSettings", "Choice", "calibrate", "choose", "combine",
+    "AUDITED", "CHOSEN", "REJECTED", "Calibration", "Choice", "calibrate", "choose", "combine",
     "states_from_text",
 ]  # fmt: skip
 
 # the ranking looks at twice the share of the scores that is above τ: what the proxy puts a little below τ may lie above
 _SLACK = 2.0
 _KNOTS = 2048  # of the calibration, on each side of the median
-
-
-@dataclass(frozen=True)
-class CascadeSettings:
-    """How much is scored exactly.
-
-    Attributes:
-        keep: share of the tokens, in the units that rank first by their cheap scores.
-        audit: share of the tokens, about, in a random sample of the other units.
-        seed: of that sample.
-        selection: of the mask that the scores are for.
-    """
-
-    keep: float = 0.15
-    audit: float = 0.03
-    seed: int = 0
-    selection: SelectionSettings = field(default_factory=SelectionSettings)
-
-    def __post_init__(self) -> None:
-        faults = []
-        if not 0 < self.keep < 1:
-            faults.append(f"--cascade-keep {self.keep}: must be above 0 and below 1")
-        if not 0 < self.audit < 1:
-            faults.append(f"--cascade-audit {self.audit}: must be above 0 and below 1")
-        if self.seed < 0:
-            faults.append(f"--cascade-seed {self.seed}: must not be negative")
-        if faults:
-            raise InputError("; ".join(faults))
 
 
 @dataclass(frozen=True, eq=False)

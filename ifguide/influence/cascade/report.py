@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, Calibration, CascadeSettings, Choice
+from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, Calibration, Choice
+from ifguide.influence.options import CascadeSettings
 from ifguide.selection import Selection, SelectionSettings, Source, paint_windows, select
 from ifguide.selection.algorithm import first_claims, ranks_by_r, unit_r
 from ifguide.selection.tail import toxic_tail

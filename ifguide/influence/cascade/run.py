@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from ifguide.data.aligned import Aligned, load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import ConfigError, InputError
-from ifguide.influence.cascade.choice import CascadeSettings, Choice, calibrate, choose, combine
+from ifguide.influence.cascade.choice import Choice, calibrate, choose, combine
 from ifguide.influence.cascade.head import cheap_pass_on
 from ifguide.influence.cascade.report import report
 from ifguide.influence.curvature.store import load_factors
-from ifguide.influence.job import Inputs, Job, Options, prepare
-from ifguide.influence.passes.method import Method
+from ifguide.influence.job import Inputs, Job, prepare
+from ifguide.influence.options import Cascade, CascadeSettings, Method, Options
 from ifguide.influence.score import finished, run, summarise
 from ifguide.influence.shards import Share
 from ifguide.models.folder import weights_fingerprint
@@ -33,41 +33,6 @@ from ifguide.system.provenance import origin
 _SECONDS_BETWEEN_LOOKS = 0.5
 # what records call the first pass; not for users to name
 _CHEAP = "cheap"
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """Where the cheap scores come from: a proxy with its factors, or scores that exist.
-
-    Attributes:
-        model: Hugging Face folder with the tokenizer of the exact model.
-        factors: made by fit-factors on it.
-        scores: prefix of any scores of the same data.
-    """
-
-    model: str | Path | None = None
-    factors: str | Path | None = None
-    scores: str | Path | None = None
-    settings: CascadeSettings = field(default_factory=CascadeSettings)
-
-    def faults(self, options: Options, inputs: Inputs) -> list[str]:
-        """What does not go together, one line each."""
-        faults = []
-        if (self.model is None) != (self.factors is None):
-            faults.append("--cascade-model and --cascade-factors belong together; give both")
-        if (self.model is None) == (self.scores is None):
-            faults.append("a cascade needs --cascade-model with --cascade-factors, or --cascade-scores")
-        if options.documents is not None:
-            faults.append("--documents cannot be joined with a cascade, which must see all cheap scores; use torchrun")
-        selection = self.settings.selection
-        if selection.max_fraction is not None and selection.max_fraction >= self.settings.keep:
-            faults.append(
-                f"--cascade-max-fraction {selection.max_fraction}: must be below --cascade-keep {self.settings.keep}, "
-                "for only what is scored exactly can make the mask"
-            )
-        if options.per_category or len(inputs.queries) > 1:
-            faults.append("a cascade scores one behaviour; run it once for each")
-        return faults
 
 
 def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: bool = False) -> dict[str, Any]:
@@ -81,7 +46,7 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
         NumericsError: a score is not finite; names the document and the layer.
     """
     started = time.monotonic()
-    if faults := cascade.faults(options, inputs):
+    if faults := _faults(cascade, options, inputs):
         raise ConfigError(faults)
     share = Share.from_environment()
     exact_inputs = replace(inputs, output=f"{inputs.output}.exact")
@@ -128,6 +93,26 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
         "outputs": [{"output": str(inputs.output), "name": "", "scores": done.sidecar["scores"]}],
         "cascade": done.sidecar["cascade"]["report"],
     }
+
+
+def _faults(cascade: Cascade, options: Options, inputs: Inputs) -> list[str]:
+    """What does not go together, one line each."""
+    faults = []
+    if (cascade.model is None) != (cascade.factors is None):
+        faults.append("--cascade-model and --cascade-factors belong together; give both")
+    if (cascade.model is None) == (cascade.scores is None):
+        faults.append("a cascade needs --cascade-model with --cascade-factors, or --cascade-scores")
+    if options.documents is not None:
+        faults.append("--documents cannot be joined with a cascade, which must see all cheap scores; use torchrun")
+    selection = cascade.settings.selection
+    if selection.max_fraction is not None and selection.max_fraction >= cascade.settings.keep:
+        faults.append(
+            f"--cascade-max-fraction {selection.max_fraction}: must be below --cascade-keep {cascade.settings.keep}, "
+            "for only what is scored exactly can make the mask"
+        )
+    if options.per_category or len(inputs.queries) > 1:
+        faults.append("a cascade scores one behaviour; run it once for each")
+    return faults
 
 
 def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
-from ifguide.errors import InputError, NumericsError
-
-
-@dataclass(frozen=True)
-class Damping:
-    """What is added to Λ before it is inverted.
-
-    Attributes:
-        value: non-negative; a multiple of the layer's mean Λ if ``relative``, else the number itself.
-    """
-
-    value: float = 0.1
-    relative: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.value < float("inf"):
-            raise InputError(f"--damping {self.value}: must be a number of at least 0")
+from ifguide.errors import NumericsError
+from ifguide.influence.options import Damping
 
 
 def damped(eigenvalues: Tensor, damping: Damping, name: str) -> Tensor:

@@ -13,39 +13,29 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
 from ifguide.influence.curvature.fit import LAMBDA_SCALE, fit_layers, max_windows
 from ifguide.influence.curvature.stability import Stability
-from ifguide.influence.curvature.store import FORMAT, STRATEGIES, save_factors
+from ifguide.influence.curvature.store import FORMAT, save_factors
+from ifguide.influence.options import STRATEGIES, FitOptions
 from ifguide.influence.passes import checks
 from ifguide.influence.windows import check_tokens, cut, resolve_lengths, sample
 from ifguide.models.tracked import load_model
 from ifguide.system.files import read_json, write_json
 from ifguide.system.provenance import origin, versions, write_run_record
 
+_DEFAULT = FitOptions()
+
 
 def fit_factors(
     model_dir: str | Path,
     data_prefix: str | Path,
     output: str | Path,
-    strategy: str = "ekfac",
-    max_tokens: int | None = None,
-    seq_length: int | None = None,
-    context: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    modules: str | None = None,
+    options: FitOptions = _DEFAULT,
     stability: Stability | None = None,
-    eod_token: str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Fit curvature on a sample of the scoring windows; writes ``output/factors.{safetensors,json}``.
 
     Args:
-        max_tokens: fit on a seeded sample of windows with about this many tokens (None: all).
-        seq_length: window in tokens (None: the model's, at most 2048).
-        context: overlap of the windows of a longer document (None: a quarter of the window).
-        batch_size: a batch holds as many tokens as this many full windows.
-        modules: regular expression on the names of the layers to track (None: all of attention and MLP).
         stability: also fit on two halves of the sample and compare the scores (None: do not).
-        eod_token: the separator of documents (None: the data's, else the model's).
 
     Returns:
         The record written to ``factors.json`` (with ``stability`` where it was measured), ``output`` and ``seconds``.
@@ -57,18 +47,26 @@ def fit_factors(
     """
     started = time.monotonic()
     _check_processes()
-    _check_arguments(strategy, max_tokens, batch_size)
+    _check_arguments(options)
+    strategy, seed = options.strategy, options.seed
     dataset = TokenDataset.open(data_prefix)
-    load = partial(load_model, model_dir, implementation="sdpa", pattern=modules, data=data_prefix, eod_token=eod_token)
+    load = partial(
+        load_model,
+        model_dir,
+        implementation="sdpa",
+        pattern=options.modules,
+        data=data_prefix,
+        eod_token=options.eod_token,
+    )
     model = load()
-    seq_length, context = resolve_lengths(model.window, seq_length, context)
+    seq_length, context = resolve_lengths(model.window, options.seq_length, options.context)
     check_tokens(dataset, model.vocab_size)
     everything = cut(dataset, model.eod, seq_length, context)
-    windows = sample(everything, max_tokens, seed)
+    windows = sample(everything, options.max_tokens, seed)
     if not len(windows) and strategy != "identity":
         raise InputError(f"{data_prefix} has no token to fit on: every document has a single token")
     queries = stability.load_queries(model, windows, strategy) if stability else None
-    batch_tokens = batch_size * seq_length
+    batch_tokens = options.batch_size * seq_length
     if strategy != "identity":
         checks.check_model_on(model, checks.largest_batch(windows, batch_tokens, max_windows(model)), backward=True)
     output = Path(output)
@@ -88,7 +86,7 @@ def fit_factors(
         "context": context,
         "eod": model.eod,
         "tokenizer": model.reader.record() if model.reader else None,
-        "max_tokens": max_tokens,
+        "max_tokens": options.max_tokens,
         "tokens": int(windows.scored.sum()) if strategy != "identity" else 0,
         "windows": len(windows) if strategy != "identity" else 0,
         "seed": seed,
@@ -102,7 +100,9 @@ def fit_factors(
         record["stability"] = found
         write_json(output / "factors.json", read_json(output / "factors.json") | {"stability": found})
     seconds = time.monotonic() - started
-    write_run_record(output, verb="fit-factors", parameters={"batch_size": batch_size, **record}, seconds=seconds)
+    write_run_record(
+        output, verb="fit-factors", parameters={"batch_size": options.batch_size, **record}, seconds=seconds
+    )
     return {**record, "output": str(output), "seconds": round(seconds, 3)}
 
 
@@ -120,10 +120,10 @@ def _check_processes() -> None:
         )
 
 
-def _check_arguments(strategy: str, max_tokens: int | None, batch_size: int) -> None:
-    if strategy not in STRATEGIES:
-        raise InputError(f"--strategy {strategy}: must be one of {', '.join(STRATEGIES)}")
-    if max_tokens is not None and max_tokens < 1:
-        raise InputError(f"--max-tokens {max_tokens}: must be at least 1")
-    if batch_size < 1:
-        raise InputError(f"--batch-size {batch_size}: must be at least 1")
+def _check_arguments(options: FitOptions) -> None:
+    if options.strategy not in STRATEGIES:
+        raise InputError(f"--strategy {options.strategy}: must be one of {', '.join(STRATEGIES)}")
+    if options.max_tokens is not None and options.max_tokens < 1:
+        raise InputError(f"--max-tokens {options.max_tokens}: must be at least 1")
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size {options.batch_size}: must be at least 1")

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.fit import fit_layers
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import Direction, mean_gradient, precondition
+from ifguide.influence.options import Damping
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.step_search import top_overlap
 from ifguide.influence.queries import Query, load_query_sets

@@ -25,7 +25,6 @@ from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel
 from ifguide.system.files import hash_file, read_json, write_json
 
-STRATEGIES = ("ekfac", "kfac", "diagonal", "identity")
 FORMAT = 1
 _TENSORS = {"ekfac": ("U_A", "U_G", "Lambda"), "kfac": ("U_A", "U_G", "Lambda"), "diagonal": ("Lambda",)}
 

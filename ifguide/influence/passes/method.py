@@ -11,7 +11,7 @@ Shapes: K directions, B windows, T positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,13 +21,12 @@ from torch import Tensor
 from ifguide.errors import NumericsError
 from ifguide.influence.batches import Batch
 from ifguide.influence.direction import Direction
+from ifguide.influence.options import Method
 from ifguide.influence.passes.low_rank import LowRank
 from ifguide.influence.windows import Windows
 from ifguide.models.tracked import ScoredModel
 from ifguide.system.files import read_json, write_json
 
-ATTRIBUTIONS = ("loss-term", "position")
-METHODS = ("jvp", "difference", "auto")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 AnyDirection = Direction | dict[str, LowRank]
@@ -41,52 +40,6 @@ class Pass(Protocol):
 
     def first_bad_layer(self, batch: Batch) -> str:
         """Where the first number of this batch that is not finite appears."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """How the pass over the data is made.
-
-    Attributes:
-        attribution: one of `ATTRIBUTIONS`.
-        method: of loss-term, one of `METHODS`.
-        step: of difference: |εv| / |θ|; None is searched.
-        one_sided: of difference: all directions share the unmoved pass; coarser.
-        rank: of jvp and position: directions are cut to this rank (None: whole).
-        dtype: of weights and activations; difference needs float32.
-    """
-
-    attribution: str = "loss-term"
-    method: str = "auto"
-    step: float | None = None
-    one_sided: bool = False
-    rank: int | None = None
-    dtype: str = "float32"
-
-    def faults(self) -> list[str]:
-        """What is wrong with these settings, one line each."""
-        faults = []
-        for flag, value, known in (
-            ("--attribution", self.attribution, ATTRIBUTIONS),
-            ("--method", self.method, METHODS),
-            ("--dtype", self.dtype, tuple(DTYPES)),
-        ):
-            if value not in known:
-                faults.append(f"{flag} {value}: must be one of {', '.join(known)}")
-        if self.attribution == "position" and self.method == "difference":
-            faults.append("--method difference belongs to --attribution loss-term; position has one way: leave it out")
-        if self.one_sided and (self.attribution == "position" or self.method == "jvp"):
-            faults.append("--one-sided belongs to --method difference; add that, or leave it out")
-        if self.dtype != "float32" and self.method == "difference":
-            faults.append(f"--method difference rounds too much in {self.dtype}; use --dtype float32, or --method jvp")
-        if self.rank is not None and self.rank < 1:
-            faults.append(f"--rank {self.rank}: must be at least 1")
-        return faults
-
-    @property
-    def searches(self) -> bool:
-        """Whether a step has to be found first."""
-        return self.attribution == "loss-term" and self.method != "jvp" and self.dtype == "float32"
 
 
 def make_pass(model: ScoredModel, directions: Sequence[AnyDirection], method: Method) -> Pass:

@@ -1,7 +1,8 @@
 """What a job will take, before it starts.
 
 shape      the model's sizes, from its configuration alone
-needs      the settings of a job, and what it needs of each kind
+settings   what decides that
+needs      what a job needs of each kind, by its settings
 work       operations, windows and padding
 memory     peaks of each phase, item by item
 disk       files of each job

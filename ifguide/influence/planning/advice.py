@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from ifguide.influence.curvature.store import STRATEGIES
-from ifguide.influence.passes.method import METHODS
+from ifguide.influence.options import METHODS, STRATEGIES
 from ifguide.influence.planning.disk import File
 from ifguide.influence.planning.machine import Limits
 from ifguide.influence.planning.memory import Peak
-from ifguide.influence.planning.needs import Needs, Settings
+from ifguide.influence.planning.needs import Needs
+from ifguide.influence.planning.settings import Settings
 
 Fits = Callable[[Settings], bool]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from ifguide.influence import head
 from ifguide.influence.batches import rows_of_a_piece
 from ifguide.influence.curvature.fit import PER_WINDOW_GRADIENT_BYTES
-from ifguide.influence.passes.method import Method
+from ifguide.influence.options import Method
 from ifguide.influence.planning.shape import BYTES, Shape
 from ifguide.models import attention
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError
-from ifguide.influence.passes.method import DTYPES, Method
+from ifguide.influence.options import Method
+from ifguide.influence.passes.method import DTYPES
 from ifguide.influence.passes.step_search import SAMPLE_TOKENS, STEPS
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.advice import disk_faults, memory_faults
 from ifguide.influence.planning.machine import limits
 from ifguide.influence.planning.memory import Peak
-from ifguide.influence.planning.needs import JOBS, Needs, Settings, candidates
+from ifguide.influence.planning.needs import JOBS, Needs, candidates
+from ifguide.influence.planning.settings import Settings
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.planning.timing import Measured, time_batch
 from ifguide.influence.windows import Windows, cut, resolve_lengths, sample

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ifguide.influence.batches import Batch
+from ifguide.influence.options import Method
 from ifguide.influence.passes.low_rank import LowRank
-from ifguide.influence.passes.method import AnyDirection, Method, make_pass
+from ifguide.influence.passes.method import AnyDirection, make_pass
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.shape import Shape
 from ifguide.models.tracked import ScoredModel

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ifguide.influence.batches import group_by_length
-from ifguide.influence.passes.method import Method
+from ifguide.influence.options import Method
 from ifguide.influence.planning.shape import Shape
 from ifguide.influence.windows import Windows, cut_into_shards
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.sidecar import read_sidecar
 from ifguide.data.text.reader import TextReader
 from ifguide.data.text.tokenizers import build_tokenizer
@@ -52,7 +52,9 @@ def _library(kind: Kind, text: str) -> list[int]:
 def _preprocess(folder: Path, kind: Kind, texts: list[str], name: str = "corpus", **options) -> dict:
     source = folder / f"{name}.jsonl"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return preprocess([source], folder / name, *kind.files, append_eod=True, progress=False, **options)
+    return preprocess(
+        [source], folder / name, *kind.files, options=PreprocessOptions(append_eod=True, **options), progress=False
+    )
 
 
 def _documents(prefix: str) -> list[list[int]]:

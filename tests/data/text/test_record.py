@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.sidecar import read_sidecar
 from ifguide.data.text.record import (
     config_datasets,
@@ -26,7 +26,9 @@ from tests.support.tokenizer_kinds import Kind, build
 def _data(folder: Path, kind: Kind, name: str = "corpus", **options) -> str:
     source = folder / f"{name}.jsonl"
     source.write_text('{"text": "The man said"}\n')
-    return preprocess([source], folder / name, *kind.files, append_eod=True, progress=False, **options)["output"]
+    return preprocess(
+        [source], folder / name, *kind.files, options=PreprocessOptions(append_eod=True, **options), progress=False
+    )["output"]
 
 
 def test_fingerprints_decide_and_identities_where_one_is_old():

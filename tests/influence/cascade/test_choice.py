@@ -12,13 +12,13 @@ from ifguide.influence.cascade.choice import (
     AUDITED,
     CHOSEN,
     REJECTED,
-    CascadeSettings,
     Choice,
     calibrate,
     choose,
     combine,
     states_from_text,
 )
+from ifguide.influence.options import CascadeSettings
 from ifguide.influence.windows import cut
 from ifguide.selection import ScoredCorpus, SelectionSettings, Source
 from tests.support.datasets import random_documents, write_tokens

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from ifguide.influence.cascade.choice import CascadeSettings, choose
+from ifguide.influence.cascade.choice import choose
 from ifguide.influence.cascade.head import LinearHead, cheap_pass, fit_linear_head
+from ifguide.influence.options import CascadeSettings
 from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.windows import cut
 from ifguide.selection import SelectionSettings

@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, CascadeSettings, calibrate, choose, combine
+from ifguide.influence.cascade.choice import AUDITED, CHOSEN, REJECTED, calibrate, choose, combine
 from ifguide.influence.cascade.report import describe, report
+from ifguide.influence.options import CascadeSettings
 from ifguide.selection import SelectionSettings, paint_windows, select
 from tests.influence.cascade.test_choice import make_source
 

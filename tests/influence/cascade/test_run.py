@@ -14,11 +14,11 @@ from ifguide.data.aligned import load_aligned
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.cascade import run as cascade_run
-from ifguide.influence.cascade.choice import REJECTED, CascadeSettings, Choice, states_from_text
-from ifguide.influence.cascade.run import Cascade, score_cascade
+from ifguide.influence.cascade.choice import REJECTED, Choice, states_from_text
+from ifguide.influence.cascade.run import score_cascade
 from ifguide.influence.curvature.job import fit_factors
-from ifguide.influence.job import Inputs, Options
-from ifguide.influence.passes.method import Method
+from ifguide.influence.job import Inputs
+from ifguide.influence.options import Cascade, CascadeSettings, FitOptions, Method, Options
 from ifguide.influence.score import score
 from ifguide.selection import SelectionSettings
 from ifguide.verbs import make_parser
@@ -35,7 +35,7 @@ def proxy(tmp_path_factory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("proxy")
     folder = save_tiny_model(root / "m", "neox", hidden=8)
     dataset = write_tokens(root / "d_text_document", random_documents([30] * 6))
-    fit_factors(folder, dataset.prefix, root / "f", strategy="kfac", quiet=True)
+    fit_factors(folder, dataset.prefix, root / "f", FitOptions(strategy="kfac"), quiet=True)
     return folder, root / "f"
 
 

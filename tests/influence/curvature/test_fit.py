@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.fit import draw_labels, fit_layers
-from ifguide.influence.curvature.store import STRATEGIES, Factors
+from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import precondition
+from ifguide.influence.options import STRATEGIES, Damping
 from ifguide.influence.windows import cut
 from tests.influence import reference
 from tests.influence.conftest import EOD, WINDOW, load_exact

@@ -11,6 +11,7 @@ from ifguide.influence.curvature import job as job_module
 from ifguide.influence.curvature.fit import fit_layers
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.influence.curvature.store import check_model, load_factors
+from ifguide.influence.options import FitOptions
 from ifguide.influence.windows import cut, sample
 from ifguide.models.tracked import load_model
 from tests.influence.conftest import EOD, WINDOW
@@ -25,7 +26,9 @@ def windows(dataset):
 
 def test_files_are_ours_and_replayable(tmp_path, model_folders, dataset):
     for output in ("a", "b"):
-        record = fit_factors(model_folders["neox"], dataset.prefix, tmp_path / output, max_tokens=60, quiet=True)
+        record = fit_factors(
+            model_folders["neox"], dataset.prefix, tmp_path / output, FitOptions(max_tokens=60), quiet=True
+        )
     assert (tmp_path / "a/factors.safetensors").read_bytes() == (tmp_path / "b/factors.safetensors").read_bytes()
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "factors.json",
@@ -46,7 +49,7 @@ def test_files_are_ours_and_replayable(tmp_path, model_folders, dataset):
 
 def test_identity_needs_no_pass_over_the_data(tmp_path, model_folders, dataset, monkeypatch):
     monkeypatch.setattr(factors_module, "_run_kronfluence", lambda *_: pytest.fail("not needed"))
-    fit_factors(model_folders["gpt2"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
+    fit_factors(model_folders["gpt2"], dataset.prefix, tmp_path / "f", FitOptions(strategy="identity"), quiet=True)
     factors = load_factors(tmp_path / "f")
     assert factors.strategy == "identity" and all(layer == {} for layer in factors.layers.values())
 
@@ -55,16 +58,14 @@ def test_identity_needs_no_pass_over_the_data(tmp_path, model_folders, dataset, 
 def test_several_processes_are_refused(tmp_path, model_folders, dataset, monkeypatch, strategy):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(InputError, match="this is one of 4"):
-        fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy=strategy, quiet=True)
+        fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", FitOptions(strategy=strategy), quiet=True)
     assert not (tmp_path / "f").exists()
 
 
 def test_the_stated_sample_is_what_is_fitted_on(tmp_path, model_folders, dataset, windows):
     """The record says how many tokens and windows; the factors are those of just these."""
-    record = fit_factors(
-        model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="diagonal", max_tokens=50, seed=_SEED,
-        context=4, quiet=True,
-    )  # fmt: skip
+    options = FitOptions(strategy="diagonal", max_tokens=50, seed=_SEED, context=4)
+    record = fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", options, quiet=True)
     chosen = sample(windows, 50, _SEED)
     assert (record["max_tokens"], record["seed"]) == (50, _SEED)
     assert (record["tokens"], record["windows"]) == (int(chosen.scored.sum()), len(chosen))

@@ -11,10 +11,10 @@ import torch
 
 from ifguide import cli
 from ifguide.influence.curvature import stability as factor_stability
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.fit import fit_layers
 from ifguide.influence.curvature.stability import Stability, halves, score_both, some_documents
 from ifguide.influence.curvature.store import load_factors
+from ifguide.influence.options import Damping
 from ifguide.influence.queries import load_query_sets
 from ifguide.influence.windows import cut
 from tests.influence import reference

@@ -9,10 +9,11 @@ import pytest
 from ifguide.errors import InputError
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.influence.curvature.store import load_factors
+from ifguide.influence.options import FitOptions
 
 
 def test_other_files_are_refused(tmp_path, model_folders, dataset):
-    fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", strategy="identity", quiet=True)
+    fit_factors(model_folders["neox"], dataset.prefix, tmp_path / "f", FitOptions(strategy="identity"), quiet=True)
     record = json.loads((tmp_path / "f/factors.json").read_text())
     (tmp_path / "f/factors.json").write_text(json.dumps({**record, "tensors": "0" * 64}))
     with pytest.raises(InputError, match="run fit-factors again"):

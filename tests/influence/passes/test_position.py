@@ -12,9 +12,9 @@ import torch
 
 from ifguide.errors import ConfigError
 from ifguide.influence.batches import NO_LABEL, Batch
-from ifguide.influence.curvature.damping import Damping
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import precondition
+from ifguide.influence.options import Damping
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.low_rank import truncate
 from ifguide.influence.passes.position import PositionPass
