@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,13 +56,13 @@ def watched(name, *rest):
     return plain(name, *rest)
 builtins.__import__ = watched
 from ifguide.cli import main
-main(["fit-factors", "--model", "absent", "--data", "absent", "--output", "absent"])
+main(["fit-factors", "--model", "absent", "--data", "absent", "--output", "factors"])
 """
 
 
-def test_a_verb_chooses_before_torch_is_loaded() -> None:
+def test_a_verb_chooses_before_torch_is_loaded(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
-    done = subprocess.run([sys.executable, "-c", WATCH], env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WATCH], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "passive\n", done.stderr
 
 

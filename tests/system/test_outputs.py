@@ -240,7 +240,7 @@ def test_every_verb_that_writes_has_the_option_and_a_case() -> None:
     helped = (" ".join(make_parser(verb).format_help().split()) for verb in writing)
     shown = {text.partition("--overwrite replace")[2].partition("--json")[0] for text in helped}
     assert len(shown) == 1 and shown.pop().startswith(" what another command made; without it that is refused")
-    assert VERBS.keys() - writing == {"plan", "provenance", "verify", "tasks-path"}
+    assert VERBS.keys() - writing == {"plan", "provenance", "verify", "tasks-path", "doctor"}
 
 
 def test_paths_may_be_spelled_otherwise_and_moved(
