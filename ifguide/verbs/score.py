@@ -75,9 +75,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    from ifguide.system.processes import local_processes, share_cores
+    from ifguide.system.processes import share_cores
+    from ifguide.system.run_process import this_process
 
-    share_cores(local_processes())
+    share_cores(this_process().local_size)
 
     from ifguide.influence.cascade.run import score_cascade
     from ifguide.influence.job import Inputs
