@@ -15,9 +15,11 @@ from ifguide.experiments.experiment import Experiment
 from ifguide.experiments.judging import Judging, judged_files
 from ifguide.experiments.models import Model, check_models
 from ifguide.experiments.stages import Stage, Stages
+from ifguide.quickstart import pipeline
 from ifguide.system.files import read_json, write_json, write_jsonl
 
-SHAPE, PENALTY = "quickstart/model.yml", "quickstart/penalty.yml"
+CONFIGS = Path(pipeline.__file__).parent / "configs"
+SHAPE, PENALTY = CONFIGS / "model.yml", CONFIGS / "penalty.yml"
 MODELS = (
     Model("base", configs=(SHAPE,), needs=("data",)),
     Model("guided", "data/mask", (SHAPE, PENALTY), needs=("data",)),

@@ -11,8 +11,8 @@ from ifguide.evaluation.metrics import distinct_n, summarise
 from ifguide.evaluation.perplexity import perplexity
 from ifguide.experiments.judging import Judging, collect_generations, judge_models, judged_files
 from ifguide.generation.draw import generate
-from ifguide.scorers.base import load_scorer
 from ifguide.scorers.linear import train_linear
+from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import read_json, read_jsonl, write_jsonl
 from tests.support import eval_sets
 
