@@ -42,7 +42,7 @@ NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
     "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy")),
-    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", "deepspeed", "scipy")),
+    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy")),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "build-mask": Needs(sometimes=_TOKENIZERS),
     "import-mask": Needs(sometimes=_TOKENIZERS),
