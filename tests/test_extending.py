@@ -93,7 +93,7 @@ def test_the_objective_trains_a_model(
     with pytest.raises(ConfigError, match="objective: 'focal' is not known"):
         load_config([given])
     follow("An objective")
-    assert load_config([given]).objective == "focal"
+    assert load_config([given]).keys.objective == "focal"
 
     runs = {name: tmp_path / name for name in ("lm", "focal")}
     for name, save in runs.items():

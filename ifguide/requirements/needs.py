@@ -41,7 +41,7 @@ class Needs:
 NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
-    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy")),
+    "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "scipy")),
     "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy")),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "build-mask": Needs(sometimes=_TOKENIZERS),
@@ -53,7 +53,7 @@ NEEDS = {
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
     "tasks-path": Needs(
-        sometimes=("torch", "transformers", "datasets", "deepspeed", "scikit-learn", "scipy", *_TOKENIZERS)
+        sometimes=("torch", "transformers", "datasets", "scikit-learn", "scipy", *_TOKENIZERS)
     ),
     "fetch-eval-data": Needs(("datasets",)),
     "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
@@ -63,7 +63,7 @@ NEEDS = {
         ("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
     ),
     "compare": Needs(
-        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "deepspeed", "scikit-learn",
+        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "scikit-learn",
                    "scipy")
     ),
     "quickstart": Needs(

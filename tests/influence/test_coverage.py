@@ -132,4 +132,4 @@ def test_an_architecture_without_attention_is_refused(dataset, tmp_path: Path, c
     config.save_pretrained(tmp_path / "m")
     assert main(["plan", "--no-timing", "--model", str(tmp_path / "m"), "--data", dataset.prefix]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "RwkvForCausalLM" in line and "num_attention_heads" in line
+    assert "model_type rwkv" in line and "its attention cannot be exchanged" in line

@@ -12,7 +12,7 @@ import pytest
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import PreprocessOptions, preprocess
-from ifguide.errors import ConfigError, IFGuideWarning, MismatchError
+from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.influence.curvature.store import check_model, load_factors
@@ -155,5 +155,5 @@ def test_a_lone_surrogate_is_a_fault_of_its_query(tmp_path):
 
     reader = TextReader.from_files("CharLevelTokenizer", None)
     files = _queries(tmp_path, [SAFE[0], {"prompt": "The man \ud83d said", "completion": " you"}], SAFE)
-    with pytest.raises(ConfigError, match=r"lone surrogate"):
+    with pytest.raises(InputError, match=r"toxic\.jsonl line 2: .*lone surrogate"):
         load_query_sets(*files, reader, VOCAB)

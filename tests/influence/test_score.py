@@ -140,7 +140,7 @@ def test_the_command_says_what_was_left_to_do(job, capsys, dataset, monkeypatch)
     assert "of loading and checks" in shown[1] and len(shown) == 2
     assert main(command) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown == [f"{job.output}: all {tokens} tokens were scored before; nothing was left to do"]
+    assert shown == [f"ifguide score: {job.output} is what this command makes already; nothing to do"]
 
 
 def test_another_damping_is_another_run(job):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -175,3 +176,9 @@ def test_what_cannot_be_used_is_said(vocabulary, tmp_path):
         with pytest.raises(InputError, match=message.replace("|", r"\|")) as caught:
             build_tokenizer(*arguments)
         assert "\n" not in str(caught.value)
+
+
+def test_the_character_tokenizers_fingerprint_is_that_of_its_folder(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer("CharLevelTokenizer", None)
+    tokenizer.save_pretrained(tmp_path)
+    assert build_tokenizer("HFTokenizer", tmp_path / "tokenizer.json").fingerprint == tokenizer.fingerprint

@@ -148,10 +148,10 @@ def test_the_mask_that_it_is_for_is_an_option(job, proxy, tmp_path, capsys):
     mask += ["--window", "0", "--unit-tokens", "16", "--include-eod"]
     assert main([*mask, "--max-fraction", "0.05"]) == 0
     capsys.readouterr()
-    assert main([*mask, "--max-fraction", "0.9"]) == 2
+    assert main([*mask, "--max-fraction", "0.9", "--overwrite"]) == 2
     assert "--max-fraction 0.9" in capsys.readouterr().err
     # the command of the refusal: no cascade can serve that
-    assert main([*command, "--cascade-max-fraction", "0.9"]) == 2
+    assert main([*command, "--cascade-max-fraction", "0.9", "--overwrite"]) == 2
     assert "--cascade-max-fraction 0.9: must be below --cascade-keep 0.3" in capsys.readouterr().err
 
 
