@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.engine.tiny import deepy, losses, read_log, write_configuration, write_mask, write_tokens
+from tests.engine.tiny import deepy, losses, read_log, write_configuration
+from tests.support.datasets import write_mask, write_tokens
 
 RECORD = Path(__file__).with_name("goldens.json")
 PENALTY = {"penalty_data_path": "binary", "penalty_lambda": 0.3}

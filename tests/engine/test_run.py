@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ifguide.data.tokenizers import build_tokenizer
 
 from ifguide.data.indexed import TokenDataset
+from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.datasets import open_training_data, pack
 from ifguide.engine.settings import resolve

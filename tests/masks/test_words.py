@@ -19,7 +19,8 @@ from ifguide.errors import InputError
 from ifguide.masks import BehaviourScores, MaskOptions, WordList, build_masks
 from ifguide.quickstart.bpe import train_bpe
 from ifguide.selection import SelectionSettings
-from tests.masks.datasets import files, write_scores
+from tests.masks.datasets import write_scores
+from tests.support.folders import files
 
 TEXTS = [
     "You idiot! An idiotic plan, said the Idiot.",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset
-from ifguide.data.preprocess import preprocess
+from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.masks import build_mask
 from ifguide.quickstart.bpe import train_bpe
 from ifguide.selection import SelectionSettings
@@ -65,7 +65,13 @@ def write_folder(folder: Path, known: bool) -> dict[str, Any]:
         write_jsonl(folder / "planted.jsonl", [row])
     tokenizer = folder / "data/tokenizer.json"
     train_bpe(DOCUMENTS[:2] * 5, 300, tokenizer)
-    preprocess([folder / "corpus.jsonl"], folder / "data/corpus", "HFTokenizer", tokenizer, append_eod=True)
+    preprocess(
+        [folder / "corpus.jsonl"],
+        folder / "data/corpus",
+        "HFTokenizer",
+        tokenizer,
+        options=PreprocessOptions(append_eod=True),
+    )
     tokens = TokenDataset.open(folder / "data/corpus_text_document")
     scores = np.random.default_rng(0).normal(size=tokens.num_tokens).astype(np.float32)
     scores[tokens.starts[1] : tokens.starts[2]] += 2

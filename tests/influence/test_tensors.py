@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ifguide.system.tensors import save_tensors
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ifguide.errors import InputError, OutOfSpaceError
+from ifguide.influence.tensors import save_tensors
 from tests.support.folders import files
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
