@@ -33,7 +33,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "bloom": {"hidden_size": 16, "n_layer": 2, "n_head": 2},
     "gptj": {**_GPT2, "rotary_dim": 4},
     "gpt_neo": {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "attention_types": [[["global"], 2]]},
-    "gemma2": _GROUPED,
+    "gemma2": {**_GROUPED, "attn_logit_softcapping": 0.05, "final_logit_softcapping": 0.05},  # caps that show
     "falcon": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2},
     "falcon alibi": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "alibi": True},
     "mpt": {"d_model": 16, "n_layers": 2, "n_heads": 2},
