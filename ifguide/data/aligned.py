@@ -1,6 +1,6 @@
 """Aligned datasets: one value per token, stored as an indexed dataset of the same shape as the tokens.
 
-Scores are float32, penalties uint8. The lengths and ``doc_idx`` are those of the token dataset, so a
+Scores are float32, penalties and boundaries uint8. The lengths and ``doc_idx`` are those of the token dataset, so a
 value is found by (document, offset) whatever the seed, the sequence length or the number of GPUs.
 The sidecar (`ifguide.data.sidecar`) says which tokens the values belong to: a loader refuses others.
 
@@ -21,6 +21,7 @@ import numpy as np
 from ifguide.data.fingerprint import Fingerprint, differences, fingerprint, make_fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset, write_index
 from ifguide.data.sidecar import (
+    BOUNDARIES,
     FORMAT_VERSION,
     PENALTIES,
     SCORES,
@@ -36,7 +37,7 @@ from ifguide.system.provenance import versions
 
 ENCODINGS = ("binary", "graded")
 
-DTYPES = {SCORES: np.dtype(np.float32), PENALTIES: np.dtype(np.uint8)}
+DTYPES = {SCORES: np.dtype(np.float32), PENALTIES: np.dtype(np.uint8), BOUNDARIES: np.dtype(np.uint8)}
 _CHUNK = 1 << 22
 
 
@@ -73,6 +74,7 @@ def write_aligned(
     values: np.ndarray | Iterable[np.ndarray],
     dtype: np.dtype | type,
     sidecar: dict[str, Any],
+    kind: str | None = None,
 ) -> None:
     """Write ``prefix.{bin,idx,json}``: one value for each token of ``like``.
 
@@ -87,6 +89,7 @@ def write_aligned(
         dtype: float32 (scores) or uint8 (penalties).
         sidecar: what the caller knows: parameters, counts, ``encoding`` for penalties. The fields that
             identify the data and the files are added here.
+        kind: what the values are; None: scores or penalties, as ``dtype`` says.
 
     Raises:
         MismatchError: there are more or fewer values than tokens.
@@ -94,7 +97,7 @@ def write_aligned(
         OutOfSpaceError: the disk is full; earlier files are untouched.
     """
     dtype = np.dtype(dtype)
-    kind = _kind_of(dtype)
+    kind = kind or _kind_of(dtype)
     if kind == PENALTIES and sidecar.get("encoding") not in ENCODINGS:
         raise ValueError(f"a penalty mask needs an encoding, one of {ENCODINGS}, in its sidecar")
     source = like.dataset if isinstance(like, Aligned) else like
@@ -126,7 +129,7 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
     Args:
         prefix: as given to `write_aligned`.
         tokens: the tokens they must belong to, or None to check the files against their own sidecar only.
-        kind: ``scores`` or ``penalties``.
+        kind: ``scores``, ``penalties`` or ``boundaries``.
 
     Raises:
         InputError: a file is missing or damaged.

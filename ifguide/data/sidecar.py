@@ -1,6 +1,6 @@
 """The sidecar: ``P.json`` beside ``P.idx`` and ``P.bin``, saying what the dataset is and where it came from.
 
-Fields that every sidecar has: ``format_version``; ``kind`` (`TOKENS`, `SCORES` or `PENALTIES`);
+Fields that every sidecar has: ``format_version``; ``kind`` (`TOKENS`, `SCORES`, `PENALTIES` or `BOUNDARIES`);
 ``fingerprint``, of the dataset itself; ``files``, the state of its two files when it was taken; and
 ``tool``, the versions that wrote it. Aligned datasets add ``data``, the fingerprint of their tokens.
 """
@@ -16,7 +16,7 @@ from ifguide.errors import InputError
 from ifguide.system.files import read_json
 
 FORMAT_VERSION = 1
-TOKENS, SCORES, PENALTIES = "tokens", "scores", "penalties"
+TOKENS, SCORES, PENALTIES, BOUNDARIES = "tokens", "scores", "penalties", "boundaries"
 
 # fields that readers look into
 _OBJECTS = ("fingerprint", "files", "data", "tokenizer")

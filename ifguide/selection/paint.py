@@ -5,10 +5,13 @@ Shapes: A admitted centres, by place.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.selection.algorithm import Selection, first_claims
+from ifguide.selection.quantile import interpolate
 from ifguide.selection.source import Source, Span
 
 _TOP_QUANTILE = 0.999  # of the selected scores gets the full strength: a single outlier must not pale all others
@@ -27,6 +30,30 @@ def graded_strengths(selection: Selection) -> NDArray[np.uint8]:
     span = max(top - selection.threshold, np.finfo(np.float64).tiny)
     share = np.clip((scores - selection.threshold) / span, 0, 1)
     return np.rint(1 + share * 254).astype(np.uint8)
+
+
+def strengths_of(scores: NDArray[np.float64], sizes: NDArray[np.int64] | None) -> NDArray[np.uint8]:
+    """Codes 1..255 of what (M3b) and (M3c) select, uint8[A].
+
+    The lowest score maps to 1, the 0.999 quantile of the selected tokens' scores to 255, clipped; where all are equal,
+    each has 255.
+
+    Args:
+        sizes: int64[A], tokens that each stands for; None for one.
+    """
+    if not len(scores):
+        return np.zeros(0, np.uint8)
+    low = scores.min()
+    if low == scores.max():
+        return np.full(len(scores), 255, np.uint8)
+    order = np.argsort(scores)
+    until = np.arange(1, len(scores) + 1) if sizes is None else np.cumsum(sizes[order])
+    at = _TOP_QUANTILE * float(until[-1] - 1)
+    below = math.floor(at)
+    ranks = np.minimum([below, below + 1], until[-1] - 1)
+    lower, upper = scores[order[np.searchsorted(until, ranks, side="right")]]
+    width = max(interpolate(float(lower), float(upper), at - below) - low, np.finfo(np.float64).tiny)
+    return np.rint(1 + np.clip((scores - low) / width, 0, 1) * 254).astype(np.uint8)
 
 
 def paint_windows(

@@ -7,7 +7,6 @@ in which bin an order statistic lies and how many scores come before; pass 2 cou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -31,11 +30,10 @@ def quantile(source: Source, q: float, on_span: Callable[[Span], object] = lambd
     Raises:
         NumericsError: a score is NaN or infinite; names the first.
     """
-    at = q * (source.num_tokens - 1)
-    below = math.floor(at)
+    below, share = source.rank_of(q)
     ranks = [below, min(below + 1, source.num_tokens - 1)]
     low, high = _order_statistics(source, ranks, on_span)
-    return interpolate(low, high, at - below)
+    return interpolate(low, high, share)
 
 
 def interpolate(low: float, high: float, share: float) -> float:

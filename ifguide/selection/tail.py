@@ -32,8 +32,7 @@ def toxic_tail(
     Raises:
         NumericsError: a score is NaN or infinite; names the first.
     """
-    at = q * (source.num_tokens - 1)
-    below = math.floor(at)
+    below, share = source.rank_of(q)
     floor = np.float32(-np.inf) if q == 0 else _floor(source, q)
     most_kept = max(_MOST_KEPT * (1 - q), 0.001) * source.num_tokens + SAMPLE_PIECES * SAMPLE_PIECE
     positions, scores, allowed, kept = [], [], [], 0
@@ -57,7 +56,7 @@ def toxic_tail(
     tail, eligible = np.concatenate(scores), np.concatenate(allowed)
     second = min(first + 1, kept - 1)
     low, high = np.partition(tail, [first, second])[[first, second]].astype(np.float64) + 0.0  # -0 counts as 0
-    threshold = interpolate(float(low), float(high), at - below)
+    threshold = interpolate(float(low), float(high), share)
     toxic = (tail > _limit(threshold)) & eligible
     return threshold, np.concatenate(positions)[toxic], tail[toxic]
 

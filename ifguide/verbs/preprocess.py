@@ -32,11 +32,16 @@ class Preprocess:
     )
     merge_file: str | None = option(None, metavar="FILE", kind="input", help="merges of a GPT2BPETokenizer")
     how: PreprocessOptions = part(PreprocessOptions)
+    spans: bool = option(
+        False, help="also write where lines and sentences end (P_text_document.spans), which build-mask --span needs"
+    )
 
 
 OPTIONS = Preprocess
 WRITES = Writes(
-    lambda args: datasets([f"{args.output_prefix}_text_document"]),
+    lambda args: datasets(
+        [f"{args.output_prefix}_text_document", *([f"{args.output_prefix}_text_document.spans"] if args.spans else [])]
+    ),
     named(Preprocess),
     keeps_result=True,
     is_replayed=True,
@@ -56,6 +61,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         asked.merge_file,
         asked.how,
     )
+    if asked.spans:
+        stats["spans"] = _write_spans(asked, stats["output"])
     if not args.json:
         print(f"wrote {stats['output']}: {stats['documents']} documents, {stats['tokens']} {stats['dtype']} tokens")
         left_out = {
@@ -67,3 +74,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print("left out: " + ", ".join(f"{count} {what}" for what, count in left_out.items() if count))
         print(f"{compact(stats['tokens_per_second'])} tokens/s")
     return stats
+
+
+def _write_spans(asked: Preprocess, output: str) -> str:
+    from ifguide.data.indexed import TokenDataset
+    from ifguide.data.passages.boundaries import write_boundaries
+    from ifguide.data.text.reader import TextReader
+
+    files = (asked.tokenizer_type, asked.vocab_file, asked.merge_file, asked.how.bos, asked.how.eod_token)
+    return write_boundaries(TokenDataset.open(output), TextReader.from_files(*files), quiet=False).prefix
