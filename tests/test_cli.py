@@ -81,7 +81,8 @@ def test_a_launcher_of_processes_is_refused_where_they_cannot_share(verb, monkey
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     if verb in (
-        "score", "evaluate", "plan", "verify", "inspect", "mask-stats", "provenance", "compare", "tasks-path", "doctor",
+        "score", "score-text", "evaluate", "plan", "verify", "inspect", "mask-stats", "provenance", "compare",
+        "tasks-path", "doctor",
     ):  # fmt: skip
         with pytest.raises(Begun):
             main([verb])

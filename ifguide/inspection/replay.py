@@ -165,6 +165,12 @@ def _step(
         old = _plain(os.path.join(folder, path))  # noqa: PTH118 (Path drops nothing, but keeps "..")
         return places.get(old, old)
 
+    def resolve_scorer(spec: str) -> str:
+        kind, _, rest = spec.partition(":")
+        path, sign, label = rest.partition("#")
+        is_path = bool(path) and os.path.exists(os.path.join(folder, path))  # noqa: PTH110, PTH118
+        return f"{kind}:{resolve(path)}{sign}{label}" if is_path else spec
+
     def move(path: Any) -> str:
         old = _plain(os.path.join(folder, path))  # noqa: PTH118
         name = Path(old).name
@@ -175,6 +181,8 @@ def _step(
 
     for name in names.inputs:
         setattr(args, name, _each(getattr(args, name, None), resolve, names.words.get(name, 0)))
+    for name in names.scorers:
+        setattr(args, name, _each(getattr(args, name, None), resolve_scorer))
     for name in names.outputs:
         setattr(args, name, _each(getattr(args, name, None), move))
     made = [(product, _moved(_plain(product.path), moved)) for product in products]

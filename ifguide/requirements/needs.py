@@ -44,6 +44,8 @@ NEEDS = {
     "fit-factors": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "scipy")),
     "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy")),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
+    "train-classifier": Needs(("scikit-learn", "scipy")),
+    "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors")),
     "build-mask": Needs(sometimes=_TOKENIZERS),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),

@@ -1,7 +1,8 @@
 """A small text classifier on hashed n-grams: trained in seconds, thousands of texts a second, no network.
 
-Features: word 1- to 3-grams and character 3- to 5-grams inside words, hashed, each block of unit length, side by side.
-Model: logistic regression. Saved as a folder `config.json` + `weights.npz` (no pickle), so that loading runs no code.
+Features: word 1- to 3-grams and character 3- to 5-grams inside words, hashed, each block of unit length, side by side;
+with ``tf_idf`` each counts the more, the fewer texts have it. Model: logistic regression. Saved as a folder
+`config.json` + `weights.npz` (no pickle), so that loading runs no code.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from ifguide.errors import InputError
 from ifguide.scorers.base import Scorer
 from ifguide.system.files import atomic_path, hash_file, hash_value, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
+_READABLE = (1, FORMAT)  # 1 knows no TF-IDF
 _CALIBRATION_BINS = 10
 
 
@@ -34,6 +36,7 @@ class LinearConfig:
         char_features: buckets of the character n-grams, 0 for none.
         char_ngrams: shortest and longest character n-gram.
         inverse_regularisation: scikit-learn's C.
+        tf_idf: weigh each feature by its inverse document frequency in the training texts.
     """
 
     word_features: int = 1 << 18
@@ -41,6 +44,7 @@ class LinearConfig:
     char_features: int = 1 << 17
     char_ngrams: tuple[int, int] = (3, 5)
     inverse_regularisation: float = 10.0
+    tf_idf: bool = False
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> LinearConfig:
@@ -50,7 +54,7 @@ class LinearConfig:
 
 
 class LinearScorer(Scorer):
-    """A classifier that `train_linear` saved.
+    """A classifier that `train_linear` or `ifguide.scorers.classifier` saved.
 
     Raises:
         InputError: not such a folder, or its two files do not belong together.
@@ -59,20 +63,23 @@ class LinearScorer(Scorer):
     def __init__(self, folder: str | os.PathLike):
         folder = Path(folder)
         saved = read_json(folder / "config.json", "linear classifier")
-        if not isinstance(saved, dict) or saved.get("kind") != "ifguide-linear" or saved.get("format") != FORMAT:
-            raise InputError(f"linear classifier {folder}: config.json is not one of format {FORMAT}; train it again")
+        if not isinstance(saved, dict) or saved.get("kind") != "ifguide-linear" or saved.get("format") not in _READABLE:
+            raise InputError(f"linear classifier {folder}: config.json is not of format 1 or {FORMAT}; train it again")
         weights = folder / "weights.npz"
         if not weights.is_file() or hash_file(weights) != saved["weights_hash"]:
             raise InputError(f"linear classifier {folder}: weights.npz is missing or another one's; train it again")
         try:
             with np.load(weights, allow_pickle=False) as arrays:
                 self._coefficients, self._intercept = arrays["coefficients"], float(arrays["intercept"])
+                self._idf = arrays.get("idf")
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"linear classifier {folder}: weights.npz cannot be read ({error}); train it again"
             ) from error
         self.config = LinearConfig.from_json(saved["features"])
         self.labels = (saved["label"],)
+        # of `ifguide.scorers.classifier`: its cross-validated quality
+        self.report: dict[str, Any] = saved.get("report") or {}
         self.name = f"linear:{folder}"
         self._identity = hash_value([saved["features"], saved["weights_hash"]])
 
@@ -80,8 +87,8 @@ class LinearScorer(Scorer):
         return self._identity
 
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
-        margin = features(texts, self.config) @ self._coefficients + self._intercept
-        return {self.labels[0]: _sigmoid(margin)}
+        margin = features(texts, self.config, self._idf) @ self._coefficients + self._intercept
+        return {self.labels[0]: sigmoid(margin)}
 
 
 def train_linear(
@@ -135,18 +142,27 @@ def train_linear(
         "train_positives": int(y[~held].sum()),
         "heldout_texts": int(held.sum()),
         "heldout_positives": int(y[held].sum()),
-        **_quality(_sigmoid(x[held] @ coefficients + intercept), y[held]),
+        **quality(sigmoid(x[held] @ coefficients + intercept), y[held]),
     }
-    _save(Path(output), coefficients, intercept, label, config, report)
+    save_linear(Path(output), coefficients, intercept, label, config, report)
     return report
 
 
-def features(texts: Sequence[str], config: LinearConfig):
-    """Sparse feature matrix ``[len(texts), word_features + char_features]``, float32."""
-    from scipy.sparse import hstack
+def features(texts: Sequence[str], config: LinearConfig, idf: np.ndarray | None = None):
+    """Sparse feature matrix ``[len(texts), word_features + char_features]``, float32.
+
+    Args:
+        idf: float32[word_features + char_features], with ``tf_idf``.
+    """
+    return joined(feature_blocks(texts, config), idf)
+
+
+def feature_blocks(texts: Sequence[str], config: LinearConfig) -> list[Any]:
+    """The words' and the characters' part of `features`; with ``tf_idf`` plain counts, for `joined`."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    shared = {"alternate_sign": False, "norm": "l2", "lowercase": True, "dtype": np.float32}
+    norm = None if config.tf_idf else "l2"
+    shared = {"alternate_sign": False, "norm": norm, "lowercase": True, "dtype": np.float32}
     blocks = []
     if config.word_features:
         # words of one letter and punctuation marks count: abuse is often spelt with them
@@ -161,16 +177,41 @@ def features(texts: Sequence[str], config: LinearConfig):
         blocks.append(characters.transform(texts))
     if not blocks:
         raise InputError("a linear classifier needs word_features or char_features")
-    return hstack(blocks, format="csr")
+    return blocks
 
 
-def _save(
-    folder: Path, coefficients: np.ndarray, intercept: float, label: str, config: LinearConfig, report: dict[str, Any]
+def joined(blocks: Sequence[Any], idf: np.ndarray | None):
+    """Blocks side by side, each row of each weighted by ``idf`` and brought to unit length."""
+    from scipy.sparse import hstack
+    from sklearn.preprocessing import normalize
+
+    if idf is None:
+        return hstack(blocks, format="csr")
+    weighted, start = [], 0
+    for block in blocks:
+        block = block.copy()
+        block.data *= idf[start + block.indices]
+        weighted.append(normalize(block, copy=False))
+        start += block.shape[1]
+    return hstack(weighted, format="csr")
+
+
+def save_linear(
+    folder: Path,
+    coefficients: np.ndarray,
+    intercept: float,
+    label: str,
+    config: LinearConfig,
+    report: dict[str, Any],
+    idf: np.ndarray | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
+    """Write a folder that `LinearScorer` loads; ``about``: further fields of its config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "weights.npz"
     with atomic_path(weights) as temporary, open(temporary, "wb") as stream:
-        np.savez(stream, coefficients=coefficients, intercept=np.float64(intercept))
+        arrays: dict[str, Any] = {"coefficients": coefficients, "intercept": np.float64(intercept)}
+        np.savez(stream, **(arrays if idf is None else {**arrays, "idf": idf}))
     # written last and holding the hash: a folder half old, half new does not load
     write_json(
         folder / "config.json",
@@ -181,11 +222,13 @@ def _save(
             "features": asdict(config),
             "weights_hash": hash_file(weights),
             "report": report,
+            **(about or {}),
         },
     )
 
 
-def _quality(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def quality(scores: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Of probabilities [T] against the truth [T]: shares at 0.5, ROC-AUC, Brier score, calibration error (ten bins)."""
     from sklearn.metrics import roc_auc_score
 
     said = scores >= 0.5
@@ -216,7 +259,8 @@ def _held_out(text: str, holdout: float, seed: int) -> bool:
     return int.from_bytes(digest, "little") < holdout * 2.0**64
 
 
-def _sigmoid(margin: np.ndarray) -> np.ndarray:
+def sigmoid(margin: np.ndarray) -> np.ndarray:
+    """1 / (1 + e⁻ᵐ), float64."""
     from scipy.special import expit
 
     return expit(margin.astype(np.float64))

@@ -19,8 +19,8 @@ from ifguide.system.provenance import running
 
 # what every process of a launcher would do whole, into one output; the others share their work, or write nothing
 _ONE_PROCESS = {
-    "preprocess", "fit-factors", "transfer-scores", "build-mask", "import-mask", "merge-masks", "convert",
-    "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
+    "preprocess", "fit-factors", "transfer-scores", "train-classifier", "build-mask", "import-mask", "merge-masks",
+    "convert", "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
 }  # fmt: skip
 
 

@@ -1,0 +1,99 @@
+"""``ifguide score-text``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ifguide.config.options import named, option, options_of
+from ifguide.verbs.writes import Writes, datasets
+
+SUMMARY = "Score the text of the data by any classifier: one value a token, that of its line, sentence or window."
+EXAMPLE = (
+    "ifguide score-text --data data/corpus_text_document --scorer linear:runs/classifier --output data/suspects\n"
+    "  torchrun --nproc-per-node 8 tools/score_text.py ...   (the same options; each process takes its share)"
+)
+
+
+_TOKENIZER = "if the data does not record its tokenizer, or its files moved"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreText:
+    """The options of this verb."""
+
+    data: str = option(metavar="P", kind="input", help="indexed dataset, without .bin/.idx")
+    scorer: str = option(
+        metavar="SPEC", kind="scorer",
+        help="linear:FOLDER (train-classifier), detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, lexicon, or "
+        "wordlist:FILE (share of a span's tokens that belong to listed words)",
+    )  # fmt: skip
+    span: str = option(
+        "line", metavar="WHAT",
+        help="line (default), sentence, or window:W (the document in pieces of W tokens): what the scorer reads at a "
+        "time",
+    )  # fmt: skip
+    output: str = option(metavar="S", kind="output", help="writes S.bin, .idx and .json")
+    device: str = option("auto", metavar="NAME", kind="cost", help="cpu, cuda, ... (default: auto)")
+    documents: str | None = option(
+        None, metavar="A:B", kind="cost", help="only these documents; calls for all of them together finish the file"
+    )
+    shard_tokens: int = option(1 << 18, metavar="N", help="what a kill can cost, in tokens (default: 2^18)")
+    tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
+    vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+
+
+OPTIONS = ScoreText
+WRITES = Writes(
+    lambda args: datasets([args.output], [Path(f"{args.output}.parts")]),
+    named(ScoreText),
+    keeps_result=True,
+    is_replayed=True,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What DeepSpeed's launcher adds."""
+    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    from ifguide.data.text.reader import TextReader
+    from ifguide.influence.shards import Share
+    from ifguide.influence.text_scores import TextScoring, score_text
+    from ifguide.scorers.device import device_of
+
+    asked = options_of(args, ScoreText)
+    settings = TextScoring(
+        data=asked.data,
+        scorer=asked.scorer,
+        output=asked.output,
+        span=asked.span,
+        device=device_of(asked.device, asked.scorer),
+        documents=asked.documents,
+        shard_tokens=asked.shard_tokens,
+        reader_of=lambda data: TextReader.of_data(data, asked.tokenizer_type, asked.vocab_file, asked.merge_file),
+    )
+    result = score_text(settings, quiet=False)
+    if Share.from_environment().rank > 0:
+        return None
+    if not args.json:
+        show(result)
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result for a person."""
+    if warning := result["scorer"].get("warning"):
+        print(warning)
+    if not result["finished"]:
+        print(f"{result['missing_tokens']} of {result['tokens']} tokens are left for other calls; run them to finish")
+        return
+    found = result["scores"]
+    print(
+        f"{result['output']}: {result['tokens']} tokens scored by {result['scorer']['name']}, mean "
+        f"{found['mean']:.4g}, highest {found['max']:.4g}"
+    )
