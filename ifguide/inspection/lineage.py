@@ -14,7 +14,7 @@ from typing import Any
 from ifguide.config.yaml_files import merge_files
 from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
-from ifguide.data.sidecar import PENALTIES, SCORES, TOKENS, read_sidecar, sidecar_path
+from ifguide.data.sidecar import BOUNDARIES, PENALTIES, SCORES, TOKENS, read_sidecar, sidecar_path
 from ifguide.errors import InputError
 from ifguide.models.folder import weights_fingerprint
 from ifguide.penalties.keys import mask_pairs
@@ -23,7 +23,7 @@ from ifguide.system.files import hash_file, read_json
 UNCHANGED, CHANGED, MISSING, UNKNOWN = "unchanged", "changed", "missing", "not recorded"
 # a record that nothing else speaks of, so that there is nothing to compare it with
 RECORDED = "recorded"
-_DATASET_NAMES = {TOKENS: "tokens", SCORES: "scores", PENALTIES: "mask"}
+_DATASET_NAMES = {TOKENS: "tokens", SCORES: "scores", PENALTIES: "mask", BOUNDARIES: "boundaries"}
 
 
 @dataclass
@@ -208,12 +208,14 @@ class _Tracer:
         if scores and sidecar.get("kind") != SCORES:
             for record in scores if isinstance(scores, list) else [scores]:
                 sources.append(self.dataset(record.get("prefix"), record.get("fingerprint"), "scores"))
+        for record in sidecar.get("span_scores", []):
+            sources.append(self.dataset(record.get("prefix"), record.get("fingerprint"), "scores of spans"))
         for record in sidecar.get("parts", []):
             sources.append(self.dataset(record.get("prefix"), record.get("fingerprint")))
         if sidecar.get("data") and not (sidecar.get("kind") == PENALTIES and sidecar.get("scores")):
             sources.append(self.dataset(sidecar.get("data_prefix"), sidecar["data"], "tokens"))
         sources += [self.file("tokenizer file", record) for record in sidecar.get("tokenizer_files", [])]
-        role = "word list" if sidecar.get("kind") == PENALTIES else "text"
+        role = "word list" if sidecar.get("kind") == PENALTIES else "scorer" if "scorer" in sidecar else "text"
         sources += [self.file(role, record) for record in sidecar.get("inputs", [])]
         return sources
 

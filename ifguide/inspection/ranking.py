@@ -42,13 +42,14 @@ class Ranking:
 
 
 def rank_documents(tokens: TokenDataset, mask: Aligned, scores: Aligned | None, eod: int | None) -> Ranking:
-    """By R where there are scores, with τ and the ranking units of ``mask``; else by the selected share.
+    """By R, with τ and the ranking units of ``mask``; without scores, or of a mask of spans, by the selected share.
 
     Args:
         eod: the end-of-document token, which Algorithm 1 did not count unless it was told to.
     """
     selected = selected_per_document(mask, tokens.starts)
-    if scores is None:
+    # τ and R belong to Algorithm 1
+    if scores is None or (mask.sidecar.get("parameters") or {}).get("span"):
         share = selected / np.maximum(tokens.lengths, 1)
         return Ranking(np.argsort(-share, kind="stable"), share, selected, None)
     defaults = SelectionSettings()

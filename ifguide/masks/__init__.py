@@ -3,6 +3,10 @@
 build       scores -> mask, by Algorithm 1 or a control of the same size
 arguments   whether the arguments of `build` fit together
 inputs      what `build` reads, checked
+spans       masks of lines, sentences, windows, and of tokens within them
+ignoring    tokens that a pattern leaves out
+sanity      what is odd about a mask
+outcome     what a method decided
 words       the control that a list of words gives
 filtering   the tokens without the documents that document-level removal drops
 importing   a mask made elsewhere -> one with a sidecar
@@ -11,9 +15,21 @@ merging     masks or scores of several corpora -> those of the merged corpus
 
 from ifguide.masks.arguments import MaskOptions
 from ifguide.masks.build import build_mask, build_masks
+from ifguide.masks.ignoring import Ignoring
 from ifguide.masks.importing import import_mask
 from ifguide.masks.inputs import BehaviourScores
 from ifguide.masks.merging import merge_masks
+from ifguide.masks.spans.options import SpanOptions
 from ifguide.masks.words import WordList
 
-__all__ = ["BehaviourScores", "MaskOptions", "WordList", "build_mask", "build_masks", "import_mask", "merge_masks"]
+__all__ = [
+    "BehaviourScores",
+    "Ignoring",
+    "MaskOptions",
+    "SpanOptions",
+    "WordList",
+    "build_mask",
+    "build_masks",
+    "import_mask",
+    "merge_masks",
+]

@@ -9,11 +9,13 @@ from pathlib import Path
 from ifguide.config.options import option
 from ifguide.data.aligned import ENCODINGS
 from ifguide.errors import ConfigError, InputError
+from ifguide.masks.ignoring import Ignoring
 from ifguide.masks.inputs import BehaviourScores
+from ifguide.masks.spans.options import SpanOptions
 from ifguide.masks.words import WordList
 from ifguide.system.files import folder_faults
 
-METHODS = ("influence", "random", "wordlist", "document")
+METHODS = ("influence", "classifier", "random", "wordlist", "document")
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,18 @@ class MaskOptions:
 
     Attributes:
         encoding: ``binary`` or ``graded`` (strength by score; ``influence`` only).
-        method: ``influence`` is Algorithm 1. Controls with exactly as many tokens as that selects: ``random`` draws
-            them; ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if there are
-            fewer). ``document`` drops whole documents by descending R within the budget.
+        method: ``influence`` is Algorithm 1, or with spans what those say; ``classifier`` is the same with spans and
+            scores of a classifier. Controls with exactly as many tokens as Algorithm 1 selects: ``random`` draws them;
+            ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if there are fewer).
+            ``document`` drops whole documents by descending R within the budget.
         seed: of ``random`` and ``wordlist``.
     """
 
     encoding: str = option("binary", choices=ENCODINGS, help="default: binary")
     method: str = option(
         "influence", choices=METHODS,
-        help="random, wordlist: controls of the same size as Algorithm 1's mask; document: whole documents by "
-        "descending R",
+        help="classifier: spans by the scores of --scorer; random, wordlist: controls of the same size as Algorithm "
+        "1's mask; document: whole documents by descending R",
     )  # fmt: skip
     seed: int = option(0, help="of --method random and wordlist (default: 0)")
 
@@ -44,6 +47,8 @@ def check_arguments(
     words: WordList | None,
     data_prefixes: Sequence[str | Path] | None,
     filtered_outputs: Sequence[str | Path],
+    spans: SpanOptions | None = None,
+    ignoring: Ignoring | None = None,
 ) -> None:
     """
     Raises:
@@ -55,7 +60,8 @@ def check_arguments(
         faults.append(f"unknown method '{method}'; one of {', '.join(METHODS)}")
     if encoding not in ENCODINGS:
         faults.append(f"unknown encoding '{encoding}'; one of {', '.join(ENCODINGS)}")
-    if method != "influence" and encoding == "graded":
+    by_scores = method in ("influence", "classifier")
+    if not by_scores and encoding == "graded":
         faults.append(f"--encoding graded grades by score, which --method {method} does not select by; use binary")
     if (method == "wordlist") != (words is not None):
         faults.append("--method wordlist and a word list go together: give both or neither")
@@ -75,7 +81,21 @@ def check_arguments(
     for flag, given in (("--output", outputs), ("--data", data_prefixes), ("--filtered-output", filtered_outputs)):
         if given and len(given) != corpora:
             faults.append(f"{flag} names {len(given)} datasets for {corpora} corpora; give as many as score datasets")
-    faults += _output_faults(behaviours, outputs, filtered_outputs, data_prefixes or ())
+    read = [*(data_prefixes or ()), *(spans.prefixes if spans else ())]
+    faults += _output_faults(behaviours, outputs, filtered_outputs, read)
+    if ignoring is not None:
+        if method == "wordlist":
+            faults.append("--ignore-pattern says what has no part in a mask by scores; leave out --method wordlist")
+        try:
+            ignoring.compiled()
+        except InputError as error:
+            faults.append(str(error))
+    if spans is not None:
+        if not by_scores:
+            faults.append(f"--span selects by scores; --method {method} does not: leave one of them out")
+        faults += spans.faults(behaviours)
+    elif method == "classifier":
+        faults.append("--method classifier selects by spans; give --span")
     if len({behaviour.name for behaviour in behaviours}) < len(behaviours):
         faults.append("two behaviours have the same name; give each its own")
     if len(faults) == 1:
@@ -88,12 +108,12 @@ def _output_faults(
     behaviours: Sequence[BehaviourScores],
     outputs: Sequence[str | Path],
     filtered_outputs: Sequence[str | Path],
-    data_prefixes: Sequence[str | Path],
+    read: Sequence[str | Path],
 ) -> list[str]:
     """An output without a folder, or that would replace an input or another output."""
     faults = []
     taken = {Path(prefix).absolute() for behaviour in behaviours for prefix in behaviour.scores}
-    taken |= {Path(prefix).absolute() for prefix in data_prefixes}
+    taken |= {Path(prefix).absolute() for prefix in read}
     for flag, prefixes in (("--output", outputs), ("--filtered-output", filtered_outputs)):
         for prefix in prefixes:
             path = Path(prefix).absolute()

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ifguide.data.aligned import write_aligned
-from ifguide.data.text.reader import describe
+from ifguide.data.aligned import load_aligned, write_aligned
+from ifguide.data.sidecar import PENALTIES
+from ifguide.data.text.reader import TextReader, describe
 from ifguide.data.text.record import tokenizer_difference
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.masks.arguments import MaskOptions, check_arguments
 from ifguide.masks.exactness import Exactness
 from ifguide.masks.filtering import write_filtered
+from ifguide.masks.ignoring import Ignoring
 from ifguide.masks.inputs import BehaviourScores, Inputs, open_inputs
+from ifguide.masks.outcome import Outcome, Paint
+from ifguide.masks.sanity import oddities
 from ifguide.masks.shortfall import of_documents, of_selection, of_words
+from ifguide.masks.spans.selecting import SpanOptions, select_by_spans
 from ifguide.masks.words import WordList, word_positions
 from ifguide.selection import (
     SelectionSettings,
@@ -41,28 +47,6 @@ from ifguide.system.provenance import origin
 
 _DEFAULT = MaskOptions()
 _SEEDED = ("random", "wordlist")
-
-# the mask codes of a chunk
-Paint = Callable[[Span], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Outcome:
-    """What a method decided.
-
-    Attributes:
-        paint: the mask.
-        behaviours: by behaviour name: ``threshold``, ``counts``, ``parameters``.
-        centres: by behaviour: ascending global positions of the toxic tokens that the budget admits, int64[C].
-        dropped: ascending numbers of the documents that document-level removal drops; None for other methods.
-        shortfall: why less than the budget is selected and what changes it, a line for each behaviour that is below.
-    """
-
-    paint: Paint
-    behaviours: dict[str, dict[str, Any]]
-    centres: list[NDArray[np.int64]]
-    dropped: NDArray[np.int64] | None = None
-    shortfall: list[str] = field(default_factory=list)
 
 
 def build_mask(
@@ -88,6 +72,8 @@ def build_masks(
     words: WordList | None = None,
     data_prefixes: Sequence[str | Path] | None = None,
     filtered_outputs: Sequence[str | Path] = (),
+    spans: SpanOptions | None = None,
+    ignoring: Ignoring | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
     """Write the mask ``outputs[k].{bin,idx,json}`` of every corpus k.
@@ -103,13 +89,16 @@ def build_masks(
         words: of ``wordlist``.
         data_prefixes: the tokens of each corpus, if they moved since they were scored.
         filtered_outputs: of ``document``, one a corpus: the tokens without the dropped documents.
+        spans: select lines, sentences or windows (M3b), or tokens within them (M3c), instead of Algorithm 1;
+            ``influence`` and ``classifier`` only.
+        ignoring: tokens that have no part in τ and in no mean, and are never selected.
         quiet: show no progress.
 
     Returns:
         ``method``, ``tokens``, ``selected``, ``fraction``, ``seconds``, and ``corpora``: ``output``, ``tokens``,
         ``selected`` (and ``filtered``) of each. For one direction its ``threshold`` and counts, for several
         ``categories``: those of each. ``shortfall``: why less than a budget is selected, and which flag changes it, a
-        line each. For one corpus its ``output`` (and ``filtered``).
+        line each; ``warnings``: what is odd about the masks. For one corpus its ``output`` (and ``filtered``).
 
     Raises:
         InputError: settings or files that cannot be used.
@@ -119,15 +108,22 @@ def build_masks(
     """
     started = time.monotonic()
     method, encoding, seed = options.method, options.encoding, options.seed
-    check_arguments(behaviours, outputs, options, words, data_prefixes, filtered_outputs)
-    needs_tokens = method == "wordlist" or bool(filtered_outputs)
-    inputs = open_inputs(behaviours, data_prefixes, needs_tokens)
+    check_arguments(behaviours, outputs, options, words, data_prefixes, filtered_outputs, spans, ignoring)
+    needs_tokens = method == "wordlist" or bool(filtered_outputs) or ignoring is not None
+    inputs = open_inputs(behaviours, data_prefixes, needs_tokens, ignoring, quiet)
     if words is not None:
         _check_tokenizer(words, inputs)
     exactness = Exactness.of(inputs.scores, [behaviour.settings for behaviour in behaviours], inputs.sources)
-    outcome = _decide(behaviours, inputs, method, encoding, seed, words, quiet)
+    if exactness and ignoring is not None:
+        raise InputError(
+            "--ignore-pattern makes another mask than the one that a cascade's scores are for; leave it out"
+        )
+    if spans is not None:
+        outcome = select_by_spans(behaviours, inputs, spans, encoding, quiet)
+    else:
+        outcome = _decide(behaviours, inputs, method, encoding, seed, words, quiet)
     source = inputs.sources[0]
-    record = _record(outcome, inputs, method, encoding, seed, words)
+    record = _record(outcome, inputs, method, encoding, seed, words, ignoring)
     if exactness:
         record["cascade"] = exactness.check(_deciding(outcome, source))
     dropped = [] if outcome.dropped is None else _by_corpus(source, outcome.dropped)
@@ -148,7 +144,11 @@ def build_masks(
         assert data is not None  # `open_inputs` was told that they are needed
         kept = write_filtered(prefix, data, dropped[k], record)
         corpora[k]["filtered"] = {"output": str(prefix), **kept}
-    return _result(outcome, corpora, method, started)
+    result = _result(outcome, corpora, method, started)
+    odd = _oddities(outputs, inputs)
+    for line in odd:
+        warnings.warn(line, IFGuideWarning, stacklevel=2)
+    return result | {"warnings": odd}
 
 
 def _decide(
@@ -159,7 +159,7 @@ def _decide(
     seed: int,
     words: WordList | None,
     quiet: bool,
-) -> _Outcome:
+) -> Outcome:
     source = inputs.sources[0]
     passes = DOCUMENT_PASSES if method == "document" else PASSES * len(behaviours)
     with Progress(passes * source.num_tokens, "tokens", "select", quiet=quiet) as progress:
@@ -175,14 +175,14 @@ def _decide(
             shortfall = shortfall + of_words(len(positions), size)
         else:
             positions = random_positions(source, size, seed)
-    return _Outcome(
+    return Outcome(
         lambda span: paint_positions(span, positions), outcome.behaviours, outcome.centres, shortfall=shortfall
     )
 
 
 def _influence(
     behaviours: Sequence[BehaviourScores], sources: Sequence[Source], encoding: str, progress: Progress
-) -> _Outcome:  # fmt: skip
+) -> Outcome:  # fmt: skip
     selections = [
         select(source, behaviour.settings, lambda span: progress.update(len(span)))
         for behaviour, source in zip(behaviours, sources)
@@ -207,15 +207,15 @@ def _influence(
         for behaviour, found in zip(behaviours, selections)
         for line in of_selection(behaviour, len(found.centres), found.counts)
     ]
-    return _Outcome(paint, about, [found.centres for found in selections], shortfall=shortfall)
+    return Outcome(paint, about, [found.centres for found in selections], shortfall=shortfall)
 
 
-def _documents(behaviour: BehaviourScores, source: Source, progress: Progress) -> _Outcome:
+def _documents(behaviour: BehaviourScores, source: Source, progress: Progress) -> Outcome:
     dropped, counts, threshold = ranked_documents(
         source, behaviour.settings, lambda span: progress.update(len(span))
     )  # fmt: skip
     about = {"threshold": threshold, "counts": counts, "parameters": asdict(behaviour.settings)}
-    return _Outcome(
+    return Outcome(
         lambda span: paint_documents(source, span, dropped),
         {behaviour.name: about},
         [],
@@ -224,7 +224,7 @@ def _documents(behaviour: BehaviourScores, source: Source, progress: Progress) -
     )
 
 
-def _deciding(outcome: _Outcome, source: Source) -> list[NDArray[np.int64]]:
+def _deciding(outcome: Outcome, source: Source) -> list[NDArray[np.int64]]:
     """By behaviour: ascending global positions of the tokens whose scores decide what is selected, int64[C]."""
     if outcome.dropped is None:
         return outcome.centres
@@ -246,13 +246,21 @@ def _counted(
 
 
 def _record(
-    outcome: _Outcome, inputs: Inputs, method: str, encoding: str, seed: int, words: WordList | None
+    outcome: Outcome,
+    inputs: Inputs,
+    method: str,
+    encoding: str,
+    seed: int,
+    words: WordList | None,
+    ignoring: Ignoring | None,
 ) -> dict[str, Any]:
     """The part of the sidecar that all outputs share."""
     single = outcome.behaviours.get("")
     parameters: dict[str, Any] = {"method": method}
     if method in _SEEDED:
         parameters["seed"] = seed
+    if ignoring is not None:
+        parameters |= {"ignore_pattern": ignoring.pattern, "ignored": inputs.sources[0].num_ignored}
     if words is not None:
         parameters["words"] = len(words.words)
     scores = inputs.score_records()
@@ -263,6 +271,7 @@ def _record(
             {name: about["parameters"] for name, about in outcome.behaviours.items()},
             [record["fingerprint"] for record in scores],
             [record["hash"] for record in words.record["inputs"]] if words else [],
+            *([[record["fingerprint"] for record in outcome.span_scores]] if outcome.span_scores else []),
         ]
     )
     return {
@@ -270,13 +279,14 @@ def _record(
         "counts": dict(single["counts"]) if single else {},
         **({"threshold": single["threshold"]} if single else {"categories": outcome.behaviours}),
         "scores": scores[0] if len(scores) == 1 else scores,
+        **({"span_scores": outcome.span_scores} if outcome.span_scores else {}),
         **(words.record if words else {}),
         "identity": identity,
         **origin(),
     }
 
 
-def _result(outcome: _Outcome, corpora: list[dict[str, Any]], method: str, started: float) -> dict[str, Any]:
+def _result(outcome: Outcome, corpora: list[dict[str, Any]], method: str, started: float) -> dict[str, Any]:
     single = outcome.behaviours.get("")
     result: dict[str, Any] = {"method": method, "tokens": sum(corpus["tokens"] for corpus in corpora)}
     if single:
@@ -290,6 +300,19 @@ def _result(outcome: _Outcome, corpora: list[dict[str, Any]], method: str, start
     if len(corpora) == 1:
         result |= {key: corpora[0][key] for key in ("output", "filtered") if key in corpora[0]}
     return {**result, "corpora": corpora, "seconds": round(time.monotonic() - started, 3)}
+
+
+def _oddities(outputs: Sequence[str | Path], inputs: Inputs) -> list[str]:
+    found = []
+    for prefix, tokens in zip(outputs, inputs.tokens):
+        if tokens is None:
+            continue
+        try:
+            token_bytes = TextReader.of_data(tokens.prefix).token_bytes
+        except (InputError, ImportError):  # nothing says which tokenizer, or its library is not here
+            token_bytes = None
+        found += oddities(load_aligned(prefix, None, PENALTIES), tokens, token_bytes)
+    return found
 
 
 def _by_corpus(source: Source, documents: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -13,6 +13,7 @@ from ifguide.data.fingerprint import differences
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES, read_sidecar
 from ifguide.errors import ConfigError, InputError, MismatchError
+from ifguide.masks.ignoring import Ignoring
 from ifguide.selection import ScoredCorpus, SelectionSettings, Source
 
 
@@ -55,12 +56,17 @@ class Inputs:
 
 
 def open_inputs(
-    behaviours: Sequence[BehaviourScores], data_prefixes: Sequence[str | Path] | None, needs_tokens: bool
-) -> Inputs:  # fmt: skip
+    behaviours: Sequence[BehaviourScores],
+    data_prefixes: Sequence[str | Path] | None,
+    needs_tokens: bool,
+    ignoring: Ignoring | None = None,
+    quiet: bool = True,
+) -> Inputs:
     """
     Args:
         data_prefixes: the tokens of each corpus, if they moved since they were scored.
         needs_tokens: whether they are read even if EOD tokens are not left out.
+        ignoring: tokens that count for nothing.
 
     Raises:
         InputError: files that cannot be used, scores of different tokens; all faults at once.
@@ -85,11 +91,19 @@ def open_inputs(
             tokens.append(_open_tokens(aligned, data_prefixes[k] if data_prefixes else None, include_eod, needs_tokens))
             eods.append(None if include_eod else _eod_of(aligned, tokens[-1]))
     _raise(faults)
+    ignored = [None if ignoring is None or data is None else ignoring.tokens_of(data, quiet) for data in tokens]
     sources = [
         Source(
             [
-                ScoredCorpus(aligned.prefix, aligned.values, aligned.starts, None if data is None else data.tokens, eod)
-                for aligned, data, eod in zip(row, tokens, eods)
+                ScoredCorpus(
+                    aligned.prefix,
+                    aligned.values,
+                    aligned.starts,
+                    None if data is None else data.tokens,
+                    eod,
+                    ignored=bits,
+                )
+                for aligned, data, eod, bits in zip(row, tokens, eods, ignored)
             ]
         )
         for row in scores

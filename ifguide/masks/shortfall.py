@@ -28,6 +28,23 @@ def of_selection(behaviour: BehaviourScores, admitted: int, counts: Mapping[str,
     return [f"{head}the next toxic token and its neighbours do not fit whole; a larger {raised} selects more"]
 
 
+def of_spans(behaviour: BehaviourScores, counts: Mapping[str, int], did_not_fit: int | None, tokens: bool) -> list[str]:
+    """Of selection by spans.
+
+    Args:
+        did_not_fit: tokens of the first span that the budget could not hold; None where there is no further span.
+        tokens: whether tokens within spans are taken.
+    """
+    selected, budget = counts["selected"], counts["budget"]
+    if selected >= budget:
+        return []
+    head = f"{_label(behaviour)}{selected:,} tokens are selected of a budget of {budget:,}: "
+    if did_not_fit is not None:
+        raised = "--span-fraction" if tokens else _budget_flag(behaviour)
+        return [f"{head}the next span has {did_not_fit:,} tokens and does not fit; a larger {raised} selects more"]
+    return [f"{head}no further span can be selected (a score above 0, enough tokens, what --within asks)"]
+
+
 def of_documents(behaviour: BehaviourScores, counts: Mapping[str, int]) -> list[str]:
     """Of document-level removal; ``counts`` as `ifguide.selection.ranked_documents` gives them."""
     removed, budget = counts["tokens_removed"], counts["budget"]

@@ -46,7 +46,7 @@ NEEDS = {
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "train-classifier": Needs(("scikit-learn", "scipy")),
     "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors")),
-    "build-mask": Needs(sometimes=_TOKENIZERS),
+    "build-mask": Needs(sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors")),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),
     "inspect": Needs(sometimes=_TOKENIZERS),

@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.masks.arguments import MaskOptions
+from ifguide.masks.spans import arguments as span_arguments
+from ifguide.masks.spans.arguments import SpanArguments
 from ifguide.selection import SelectionSettings
 from ifguide.verbs.writes import Writes, datasets
 
 if TYPE_CHECKING:
-    from ifguide.masks import BehaviourScores, WordList
+    from ifguide.masks import BehaviourScores, SpanOptions, WordList
 
 SUMMARY = "Select the tokens to penalise from their scores (Algorithm 1) and write the aligned uint8 mask."
 EXAMPLE = "ifguide build-mask --scores data/corpus_scores --output data/corpus_mask --max-fraction 0.02"
+
+
+_TOKENIZER = "for --wordlist and for spans of data without boundaries, as given to preprocess"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +46,22 @@ class BuildMask:
     wordlist: str | None = option(
         None, metavar="FILE", kind="input", help="words or phrases, one a line, for --method wordlist"
     )
-    tokenizer_type: str | None = option(None, metavar="TYPE", help="for --wordlist, as given to preprocess")
-    vocab_file: str | None = option(
-        None, metavar="FILE", kind="input", help="for --wordlist, as given to preprocess"
-    )  # fmt: skip
-    merge_file: str | None = option(
-        None, metavar="FILE", kind="input", help="for --wordlist, as given to preprocess"
-    )  # fmt: skip
+    tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
+    vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
     filtered_output: Sequence[str] = option(
         (), metavar="P", kind="output",
         help="with --method document: token datasets without the removed documents, one a corpus",
     )  # fmt: skip
+    spans: SpanArguments = part(SpanArguments)
 
 
 OPTIONS = BuildMask
 WRITES = Writes(
-    lambda args: datasets([*args.output, *args.filtered_output]),
+    lambda args: datasets(
+        [*args.output, *args.filtered_output, *span_arguments.suspects(args)],
+        [Path(f"{prefix}.parts") for prefix in span_arguments.suspects(args)],
+    ),
     named(BuildMask),
     settle=lambda args, settings: _settle(args, settings),
     keeps_result=True,
@@ -67,13 +73,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.masks import build_masks
 
     asked = options_of(args, BuildMask)
+    spans = span_arguments.settings_from(args)
+    if spans is not None and args.method == span_arguments.CLASSIFIER:
+        asked, spans = _score_suspects(args, asked, spans)
+    if spans is not None and args.budget is not None:
+        spans = span_arguments.take_estimate(args, spans, asked.scores or ())
+        asked = replace(asked, selection=options_of(args, SelectionSettings))
     result = build_masks(
-        _behaviours(asked, budget=args.max_fraction is not None or args.max_tokens is not None),
+        _behaviours(asked, args),
         asked.output,
         asked.how,
         words=_words(asked),
         data_prefixes=asked.data,
         filtered_outputs=asked.filtered_output,
+        spans=spans,
+        ignoring=span_arguments.ignoring_from(args),
         quiet=False,
     )
     if not args.json:
@@ -81,25 +95,54 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _score_suspects(
+    args: argparse.Namespace, asked: BuildMask, spans: SpanOptions
+) -> tuple[BuildMask, SpanOptions]:  # fmt: skip
+    """The classifier's scores of each corpus, which then stand for --span-scores, or for --scores where those are not
+    given."""
+    from ifguide.errors import InputError
+    from ifguide.influence.text_scores import TextScoring, score_text
+    from ifguide.scorers.device import device_of
+
+    data = asked.data or ()  # `settings_from` saw to that
+    if len(data) != len(asked.output):
+        raise InputError(f"--output names {len(asked.output)} masks for {len(data)} corpora of --data")
+    device = device_of("auto", args.scorer)
+    made = span_arguments.suspects(args)
+    for prefix, output in zip(data, made):
+        score_text(TextScoring(prefix, args.scorer, output, spans.span, device, reader_of=spans.reader_of), quiet=False)
+    return (asked, replace(spans, span_scores=made)) if asked.scores else (replace(asked, scores=made), spans)
+
+
 def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """The budget that stands for none given."""
-    if args.scores and args.max_fraction is None and args.max_tokens is None:
-        settings["--max-fraction"] = SelectionSettings.max_fraction
+    if (args.scores or args.combine) and args.budget is None and not _has_budget(args):
+        settings["--max-fraction"] = span_arguments.default_fraction(args)
 
 
-def _behaviours(asked: BuildMask, budget: bool) -> list[BehaviourScores]:
+def _has_budget(args: argparse.Namespace) -> bool:
+    return args.max_fraction is not None or args.max_tokens is not None
+
+
+def _behaviours(asked: BuildMask, args: argparse.Namespace) -> list[BehaviourScores]:
     """
     Raises:
-        InputError: options that do not fit together; ``budget`` says whether one was given.
+        InputError: options that do not fit together.
     """
     from ifguide.errors import InputError
     from ifguide.masks import BehaviourScores
 
-    if bool(asked.scores) == bool(asked.category):
+    scores: Sequence[str] = asked.scores or ()
+    if not scores and not asked.category and args.combine:
+        scores = args.combine[0][1:]
+    if bool(scores) == bool(asked.category):
         raise InputError("give either --scores, or --category once for each behaviour")
-    if asked.scores:
-        return [BehaviourScores("", asked.scores, asked.selection)]
-    if budget:
+    if scores:
+        selection = asked.selection
+        if not _has_budget(args):
+            selection = replace(selection, max_fraction=span_arguments.default_fraction(args))
+        return [BehaviourScores("", scores, selection)]
+    if _has_budget(args):
         raise InputError("each --category has its own share of tokens; leave out --max-fraction and --max-tokens")
     behaviours = []
     for given in asked.category:
@@ -139,6 +182,9 @@ def _show(result: dict[str, Any]) -> None:
             print("{output}: {documents} documents, {tokens} tokens left".format(**corpus["filtered"]))
     named = {f"{name}: ": about | about["counts"] for name, about in result.get("categories", {}).items()}
     for label, about in (named or {"": result}).items():
+        if "spans" in about:
+            print(f"{label}{span_arguments.show(about)}")
+            continue
         print(f"{label}{about['toxic']} tokens above {about['threshold']:.4g}, budget {about['budget']} tokens")
     for line in result["shortfall"]:
         print(line)

@@ -18,6 +18,9 @@ import ifguide_patch.check
 from ifguide.cli import main
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset, write_index
+from ifguide.data.passages.boundaries import write_boundaries
+from ifguide.data.text.reader import TextReader
+from ifguide.data.text.tokenizers import CharLevelTokenizer
 
 TEXTS = ["you are a fool", "the quiet garden", "", "rubbish, all of it", "naïve café; 日本語"]
 
@@ -58,12 +61,18 @@ def work() -> dict:
         tokens = tokenise(name, texts)
         # exact in float32 under every numpy
         values = ((np.arange(tokens.num_tokens) * 37 % 101 - 50) / 64).astype(np.float32)
-        write_aligned(f"{name}_scores", tokens, values, np.float32, {})
+        write_aligned(f"{name}_scores", tokens, values, np.float32, {"eod": 0})
     tokenise("ab", TEXTS)
     found["build-mask"] = answer(
         "build-mask", "--scores", "a_scores", "b_scores", "--output", "a_mask", "b_mask",
         "--max-fraction", "0.2", "--threshold-quantile", "0.8", "--unit-tokens", "16", "--include-eod",
     )["selected"]  # fmt: skip
+    # boundaries are made with a tokenizer, once; from then on numpy suffices
+    write_boundaries(TokenDataset.open("a"), TextReader(CharLevelTokenizer()))
+    for span in ("line", "sentence"):
+        found[span] = answer(
+            "build-mask", "--scores", "a_scores", "--output", f"a_{span}", "--span", span, "--max-fraction", "1"
+        )["selected"]  # fmt: skip
     # a mask made elsewhere: the same codes without our sidecar
     for suffix in ("bin", "idx"):
         Path(f"foreign.{suffix}").write_bytes(Path(f"a_mask.{suffix}").read_bytes())
@@ -83,7 +92,15 @@ def work() -> dict:
     found["doctor"] = doctor["faults"]
     found["written"] = {
         name: hashlib.sha256(Path(name).read_bytes()).hexdigest()
-        for name in ("ab.bin", "ab_mask.bin", "ab_mask.idx", "ab_scores.bin", "foreign.bin")
+        for name in (
+            "ab.bin",
+            "ab_mask.bin",
+            "ab_mask.idx",
+            "ab_scores.bin",
+            "foreign.bin",
+            "a.spans.bin",
+            "a_line.bin",
+        )
     }
     return found
 

@@ -77,7 +77,7 @@ def test_verbs_that_do_not_work_say_why(environment, capsys) -> None:
 
 def test_only_what_the_named_verbs_need_is_judged(environment, capsys) -> None:
     environment.update(dict.fromkeys((name for name in environment if name not in ("numpy", "PyYAML")), None))
-    assert cli.main(["doctor", "--verb", "build-mask", "verify"]) == 0
+    assert cli.main(["doctor", "--verb", "merge-masks", "verify"]) == 0
     shown = capsys.readouterr().out
     assert "verify             without tokenizers, sentencepiece" in shown and "torch" not in shown
     assert cli.main(["doctor", "--verb", "verify", "plan"]) == 1

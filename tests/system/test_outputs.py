@@ -61,6 +61,10 @@ def made(tmp_path_factory: pytest.TempPathFactory, _quiet: Any) -> Pipeline:
     ]
     rows.append({"prompt": {"text": "p"}, "continuation": {"text": "", "toxicity": 0}})
     write_rows(folder / "rtp.jsonl", rows)
+    for name, word in (("rude", "moron"), ("kind", "friend")):
+        write_rows(
+            folder / f"{name}.jsonl", [{"prompt": f"{name} {i}", "completion": f" you {word}"} for i in range(9)]
+        )
     write_rows(folder / "exclude.jsonl", [{"prompt": "nothing of this"}])
     (folder / "eval").mkdir()
     write_rows(folder / "eval/lambada.jsonl", [{"text": "the cat sat on the mat"}, {"text": "a dog is a dog"}])
@@ -134,6 +138,24 @@ CASES: dict[str, Case] = {
         lambda m: ["--max-fraction", "0.2"], "--max-fraction was 0.02, is 0.2",
     ),
     "build-mask filtered": (_document_mask, lambda m: ["--max-fraction", "0.5"], "--max-fraction was 0.3, is 0.5"),
+    "build-mask spans": (
+        lambda m: ["build-mask", "--scores", m.scores, "--output", "{out}/m", "--span", "line", "--shrink", "1"],
+        lambda m: ["--tokens-within", "0.5"], "--tokens-within was not given, is 0.5",
+    ),
+    "build-mask classifier": (
+        lambda m: ["build-mask", "--method", "classifier", "--data", m.data, "--output", "{out}/m", "--scorer",
+                   "lexicon", "--span", "line", "--shrink", "1"],
+        lambda m: ["--span", "sentence"], "--span was line, is sentence",
+    ),
+    "score-text": (
+        lambda m: ["score-text", "--data", m.data, "--scorer", "lexicon", "--output", "{out}/s"],
+        lambda m: ["--span", "window:4"], "--span was line, is window:4",
+    ),
+    "train-classifier": (
+        lambda m: ["train-classifier", "--toxic-queries", f"{m.folder}/rude.jsonl", "--safe-queries",
+                   f"{m.folder}/kind.jsonl", "--output", "{out}/c"],
+        lambda m: ["--folds", "3"], "--folds was 5, is 3",
+    ),
     "import-mask": (
         lambda m: ["import-mask", "--data", m.data, "--mask", "{out}/m"],
         lambda m: ["--encoding", "graded"], "--encoding was not given, is graded",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,7 @@ def test_help_keeps_the_order_the_headings_and_the_texts() -> None:
 def _values(asked: Any) -> dict[str, Any]:
     """Of its fields; a parser's list is the dataclass's tuple."""
     found = {one.name: getattr(asked, one.name) for one in fields(asked)}
+    found = {name: _values(value) if is_dataclass(value) else value for name, value in found.items()}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
