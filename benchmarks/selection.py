@@ -1,9 +1,10 @@
 """Scores on disk -> mask: seconds and memory of ``ifguide build-mask`` at several sizes, and of the literal loop.
 
-    python benchmarks/selection.py --workdir DIR [--tokens 1e7 1e8 1e9] [--output FILE.json]
+    python benchmarks/selection.py --workdir DIR [--tokens 1e7 1e8 1e9] [--cases token line within] [--output FILE.json]
 
-Makes synthetic tokens and scores in DIR (7 bytes a token with the mask), deletes each size when it is measured,
-prints JSON, and a Markdown table on stderr. The ratio to the literal loop compares CPU seconds per token.
+Makes synthetic tokens and scores in DIR (8 bytes a token with mask and boundaries), deletes each size when it is
+measured, prints JSON, and a Markdown table on stderr. Cases: token is Algorithm 1 (M3), the others
+select by spans (M3b) or tokens within them (M3c). The ratio to the literal loop compares CPU seconds per token.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ from benchmarks.common import markdown_table, report, run_child
 EOD = 0
 _LITERAL_TOKENS = 1_000_000
 _CHUNK = 1 << 20
+_LINE_TOKENS, _SENTENCE_TOKENS = 60, 20
+CASES = {
+    "token": [],
+    "line": ["--span", "line"],
+    "sentence": ["--span", "sentence"],
+    "window": ["--span", "window:10"],
+    "within": ["--span", "sentence", "--tokens-within", "0.5"],
+}
 
 
 def main() -> None:
@@ -31,6 +40,9 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="where the synthetic files go for the time being")
     parser.add_argument("--tokens", type=float, nargs="+", default=[1e7, 1e8, 1e9], metavar="N")
     parser.add_argument("--repeats", type=int, default=1, metavar="N", help="runs at each size; medians count")
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=list(CASES), help="what is selected (default: all)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write the JSON here")
     parser.add_argument("--generate", nargs=2, metavar=("PREFIX", "N"), help=argparse.SUPPRESS)
     parser.add_argument("--literal", action="store_true", help=argparse.SUPPRESS)
@@ -53,24 +65,39 @@ def measure(args: argparse.Namespace) -> None:
         folder = Path(tempfile.mkdtemp(prefix="selection-", dir=args.workdir))
         try:
             run_child([__file__, "--generate", folder / "data", str(tokens)], XDG_CACHE_HOME=str(folder / "cache"))
-            runs = [build(folder) for _ in range(args.repeats)]
+            for case in args.cases:
+                runs = [build(folder, case) for _ in range(args.repeats)]
+                row = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2] | {"case": case, "tokens": tokens}
+                if case == "token":
+                    ratio = (tokens / row["cpu_seconds"]) / (literal["tokens"] / literal["cpu_seconds"])
+                    row["times_the_literal_loop"] = round(ratio, 1)
+                rows.append(row)
         finally:
             shutil.rmtree(folder)
-        rows.append(sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2] | {"tokens": tokens})
-        ratio = (tokens / rows[-1]["cpu_seconds"]) / (literal["tokens"] / literal["cpu_seconds"])
-        rows[-1]["times_the_literal_loop"] = round(ratio, 1)
     report("selection", {"literal_loop": literal, "build_mask": rows}, args.output)
     table = [
-        (f"{row['tokens']:.0e}", row["seconds"], row["cpu_seconds"], f"{row['peak_rss_gb']:.2f}",
-         row["times_the_literal_loop"])
+        (row["case"], f"{row['tokens']:.0e}", row["seconds"], row["cpu_seconds"], f"{row['peak_rss_gb']:.2f}",
+         row.get("times_the_literal_loop", ""))
         for row in rows
     ]  # fmt: skip
-    print(markdown_table(["tokens", "seconds", "CPU seconds", "peak GB", "x literal loop"], table), file=sys.stderr)
+    print(
+        markdown_table(["case", "tokens", "seconds", "CPU seconds", "peak GB", "x literal loop"], table),
+        file=sys.stderr,
+    )
 
 
-def build(folder: Path) -> dict[str, Any]:
+def build(folder: Path, case: str) -> dict[str, Any]:
     """One run of the command, its interpreter's start included."""
-    arguments = ["-m", "ifguide.cli", "build-mask", "--scores", folder / "data_scores", "--output", folder / "mask"]
+    arguments = [
+        "-m",
+        "ifguide.cli",
+        "build-mask",
+        "--scores",
+        folder / "data_scores",
+        "--output",
+        folder / case,
+        *CASES[case],
+    ]
     child = run_child([*arguments, "--json"], XDG_CACHE_HOME=str(folder / "cache"))
     result = json.loads(child.output)
     return {
@@ -78,8 +105,7 @@ def build(folder: Path) -> dict[str, Any]:
         "cpu_seconds": round(child.cpu_seconds, 2),
         "peak_rss_gb": round(child.peak_rss / 1e9, 3),
         "documents": int(json.loads((folder / "data.json").read_text())["documents"]),
-        "units": result["units"],
-        "toxic": result["toxic"],
+        **{key: result[key] for key in ("units", "toxic", "spans", "spans_selected") if key in result},
         "selected": result["selected"],
     }
 
@@ -100,6 +126,8 @@ def generate(prefix: Path, tokens: int) -> None:
 
     from ifguide.data.aligned import write_aligned
     from ifguide.data.indexed import TokenDataset, write_index
+    from ifguide.data.passages.boundaries import RULES, boundaries_prefix
+    from ifguide.data.sidecar import BOUNDARIES
 
     generator = np.random.default_rng(0)
     lengths = lengths_of(tokens, generator)
@@ -117,7 +145,18 @@ def generate(prefix: Path, tokens: int) -> None:
     normal = (
         generator.standard_normal(min(_CHUNK, tokens - begin), dtype=np.float32) for begin in range(0, tokens, _CHUNK)
     )
-    write_aligned(f"{prefix}_scores", TokenDataset.open(prefix), (x * x * x for x in normal), np.float32, {})
+    marks = (_marks(generator, min(_CHUNK, tokens - begin)) for begin in range(0, tokens, _CHUNK))
+    data = TokenDataset.open(prefix)
+    write_aligned(boundaries_prefix(prefix), data, marks, np.uint8, {"rules": RULES}, BOUNDARIES)
+    write_aligned(f"{prefix}_scores", data, (x * x * x for x in normal), np.float32, {})
+
+
+def _marks(generator: Any, size: int) -> Any:
+    """Boundaries of lines and sentences at random places, uint8[size]."""
+    import numpy as np
+
+    draw = generator.random(size, dtype=np.float32)
+    return ((draw < 1 / _SENTENCE_TOKENS) * 2 + (draw < 1 / _LINE_TOKENS)).astype(np.uint8)
 
 
 def literal_rate() -> dict[str, Any]:

@@ -16,7 +16,9 @@ def test_selection(tmp_path):
     command = [sys.executable, REPOSITORY / "benchmarks/selection.py", "--workdir", tmp_path, "--tokens", "1e5"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
-    (row,) = result["build_mask"]
+    row, *others = result["build_mask"]
+    assert [other["case"] for other in others] == ["line", "sentence", "window", "within"]
+    assert all(0 < other["selected"] <= 2100 and other["spans_selected"] > 0 for other in others)
     assert row["tokens"] == 100_000 and 0 < row["selected"] <= 2000 and row["toxic"] > 900
     assert row["seconds"] > 0 and row["peak_rss_gb"] > 0.01 and row["times_the_literal_loop"] > 0
     assert {"versions", "machine", "revision", "command"} <= result.keys()
