@@ -27,7 +27,7 @@ def chosen() -> dict[str, str]:
 
 def test_threads_sleep_by_default() -> None:
     let_waiting_threads_sleep()
-    assert chosen() == WAITING == {"OMP_WAIT_POLICY": "passive"}
+    assert chosen() == WAITING == {"GOMP_SPINCOUNT": "1000"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ import builtins, os, sys
 plain = builtins.__import__
 def watched(name, *rest):
     if name == "torch":
-        print(os.environ.get("OMP_WAIT_POLICY"))
+        print(os.environ.get("GOMP_SPINCOUNT"))
         raise SystemExit(0)
     return plain(name, *rest)
 builtins.__import__ = watched
@@ -63,7 +63,7 @@ main(["fit-factors", "--model", "absent", "--data", "absent", "--output", "facto
 def test_a_verb_chooses_before_torch_is_loaded(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in CHOICES}
     done = subprocess.run([sys.executable, "-c", WATCH], env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "passive\n", done.stderr
+    assert done.stdout == "1000\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ifguide.system.processes import host_memory, usable_cores
 GIB = 2**30
 # what a run of the quickstart writes, with room for caches
 LEAST_FREE = 2 * GIB
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 # in a process of its own: a broken build may abort, and the import takes seconds and memory
 _ASK_TORCH = """

@@ -6,9 +6,10 @@ import os
 import socket
 from pathlib import Path
 
-# How threads of torch's OpenMP wait for each other: asleep. Spinning, which both common libraries do by default, costs
-# most of the speed as soon as other work is on the cores (benchmarks/contention.py). They read this when they load.
-WAITING = {"OMP_WAIT_POLICY": "passive"}
+# How threads of torch's OpenMP (GNU's) wait for each other: they spin a little, then sleep. Spinning as long as its
+# default does costs most of the speed as soon as other work is on the cores; sleeping at once costs a sixth on a quiet
+# machine (benchmarks/RESULTS.md). The library reads this when it loads.
+WAITING = {"GOMP_SPINCOUNT": "1000"}
 _WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them is the user's own choice
 
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
