@@ -17,7 +17,7 @@ EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"
 
 
 WRITES = Writes(
-    lambda args: _output(args),
+    lambda args: None if args.preflight_only else _output(args),  # a preflight writes nothing there
     Named(inputs=("input", "toxic_queries", "safe_queries"), outputs=("output",), scorers=("scorer",)),
     result=lambda args, record: read_json(args.output / "results.json", "results"),
     is_replayed=True,
