@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import quickstart_folders
+from tests.support.quickstart_folders import make_folder, planted_folder
+
+__all__ = ["make_folder", "planted_folder"]
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -30,23 +32,6 @@ def four(make_results: Callable) -> dict[str, Any]:
         key: [value / 2 for value in results["base"][key]] for key in results["base"] if key.endswith("interval")
     }
     return {"base": results.pop("base"), "d<p>o": fourth, **results}
-
-
-@pytest.fixture(scope="session")
-def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], tuple[Path, dict[str, Any]]]:
-    """``make_folder(known)``: a fresh quickstart folder and its results."""
-
-    def make(known: bool) -> tuple[Path, dict[str, Any]]:
-        folder = tmp_path_factory.mktemp("quickstart")
-        return folder, quickstart_folders.write_folder(folder, known)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def planted_folder(make_folder: Callable) -> tuple[Path, dict[str, Any]]:
-    """A folder that no test changes, with planted abuse."""
-    return make_folder(True)
 
 
 class Page(HTMLParser):

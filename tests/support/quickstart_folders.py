@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset
@@ -100,3 +102,20 @@ def write_folder(folder: Path, known: bool) -> dict[str, Any]:
                 )  # fmt: skip
     write_jsonl(folder / "generations.jsonl", generations)
     return make_results(known)
+
+
+@pytest.fixture(scope="session")
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], tuple[Path, dict[str, Any]]]:
+    """``make_folder(known)``: a fresh quickstart folder and its results."""
+
+    def make(known: bool) -> tuple[Path, dict[str, Any]]:
+        folder = tmp_path_factory.mktemp("quickstart")
+        return folder, write_folder(folder, known)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def planted_folder(make_folder: Callable) -> tuple[Path, dict[str, Any]]:
+    """A folder that no test changes, with planted abuse."""
+    return make_folder(True)
