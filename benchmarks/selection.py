@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace) -> None:
                 row = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2] | {"case": case, "tokens": tokens}
                 if case == "token":
                     ratio = (tokens / row["cpu_seconds"]) / (literal["tokens"] / literal["cpu_seconds"])
-                    row["times_the_literal_loop"] = round(ratio, 1)
+                    row["times_the_literal_loop"] = float(f"{ratio:.3g}")
                 rows.append(row)
         finally:
             shutil.rmtree(folder)
