@@ -95,7 +95,8 @@ def option(
         default: without one the option must be given. Of a switch, what it is until the switch is given.
         help: its line in ``--help``.
         kind: ``input`` and ``output`` name files, ``scorer`` a scorer, ``cost`` changes no product.
-        flags: instead of the field's name; the first is where the parsed arguments keep it.
+        flags: instead of the field's name; the first is where the parsed arguments keep it. One without dashes is the
+            name of a positional argument.
         group: the heading that it stands under.
         one_of: options of one class with the same word here exclude each other. A default holds where none of them is
             given; where none has a default, one must be given. Those that are not given are None.
@@ -206,7 +207,7 @@ def _all(options: type, prefix: str = "", group: str | None = None, above: str =
 
 def _flags(name: str, about: _Option, prefix: str) -> tuple[str, ...]:
     names = about.flags or (f"--{name.replace('_', '-')}",)
-    return tuple(f"--{prefix}{flag.removeprefix('--')}" for flag in names)
+    return tuple(f"--{prefix}{flag.removeprefix('--')}" if flag.startswith("-") else flag for flag in names)
 
 
 def _dest(flags: Sequence[str]) -> str:
@@ -218,7 +219,8 @@ def _keywords(stated: _Stated) -> dict[str, Any]:
     """Of `add_argument`, from the field's annotation and default, where the option does not state them."""
     keywords: dict[str, Any] = dict(stated.option.keywords)
     if stated.default is MISSING and not stated.option.one_of:
-        keywords["required"] = True
+        if stated.flags[0].startswith("-"):  # argparse itself asks for a positional argument
+            keywords["required"] = True
     elif stated.default is not MISSING:
         keywords["default"] = _parsed_default(stated)
     hint = _without_none(stated.hint)

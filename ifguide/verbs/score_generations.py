@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -18,24 +20,25 @@ EXAMPLE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreGenerations:
+    """The options of this verb."""
+
+    generations: str = option(metavar="FILE", kind="input", help='JSONL with "continuations"')
+    scorer: Sequence[str] = option(
+        action="append", metavar="SPEC", kind="scorer",
+        help="detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, linear:FOLDER, lexicon; give it again for more",
+    )  # fmt: skip
+    output: str = option(metavar="FILE", kind="output", help="JSONL to write; FILE.json states how")
+    device: str = option("auto", metavar="NAME", kind="cost", help="cpu, cuda, ... (default: auto)")
+
+
+OPTIONS = ScoreGenerations
 WRITES = Writes(
     # a file that is scored in place is its own input: nothing of it is lost
     lambda args: None if _in_place(args) else jsonl_with_sidecar(args.output),
-    Named(inputs=("generations",), outputs=("output",), scorers=("scorer",), costs=("device",)),
+    named(ScoreGenerations),
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--generations", required=True, metavar="FILE", help='JSONL with "continuations"')
-    parser.add_argument(
-        "--scorer",
-        required=True,
-        action="append",
-        metavar="SPEC",
-        help="detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, linear:FOLDER, lexicon; give it again for more",
-    )
-    parser.add_argument("--output", required=True, metavar="FILE", help="JSONL to write; FILE.json states how")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, ... (default: auto)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -43,8 +46,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.models.devices import choose_device
     from ifguide.pages.evaluation_table import warnings_of
 
+    asked = options_of(args, ScoreGenerations)
     result = score_generations(
-        args.generations, args.scorer, args.output, device=choose_device(args.device), progress=True
+        asked.generations, asked.scorer, asked.output, device=choose_device(asked.device), progress=True
     )
     if not args.json:
         print(f"{result['output']}: {result['texts']} continuations of {result['prompts']} prompts")

@@ -1,4 +1,4 @@
-"""``ifguide tasks-path``."""
+"""``ifguide tasks-path``; what the tasks are told comes through the environment, see docs/evaluation.md."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from typing import Any
 
 SUMMARY = "Print the folder of the lm-eval tasks, for lm-eval's --include_path."
 EXAMPLE = "ifguide tasks-path"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: what the tasks are told comes through the environment, see docs/evaluation.md."""
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from ifguide.config.options import option, options_of
 
 SUMMARY = "Check a token dataset and the masks and scores that belong to it: exit 0, or 1 with one line a fault."
 EXAMPLE = "ifguide verify --data data/corpus_text_document --mask data/corpus_mask --scores data/corpus_scores"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="P", help="token dataset, without .bin/.idx")
-    parser.add_argument("--mask", nargs="+", action="extend", default=[], metavar="M", help="masks of the data")
-    parser.add_argument("--scores", nargs="+", action="extend", default=[], metavar="S", help="scores of the data")
-    parser.add_argument(
-        "--vocab-size", type=int, metavar="N", help="token ids are below N (default: what the sidecar of the data says)"
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """The options of this verb."""
+
+    data: str = option(metavar="P", kind="input", help="token dataset, without .bin/.idx")
+    mask: Sequence[str] = option(
+        (), nargs="+", action="extend", metavar="M", kind="input", help="masks of the data"
+    )  # fmt: skip
+    scores: Sequence[str] = option(
+        (), nargs="+", action="extend", metavar="S", kind="input", help="scores of the data"
+    )  # fmt: skip
+    vocab_size: int | None = option(
+        None, metavar="N", help="token ids are below N (default: what the sidecar of the data says)"
     )
-    parser.add_argument("--tokenizer-type", metavar="TYPE", help="the tokenizer of the data, as for preprocess")
-    parser.add_argument("--vocab-file", metavar="FILE", help="its vocabulary")
-    parser.add_argument("--merge-file", metavar="FILE", help="its merges, of a GPT2BPETokenizer")
-    parser.add_argument(
-        "--deep", action="store_true", help="hash every value, also of files whose size and time the sidecar knows"
-    )
+    tokenizer_type: str | None = option(None, metavar="TYPE", help="the tokenizer of the data, as for preprocess")
+    vocab_file: str | None = option(None, metavar="FILE", kind="input", help="its vocabulary")
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help="its merges, of a GPT2BPETokenizer")
+    deep: bool = option(False, help="hash every value, also of files whose size and time the sidecar knows")
+
+
+OPTIONS = Verify
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -30,20 +42,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.errors import InputError
     from ifguide.system.progress import compact
 
+    asked = options_of(args, Verify)
     tokenizer = None
-    if args.tokenizer_type is not None:
-        if args.vocab_size is not None:
+    if asked.tokenizer_type is not None:
+        if asked.vocab_size is not None:
             raise InputError("--vocab-size and --tokenizer-type exclude each other: the tokenizer knows its size")
-        tokenizer = build_tokenizer(args.tokenizer_type, args.vocab_file, args.merge_file)
-    elif args.vocab_file is not None or args.merge_file is not None:
+        tokenizer = build_tokenizer(asked.tokenizer_type, asked.vocab_file, asked.merge_file)
+    elif asked.vocab_file is not None or asked.merge_file is not None:
         raise InputError("--vocab-file and --merge-file need --tokenizer-type")
     findings = verify(
-        args.data,
-        args.mask,
-        args.scores,
-        vocab_size=args.vocab_size,
+        asked.data,
+        asked.mask,
+        asked.scores,
+        vocab_size=asked.vocab_size,
         tokenizer=tokenizer,
-        deep=args.deep,
+        deep=asked.deep,
         progress=True,
     )
     if not args.json:
@@ -58,7 +71,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         size = sum(facts["bytes"] for facts in findings.datasets.values())
         count = len(findings.faults)
         verdict = f"{count} fault{'s' * (count > 1)}" if count else "sound"
-        print(f"{verdict} ({compact(size)} B in {findings.seconds:.1f} s{', every value hashed' if args.deep else ''})")
+        print(
+            f"{verdict} ({compact(size)} B in {findings.seconds:.1f} s{', every value hashed' if asked.deep else ''})"
+        )
     return findings.as_dict()
 
 

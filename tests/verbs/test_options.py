@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,13 @@ class Outer:
     rows: int = option(16, kind="cost", help="rows at once (default: 16)")
     size: int = same_as(Inner, "size", help="another text")
     inner: Inner = part(Inner, prefix="in-", group="inside", texts={"count": "the number"})
+
+
+@dataclass(frozen=True)
+class Positional:
+    one: str = option(flags=["first"], metavar="FILE", kind="input", help="what comes first")
+    others: Sequence[str] = option(flags=["rest"], metavar="REST", kind="input", help="what comes after it")
+    last: str | None = option(None, help="a flag among them")
 
 
 def parse(*words: str, options: type = Outer) -> argparse.Namespace:
@@ -92,6 +99,15 @@ def test_one_of_several_may_be_required(capsys: Any) -> None:
     with pytest.raises(SystemExit):
         parse(options=Either)
     assert "one of the arguments --masks --scores is required" in capsys.readouterr().err
+
+
+def test_a_flag_without_dashes_is_positional(capsys: Any) -> None:
+    found = options_of(parse("a", "--last", "z", "b", "c", options=Positional), Positional)
+    assert found == Positional("a", ["b", "c"], "z")
+    assert named(Positional) == Named(inputs=("first", "rest"))
+    with pytest.raises(SystemExit):
+        parse("a", options=Positional)
+    assert "required: REST" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["--source", "--output"])
@@ -147,9 +163,9 @@ def test_a_verb_without_options_is_what_its_dataclass_says(verb: str) -> None:
     parser = make_parser(verb)
     one_of = [group._group_actions for group in parser._mutually_exclusive_groups if group.required]
     required = [action for action in parser._actions if action.required] + [first for first, *_ in one_of]
-    words = [word for action in required for word in (action.option_strings[0], "x")]
+    words = [word for action in required for word in (*action.option_strings[:1], next(iter(action.choices or "x")))]
     found = options_of(parser.parse_args(words), options)
-    needed = {action.dest for action in required} | {action.dest for group in one_of for action in group}
+    needed = [one.name for one in fields(options) if one.default is MISSING and one.default_factory is MISSING]
     by_hand = options(**{name: getattr(found, name) for name in needed})
     assert _values(found) == _values(by_hand)
 
