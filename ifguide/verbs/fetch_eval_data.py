@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of
 from ifguide.errors import InputError
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output, Source
@@ -16,9 +18,22 @@ SUMMARY = "Write the evaluation sets as local JSON Lines, once; evaluation with 
 EXAMPLE = "ifguide fetch-eval-data --output eval-data --source bold=bold.jsonl rtp=prompts.jsonl"
 
 
+@dataclass(frozen=True, kw_only=True)
+class FetchEvalData:
+    """The options of this verb."""
+
+    output: str = option(metavar="DIR", kind="output", help="folder to write; created if missing")
+    source: Sequence[str] = option(
+        ("hub",), metavar="hub|NAME=FILE", kind="input",
+        help="the Hugging Face hub (all sets), or JSON Lines files in the published layout or in the local form; "
+        "NAME: rtp, bold, attaq, lambada, heldout (default: hub)",
+    )  # fmt: skip
+
+
+OPTIONS = FetchEvalData
 WRITES = Writes(
     lambda args: _output(args),
-    Named(outputs=("output", "source")),
+    named(FetchEvalData),
     sources=lambda args: {f"--source {name}": [found] for name, found in _named(args).items()},
     result=lambda args, record: {
         "output": str(args.output),
@@ -29,28 +44,20 @@ WRITES = Writes(
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to write; created if missing")
-    parser.add_argument(
-        "--source", nargs="+", default=["hub"], metavar="hub|NAME=FILE",
-        help="the Hugging Face hub (all sets), or JSON Lines files in the published layout or in the local form; "
-        "NAME: rtp, bold, attaq, lambada, heldout (default: hub)",
-    )  # fmt: skip
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.eval_data import fetch
 
-    report = fetch(args.output, _sources(args.source))
+    asked = options_of(args, FetchEvalData)
+    report = fetch(asked.output, _sources(asked.source))
     if not args.json:
         for name, said in report.items():
             blank = f"; blank prompts left out: {said['blank']}" if said["blank"] else ""
-            print(f"{args.output}/{name}.jsonl: {said['records']} records from {said['source']}{blank}")
-    return {"output": str(args.output), "sets": report}
+            print(f"{asked.output}/{name}.jsonl: {said['records']} records from {said['source']}{blank}")
+    return {"output": asked.output, "sets": report}
 
 
-def _sources(given: list[str]) -> dict[str, str] | None:
-    if given == ["hub"]:
+def _sources(given: Sequence[str]) -> dict[str, str] | None:
+    if list(given) == ["hub"]:
         return None
     sources: dict[str, str] = {}
     for item in given:

@@ -33,7 +33,7 @@ class Writes:
     Attributes:
         output: what will be written; None where the options ask for no file.
         named: which options name inputs, outputs and scorers, and which change only the cost.
-        sources: further sources, by option.
+        sources: what the inputs are, by option, where they are not the paths that the options hold.
         settle: puts settings that depend on other options in their place.
         keeps_result: whether the result of the verb goes into the record; else the record says the same.
         shows: whether the verb has more to say than what it writes: then it runs all the same, and writes nothing.
@@ -86,6 +86,8 @@ class Writes:
                 continue
             label = max(action.option_strings, key=len) if action.option_strings else name.upper()
             if name in self.named.inputs:
+                if self.sources:
+                    continue
                 words, paths = _split(value, self.named.words.get(name, 0))
                 sources[label] = [source(path) for path in paths]
                 if words:
@@ -94,9 +96,9 @@ class Writes:
                 settings[label], sources[label] = _scorers(value)
             else:
                 settings[label], defaults[label] = _plain(value), _plain(action.default)
-        self._refuse_inputs(args, sources)
         if self.sources:
             sources |= self.sources(args)
+        self._refuse_inputs(args, sources)
         if self.settle:
             self.settle(args, settings)
         return Request(verb, settings, {label: found for label, found in sources.items() if found}, defaults)
