@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ifguide.errors import InputError
+from ifguide.evaluation.options import QueryChoice
 from ifguide.evaluation.overlap import Overlap, words_of
 from ifguide.generation.job import raise_faults
 from ifguide.scorers.base import Scorer
@@ -31,6 +32,7 @@ from ifguide.system.provenance import environment, origin
 from ifguide.system.text_files import line_message, read_rows
 
 _TEXTS_AT_ONCE = 2048
+_DEFAULT = QueryChoice()
 # what `queries.json` counts, a count of nothing included
 _COUNTED = (
     "read", "duplicates", "empty", "unscored", "between", "toxic", "toxic_overlapping", "safe", "safe_overlapping",
@@ -50,13 +52,10 @@ def build_queries(
     source: str,
     inputs: str | os.PathLike,
     output: str | os.PathLike,
+    choice: QueryChoice = _DEFAULT,
     *,
     scorer: str | None,
     exclude: Sequence[str | os.PathLike],
-    toxic_threshold: float = 0.9,
-    safe_threshold: float = 0.1,
-    most: int | None = None,
-    seed: int = 0,
     device: str = "cpu",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -66,12 +65,9 @@ def build_queries(
         source: rtp or jsonl.
         inputs: the file.
         output: folder; created if missing.
+        choice: which texts are toxic and which safe, and how many are taken.
         scorer: spec; None takes the data set's own scores (rtp only).
         exclude: files of evaluation prompts; JSONL with "prompt" or "text".
-        toxic_threshold: a completion that scores as much or more is toxic.
-        safe_threshold: a completion that scores as much or less is safe.
-        most: queries a set; those are drawn at random by ``seed``. None takes all.
-        seed: of the draw, which does not depend on the order of the file.
         device: where the scorer runs.
         progress: show a progress bar.
 
@@ -79,15 +75,9 @@ def build_queries(
         ``queries.json``: what was read, left out and written.
 
     Raises:
-        InputError: an unusable file, scorer or option, or a set without a query; nothing is written then.
+        InputError: an unusable file or scorer, or a set without a query; nothing is written then.
         NumericsError: a scorer that failed; names the text, counted from 0 through the distinct queries.
     """
-    if not 0.0 <= safe_threshold < toxic_threshold <= 1.0:
-        raise InputError(
-            f"thresholds: safe ({safe_threshold}) must be below toxic ({toxic_threshold}), both from 0 to 1"
-        )
-    if most is not None and most < 1:
-        raise InputError(f"max {most} must be at least 1")
     if scorer is None and source != "rtp":
         raise InputError(f"source {source} has no scores of its own; give a scorer")
     overlap = Overlap(text for path in exclude for text in _evaluation_texts(path))
@@ -96,10 +86,10 @@ def build_queries(
     loaded = load_scorer(scorer, device=device) if scorer else None
     scores = _scores(candidates, loaded, progress)
     counts["unscored"] = int(np.isnan(scores).sum())
-    counts["between"] = int(((scores > safe_threshold) & (scores < toxic_threshold)).sum())
+    counts["between"] = int(((scores > choice.safe_threshold) & (scores < choice.toxic_threshold)).sum())
     sets = {
-        name: _draw(candidates, np.flatnonzero(chosen), overlap, most, seed, counts, name)
-        for name, chosen in (("toxic", scores >= toxic_threshold), ("safe", scores <= safe_threshold))
+        name: _draw(candidates, np.flatnonzero(chosen), overlap, choice.most, choice.seed, counts, name)
+        for name, chosen in (("toxic", scores >= choice.toxic_threshold), ("safe", scores <= choice.safe_threshold))
     }
     raise_faults([_no_queries(name, scores, counts) for name, queries in sets.items() if not queries])
     written = _write(Path(output), sets, overlap)
@@ -108,10 +98,10 @@ def build_queries(
         "input": {"path": str(inputs), "hash": hash_file(inputs)},
         "scorer": loaded.describe() | {"main": loaded.main} if loaded else None,
         "truncated": loaded.truncated if loaded else 0,
-        "toxic_threshold": toxic_threshold,
-        "safe_threshold": safe_threshold,
-        "max": most,
-        "seed": seed,
+        "toxic_threshold": choice.toxic_threshold,
+        "safe_threshold": choice.safe_threshold,
+        "max": choice.most,
+        "seed": choice.seed,
         "exclude": [{"path": str(path), "hash": hash_file(path)} for path in exclude],
         "evaluation_texts": len(overlap),
         "counts": dict(counts),

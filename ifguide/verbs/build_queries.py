@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, part
+from ifguide.evaluation.options import QueryChoice
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = (
@@ -18,49 +21,46 @@ EXAMPLE = (
 )
 
 
-WRITES = Writes(
-    lambda args: folder(args.output, "queries.json", ["toxic.jsonl", "safe.jsonl"]),
-    Named(inputs=("input", "exclude"), outputs=("output",), scorers=("scorer",), costs=("device",)),
-)
+@dataclass(frozen=True, kw_only=True)
+class BuildQueries:
+    """The options of this verb."""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--source",
-        required=True,
+    source: str = option(
         choices=("rtp", "jsonl"),
         help="rtp: RealToxicityPrompts as published; jsonl: prompt with completion, or with continuations",
     )
-    parser.add_argument("--input", required=True, metavar="FILE", help="JSONL")
-    parser.add_argument(
-        "--scorer", metavar="SPEC", help="scores the completions; rtp without it: the data's own scores"
+    input: str = option(metavar="FILE", kind="input", help="JSONL")
+    scorer: str | None = option(
+        None, metavar="SPEC", kind="scorer", help="scores the completions; rtp without it: the data's own scores"
     )
-    parser.add_argument(
-        "--exclude", required=True, nargs="+", metavar="FILE", help='evaluation files, JSONL with "prompt" or "text"'
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="writes toxic.jsonl, safe.jsonl, queries.json")
-    parser.add_argument("--toxic-threshold", type=float, default=0.9, metavar="X", help="from X on (default: 0.9)")
-    parser.add_argument("--safe-threshold", type=float, default=0.1, metavar="X", help="up to X (default: 0.1)")
-    parser.add_argument("--max", type=int, metavar="N", help="queries a set, drawn at random (default: all)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, ... (default: auto)")
+    exclude: Sequence[str] = option(
+        metavar="FILE", kind="input", help='evaluation files, JSONL with "prompt" or "text"'
+    )  # fmt: skip
+    output: str = option(metavar="DIR", kind="output", help="writes toxic.jsonl, safe.jsonl, queries.json")
+    choice: QueryChoice = part(QueryChoice)
+    device: str = option("auto", metavar="NAME", kind="cost", help="cpu, cuda, ... (default: auto)")
+
+
+OPTIONS = BuildQueries
+WRITES = Writes(
+    lambda args: folder(args.output, "queries.json", ["toxic.jsonl", "safe.jsonl"]),
+    named(BuildQueries),
+)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.query_sets import build_queries
     from ifguide.models.devices import choose_device
 
+    asked = options_of(args, BuildQueries)
     result = build_queries(
-        args.source,
-        args.input,
-        args.output,
-        scorer=args.scorer,
-        exclude=args.exclude,
-        toxic_threshold=args.toxic_threshold,
-        safe_threshold=args.safe_threshold,
-        most=args.max,
-        seed=args.seed,
-        device=choose_device(args.device),
+        asked.source,
+        asked.input,
+        asked.output,
+        asked.choice,
+        scorer=asked.scorer,
+        exclude=asked.exclude,
+        device=choose_device(asked.device),
         progress=True,
     )
     if not args.json:
@@ -77,6 +77,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if result["truncated"]:
             print(
                 f"{result['truncated']} texts were cut to the {result['scorer']['max_tokens']} tokens that "
-                f"{args.scorer} reads"
+                f"{asked.scorer} reads"
             )
     return result

@@ -12,6 +12,7 @@ from ifguide.cli import main
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.evaluation import query_sets
+from ifguide.evaluation.options import QueryChoice
 from ifguide.evaluation.query_sets import build_queries
 from ifguide.influence.queries import load_query_sets
 from ifguide.scorers.base import Scorer
@@ -85,10 +86,10 @@ def test_a_sample_depends_on_the_seed_and_not_on_the_order(files: dict[str, Any]
     written = []
     for name, order in (("a", rows), ("b", random.Random(0).sample(rows, 60))):
         write_jsonl(files["inputs"], order)
-        build_queries("jsonl", **{**files, "output": tmp_path / name}, scorer="lexicon", most=10)
+        build_queries("jsonl", **{**files, "output": tmp_path / name}, scorer="lexicon", choice=QueryChoice(most=10))
         written.append((tmp_path / name / "safe.jsonl").read_bytes())
     assert written[0] == written[1] and written[0].count(b"\n") == 10
-    build_queries("jsonl", **files, scorer="lexicon", most=10, seed=1)
+    build_queries("jsonl", **files, scorer="lexicon", choice=QueryChoice(most=10, seed=1))
     assert (files["output"] / "safe.jsonl").read_bytes() != written[0]
 
 
@@ -144,9 +145,9 @@ def test_lines_that_are_no_queries(files: dict[str, Any], source: str, row: dict
 
 def test_bad_options(files: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be below toxic"):
-        build_queries("jsonl", **files, scorer="lexicon", toxic_threshold=0.1, safe_threshold=0.1)
+        QueryChoice(toxic_threshold=0.1, safe_threshold=0.1)
     with pytest.raises(InputError, match="must be at least 1"):
-        build_queries("jsonl", **files, scorer="lexicon", most=0)
+        QueryChoice(most=0)
     with pytest.raises(InputError, match="no scores of its own"):
         build_queries("jsonl", **files, scorer=None)
     write_jsonl(files["exclude"][0], [{"id": 1}])
