@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, part
 from ifguide.verbs.writes import Writes, page
+
+if TYPE_CHECKING:
+    from ifguide.data.text.tokenizers import Tokenizer
 
 SUMMARY = "Show the documents that a mask penalises most, token by token, in the terminal or as one HTML page."
 EXAMPLE = (
@@ -19,49 +23,65 @@ EXAMPLE = (
 _TERMINAL_DOCUMENTS, _PAGE_DOCUMENTS = 10, 200
 
 
-WRITES = Writes(
-    lambda args: args.html and page(args.html),
-    Named(inputs=("data", "mask", "scores", "vocab_file", "merge_file"), outputs=("html",)),
-)
+@dataclass(frozen=True)
+class ShownTokenizer:
+    """The tokenizer whose text a verb shows."""
+
+    tokenizer_type: str | None = option(
+        None, metavar="TYPE", help="as for preprocess (default: what the data records)"
+    )  # fmt: skip
+    vocab_file: str | None = option(None, metavar="FILE", kind="input", help="of the tokenizer")
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help="of a GPT2BPETokenizer")
+
+    def of(self, data: str) -> Tokenizer:
+        """
+        Raises:
+            InputError: neither these options nor the sidecar of ``data`` say which.
+            MismatchError: the data was made with another one.
+        """
+        from ifguide.data.text.recorded_tokenizer import find_tokenizer
+
+        return find_tokenizer(data, self.tokenizer_type, self.vocab_file, self.merge_file)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, metavar="P", help="token dataset, without .bin/.idx")
-    parser.add_argument("--mask", required=True, metavar="M", help="mask, without .bin/.idx")
-    parser.add_argument("--scores", metavar="S", help="scores that colour the tokens and rank the documents")
-    add_tokenizer_arguments(parser)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--top", type=int, metavar="K",
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """The options of this verb."""
+
+    data: str = option(metavar="P", kind="input", help="token dataset, without .bin/.idx")
+    mask: str = option(metavar="M", kind="input", help="mask, without .bin/.idx")
+    scores: str | None = option(
+        None, metavar="S", kind="input", help="scores that colour the tokens and rank the documents"
+    )
+    tokenizer: ShownTokenizer = part(ShownTokenizer)
+    top: int | None = option(
+        None, metavar="K", one_of="which",
         help=f"the K most toxic documents (default: {_TERMINAL_DOCUMENTS}, of a page {_PAGE_DOCUMENTS})",
     )  # fmt: skip
-    which.add_argument("--document", type=int, metavar="I", help="document I alone, counted from 0")
-    parser.add_argument("--html", type=Path, metavar="F", help="write one self-contained page instead")
+    document: int | None = option(None, metavar="I", one_of="which", help="document I alone, counted from 0")
+    html: Path | None = option(None, metavar="F", kind="output", help="write one self-contained page instead")
 
 
-def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that name a tokenizer, for verbs that show text."""
-    parser.add_argument("--tokenizer-type", metavar="TYPE", help="as for preprocess (default: what the data records)")
-    parser.add_argument("--vocab-file", metavar="FILE", help="of the tokenizer")
-    parser.add_argument("--merge-file", metavar="FILE", help="of a GPT2BPETokenizer")
+OPTIONS = Inspect
+WRITES = Writes(lambda args: args.html and page(args.html), named(Inspect))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.data.text.recorded_tokenizer import find_tokenizer
     from ifguide.inspection.documents import inspect
     from ifguide.inspection.terminal import document_lines, wants_colour
     from ifguide.pages.inspection import inspection_page
     from ifguide.system.files import write_text
     from ifguide.system.outputs import with_request
 
-    tokenizer = find_tokenizer(args.data, args.tokenizer_type, args.vocab_file, args.merge_file)
-    top = args.top if args.top is not None else _PAGE_DOCUMENTS if args.html else _TERMINAL_DOCUMENTS
-    found = inspect(args.data, args.mask, args.scores, tokenizer, top, args.document)
-    if args.html:
-        write_text(args.html, with_request(inspection_page(found)))
+    asked = options_of(args, Inspect)
+    tokenizer = asked.tokenizer.of(asked.data)
+    top = asked.top if asked.top is not None else _PAGE_DOCUMENTS if asked.html else _TERMINAL_DOCUMENTS
+    found = inspect(asked.data, asked.mask, asked.scores, tokenizer, top, asked.document)
+    if asked.html:
+        write_text(asked.html, with_request(inspection_page(found)))
     if not args.json:
-        if args.html:
-            print(f"{args.html}: {len(found.documents)} documents")
+        if asked.html:
+            print(f"{asked.html}: {len(found.documents)} documents")
         else:
             text = "\n".join(document_lines(found, wants_colour(sys.stdout)))
             encoding = sys.stdout.encoding or "utf-8"
@@ -74,7 +94,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 "tokens": document.num_tokens,
                 "selected": document.num_selected,
                 "first": document.first,
-                "pieces": [] if args.html else [
+                "pieces": [] if asked.html else [
                     {
                         "text": text,
                         "scores": None if document.scores is None else document.scores[at].tolist(),
@@ -90,5 +110,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "num_tokens": found.num_tokens,
         "num_selected": found.num_selected,
         "threshold": found.threshold,
-        "html": None if args.html is None else str(args.html),
+        "html": None if asked.html is None else str(asked.html),
     }  # fmt: skip

@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide.config.options import Named
-from ifguide.verbs.inspect import add_tokenizer_arguments
+from ifguide.config.options import named, option, options_of, part
+from ifguide.verbs.inspect import ShownTokenizer
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Say what masks select, by document, position, token and phrase, and how far masks of the same data agree."
 EXAMPLE = "ifguide mask-stats --mask data/corpus_mask data/corpus_random_mask --output runs/mask_stats"
 
 
-WRITES = Writes(
-    lambda args: args.output and folder(args.output, "mask_stats.json"),
-    Named(inputs=("mask", "data", "scores", "clean_data", "permuted", "vocab_file", "merge_file"), outputs=("output",)),
-)
+@dataclass(frozen=True, kw_only=True)
+class MaskStats:
+    """The options of this verb."""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mask", nargs="+", default=[], metavar="M", help="masks, without .bin/.idx")
-    parser.add_argument("--data", metavar="P", help="their tokens, if they moved since the masks were made")
-    parser.add_argument("--scores", metavar="S", help="scores of those tokens: adds the mean of the selected ones")
-    add_tokenizer_arguments(parser)
-    parser.add_argument("--top", type=int, default=20, metavar="K", help="tokens and phrases to name (default: 20)")
-    parser.add_argument(
-        "--estimate", action="store_true", help="estimate the share of abuse from --scores (score-text's, with the "
-        "classifier of train-classifier), and what budgets would leave and touch",
-    )  # fmt: skip
-    parser.add_argument(
-        "--clean-data", metavar="S", help="of --estimate: scores of the same classifier for text known to be clean"
+    mask: Sequence[str] = option((), metavar="M", kind="input", help="masks, without .bin/.idx")
+    data: str | None = option(
+        None, metavar="P", kind="input", help="their tokens, if they moved since the masks were made"
     )
-    parser.add_argument(
-        "--permuted", nargs="+", default=[], metavar="S", help="of --estimate, where --scores are influence's: scores "
-        "along at least 20 directions from the same queries with permuted labels",
+    scores: str | None = option(
+        None, metavar="S", kind="input", help="scores of those tokens: adds the mean of the selected ones"
+    )
+    tokenizer: ShownTokenizer = part(ShownTokenizer)
+    top: int = option(20, metavar="K", help="tokens and phrases to name (default: 20)")
+    estimate: bool = option(
+        False,
+        help="estimate the share of abuse from --scores (score-text's, with the classifier of train-classifier), and "
+        "what budgets would leave and touch",
+    )
+    clean_data: str | None = option(
+        None, metavar="S", kind="input",
+        help="of --estimate: scores of the same classifier for text known to be clean",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of --estimate (default: 0)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for mask_stats.json and the plots")
+    permuted: Sequence[str] = option(
+        (), metavar="S", kind="input",
+        help="of --estimate, where --scores are influence's: scores along at least 20 directions from the same queries "
+        "with permuted labels",
+    )  # fmt: skip
+    seed: int = option(0, metavar="N", help="of --estimate (default: 0)")
+    output: Path | None = option(
+        None, metavar="DIR", kind="output", help="folder for mask_stats.json and the plots"
+    )  # fmt: skip
+
+
+OPTIONS = MaskStats
+WRITES = Writes(lambda args: args.output and folder(args.output, "mask_stats.json"), named(MaskStats))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -48,59 +59,59 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.system.files import write_json
     from ifguide.system.provenance import origin
 
-    if not args.mask and not args.estimate:
+    asked = options_of(args, MaskStats)
+    if not asked.mask and not asked.estimate:
         raise InputError("nothing to say: give --mask, or --estimate with --scores")
-    if args.output:
+    if asked.output:
         from ifguide.pages.figures import save_figures  # needs matplotlib: before the work
 
     result: dict[str, Any] = {"masks": [], "overlaps": []}
-    if args.mask:
-        report = mask_statistics(args.mask, args.data, args.scores, args.top)
-        result = as_dict(report, args.top, _token_bytes(args))
-    if args.estimate:
-        result["estimate"] = _estimate(args)
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-        write_json(args.output / "mask_stats.json", {**result, **origin()})
-        if args.mask:
-            save_figures(args.output, result)
+    if asked.mask:
+        report = mask_statistics(asked.mask, asked.data, asked.scores, asked.top)
+        result = as_dict(report, asked.top, _token_bytes(asked))
+    if asked.estimate:
+        result["estimate"] = _estimate(asked, quiet=args.json)
+    if asked.output:
+        asked.output.mkdir(parents=True, exist_ok=True)
+        write_json(asked.output / "mask_stats.json", {**result, **origin()})
+        if asked.mask:
+            save_figures(asked.output, result)
     if not args.json:
         print("\n".join(lines(result)))
     return result
 
 
-def _estimate(args: argparse.Namespace) -> dict[str, Any]:
+def _estimate(asked: MaskStats, quiet: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from ifguide.errors import InputError
     from ifguide.masks.spans.share import estimate_share, lines
 
-    if args.scores is None:
+    if asked.scores is None:
         raise InputError("--estimate needs the classifier's scores; give --scores")
-    if args.permuted:
+    if asked.permuted:
         from ifguide.masks.spans import share_by_influence
 
-        excess = share_by_influence.excess_share(args.scores, args.permuted, data=args.data, seed=args.seed)
-        if not args.json:
+        excess = share_by_influence.excess_share(asked.scores, asked.permuted, data=asked.data, seed=asked.seed)
+        if not quiet:
             print("\n".join(share_by_influence.lines(excess)))
         return asdict(excess)
-    data = None if args.data is None else [args.data]
-    found = estimate_share([args.scores], clean=args.clean_data, data_prefixes=data, seed=args.seed, quiet=False)
-    if not args.json:
+    data = None if asked.data is None else [asked.data]
+    found = estimate_share([asked.scores], clean=asked.clean_data, data_prefixes=data, seed=asked.seed, quiet=False)
+    if not quiet:
         print("\n".join(lines(found)))
     return asdict(found)
 
 
-def _token_bytes(args: argparse.Namespace) -> Callable[[int], bytes] | None:
+def _token_bytes(asked: MaskStats) -> Callable[[int], bytes] | None:
     """What each token adds to the text; None where no tokenizer was named and none is recorded and still there."""
     from ifguide.data.sidecar import read_sidecar
-    from ifguide.data.text.recorded_tokenizer import find_tokenizer
     from ifguide.errors import InputError
 
-    data = args.data or read_sidecar(args.mask[0]).get("data_prefix") or args.mask[0]
+    data = asked.data or read_sidecar(asked.mask[0]).get("data_prefix") or asked.mask[0]
     try:
-        return find_tokenizer(data, args.tokenizer_type, args.vocab_file, args.merge_file).token_bytes
+        return asked.tokenizer.of(data).token_bytes
     except InputError:
-        if args.tokenizer_type:
+        if asked.tokenizer.tokenizer_type:
             raise
         return None
