@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import given, named, option, options_of, part
 from ifguide.errors import ConfigError
 from ifguide.verbs.writes import Writes, folder
 
@@ -15,59 +17,63 @@ EXAMPLE = (
     "  ifguide convert --from hf --to neox --input pythia-hf --output pythia-neox --tensor-parallel 2"
 )
 
-# options that only one direction has -> their names in the parsed arguments
-_ONLY_FROM_NEOX = {"--config": "config", "--no-tokenizer": "no_tokenizer", "--eod-token": "eod_token"}
-_ONLY_FROM_HF = {
-    "--tensor-parallel": "tensor_parallel",
-    "--pipeline-parallel": "pipeline_parallel",
-    "--make-vocab-size-divisible-by": "make_vocab_size_divisible_by",
-}
 
+@dataclass(frozen=True)
+class FromNeox:
+    """What only ``--from neox`` has."""
 
-WRITES = Writes(
-    lambda args: folder(args.output, "run.json"),
-    Named(inputs=("input", "config", "text", "vocab_file", "merge_file"), outputs=("output",)),
-)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--from", dest="source", required=True, choices=("neox", "hf"), help="format of --input")
-    parser.add_argument("--to", dest="target", required=True, choices=("neox", "hf"), help="format of --output")
-    parser.add_argument(
-        "--input", required=True, metavar="DIR", help="global_stepN, a NeoX save folder, or a Hugging Face folder"
+    config: Sequence[str] | None = option(
+        None, metavar="YAML", kind="input", help="the run's configuration (default: stored with the checkpoint)"
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make")
-    parser.add_argument(
-        "--check", action="store_true",
-        help="compare logits on real text; exit 1 where they differ by more than 1e-5 of the largest",
-    )  # fmt: skip
-    parser.add_argument("--text", metavar="FILE", help="UTF-8 text for --check (default: a speech of 1863)")
-    parser.add_argument(
-        "--tokenizer-type",
-        metavar="TYPE",
-        help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer (default: the input's)",
-    )
-    parser.add_argument("--vocab-file", metavar="FILE", help="vocabulary of --tokenizer-type")
-    parser.add_argument("--merge-file", metavar="FILE", help="merges of a GPT2BPETokenizer")
-    neox = parser.add_argument_group("from neox")
-    neox.add_argument(
-        "--config", nargs="+", metavar="YAML", help="the run's configuration (default: stored with the checkpoint)"
-    )
-    neox.add_argument("--no-tokenizer", action="store_true", default=None, help="do not write the tokenizer")
-    neox.add_argument(
-        "--eod-token",
-        metavar="TOKEN",
+    no_tokenizer: bool | None = option(None, help="do not write the tokenizer")
+    eod_token: str | None = option(
+        None, metavar="TOKEN",
         help="ends a text in generation (default: as in the folder that the checkpoint was made of, else the separator "
         "of the run's documents)",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ToNeox:
+    """What only ``--to neox`` has."""
+
+    tensor_parallel: int | None = option(None, metavar="T", help="model_parallel_size (default: 1)")
+    pipeline_parallel: int | None = option(
+        None, metavar="P", help="pipe_parallel_size; 0: sequential layout (default: 0)"
     )
-    hf = parser.add_argument_group("to neox")
-    hf.add_argument("--tensor-parallel", type=int, metavar="T", help="model_parallel_size (default: 1)")
-    hf.add_argument(
-        "--pipeline-parallel", type=int, metavar="P", help="pipe_parallel_size; 0: sequential layout (default: 0)"
+    make_vocab_size_divisible_by: int | None = option(
+        None, metavar="D", help="NeoX's key (default: 128 if that fits)"
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """The options of this verb."""
+
+    source: str = option(flags=["--from"], choices=("neox", "hf"), help="format of --input")
+    target: str = option(flags=["--to"], choices=("neox", "hf"), help="format of --output")
+    input: str = option(
+        metavar="DIR", kind="input", help="global_stepN, a NeoX save folder, or a Hugging Face folder"
+    )  # fmt: skip
+    output: str = option(metavar="DIR", kind="output", help="folder to make")
+    check: bool = option(
+        False, help="compare logits on real text; exit 1 where they differ by more than 1e-5 of the largest"
     )
-    hf.add_argument(
-        "--make-vocab-size-divisible-by", type=int, metavar="D", help="NeoX's key (default: 128 if that fits)"
+    text: str | None = option(
+        None, metavar="FILE", kind="input", help="UTF-8 text for --check (default: a speech of 1863)"
     )
+    tokenizer_type: str | None = option(
+        None, metavar="TYPE",
+        help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer (default: the input's)",
+    )  # fmt: skip
+    vocab_file: str | None = option(None, metavar="FILE", kind="input", help="vocabulary of --tokenizer-type")
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help="merges of a GPT2BPETokenizer")
+    from_neox: FromNeox = part(FromNeox, group="from neox")
+    to_neox: ToNeox = part(ToNeox, group="to neox")
+
+
+OPTIONS = Convert
+WRITES = Writes(lambda args: folder(args.output, "run.json"), named(Convert))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -76,31 +82,32 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
     from ifguide.system.text_files import read_text
 
-    _check_options(args)
+    asked = options_of(args, Convert)
+    _check_options(args, asked)
     tokenizer = None
-    if args.tokenizer_type:
-        tokenizer = TokenizerFiles(args.tokenizer_type, args.vocab_file, args.merge_file)
+    if asked.tokenizer_type:
+        tokenizer = TokenizerFiles(asked.tokenizer_type, asked.vocab_file, asked.merge_file)
     text = None
-    if args.check:
-        text = read_text(args.text, "text file") if args.text else TEXT
-    if args.source == "neox":
+    if asked.check:
+        text = read_text(asked.text, "text file") if asked.text else TEXT
+    if asked.source == "neox":
         result = to_huggingface(
-            args.input,
-            args.output,
-            args.config or (),
+            asked.input,
+            asked.output,
+            asked.from_neox.config or (),
             tokenizer,
-            not args.no_tokenizer,
+            not asked.from_neox.no_tokenizer,
             text,
             args.overwrite,
-            args.eod_token,
+            asked.from_neox.eod_token,
         )
     else:
         result = to_neox(
-            args.input,
-            args.output,
-            args.tensor_parallel or 1,
-            args.pipeline_parallel or 0,
-            args.make_vocab_size_divisible_by,
+            asked.input,
+            asked.output,
+            asked.to_neox.tensor_parallel or 1,
+            asked.to_neox.pipeline_parallel or 0,
+            asked.to_neox.make_vocab_size_divisible_by,
             tokenizer,
             text,
             args.overwrite,
@@ -115,27 +122,23 @@ def exit_code(result: dict[str, Any]) -> int:
     return 1 if result["check"] and not result["check"]["passed"] else 0
 
 
-def _check_options(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace, asked: Convert) -> None:
     """Raises:
     ConfigError: options that do not go together, all of them.
     """
     faults = []
-    if args.source == args.target:
-        faults.append(f"--from and --to are both {args.source}; one is neox, the other hf")
-    foreign = _ONLY_FROM_HF if args.source == "neox" else _ONLY_FROM_NEOX
-    faults += [
-        f"{option} has no meaning with --from {args.source}"
-        for option, name in foreign.items()
-        if getattr(args, name) is not None
-    ]
-    if (args.vocab_file or args.merge_file) and not args.tokenizer_type:
+    if asked.source == asked.target:
+        faults.append(f"--from and --to are both {asked.source}; one is neox, the other hf")
+    foreign = given(args, Convert, "to_neox" if asked.source == "neox" else "from_neox")
+    faults += [f"{flag} has no meaning with --from {asked.source}" for flag in foreign]
+    if (asked.vocab_file or asked.merge_file) and not asked.tokenizer_type:
         faults.append("--vocab-file and --merge-file need --tokenizer-type")
-    if args.text and not args.check:
+    if asked.text and not asked.check:
         faults.append("--text needs --check")
-    for option, smallest in (("tensor_parallel", 1), ("pipeline_parallel", 0), ("make_vocab_size_divisible_by", 1)):
-        value = getattr(args, option)
+    for name, smallest in (("tensor_parallel", 1), ("pipeline_parallel", 0), ("make_vocab_size_divisible_by", 1)):
+        value = getattr(asked.to_neox, name)
         if value is not None and value < smallest:
-            faults.append(f"--{option.replace('_', '-')} {value}: must be at least {smallest}")
+            faults.append(f"--{name.replace('_', '-')} {value}: must be at least {smallest}")
     if faults:
         raise ConfigError(faults)
 
