@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ifguide.config.options import option
 from ifguide.errors import InputError
 from ifguide.quickstart.sizes import Sizes
 from ifguide.selection import SelectionSettings
+
+_OWN = "your own text instead of the built-in corpus"
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,24 @@ class QuickstartSettings:
         selection: parameters of Algorithm 1.
     """
 
-    output: Path
-    seed: int = 1
-    input: Path | None = None
-    toxic_queries: Path | None = None
-    safe_queries: Path | None = None
-    scorer: str | None = None
+    output: Path = option(
+        Path("quickstart-output"), metavar="DIR", kind="output",
+        help="folder for everything; a second call resumes there (default: quickstart-output)",
+    )  # fmt: skip
+    seed: int = option(1, help="of everything drawn (default: 1)")
+    input: Path | None = option(
+        None, metavar="FILE", kind="input", group=_OWN, help='JSONL of documents: {"text": ...}'
+    )  # fmt: skip
+    toxic_queries: Path | None = option(
+        None, metavar="FILE", kind="input", group=_OWN, help='JSONL: {"prompt": ..., "completion": ...}'
+    )
+    safe_queries: Path | None = option(
+        None, metavar="FILE", kind="input", group=_OWN, help="JSONL, as the toxic ones"
+    )  # fmt: skip
+    scorer: str | None = option(
+        None, metavar="SPEC", kind="scorer", group=_OWN,
+        help="judge with hf:PATH#LABEL or linear:PATH (default: a classifier trained here on separate examples)",
+    )  # fmt: skip
     sizes: Sizes = field(default_factory=Sizes)
     selection: SelectionSettings = field(
         default_factory=lambda: SelectionSettings(threshold_quantile=0.99, window=1, max_fraction=0.02)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide.config.options import Named
+from ifguide.config.options import named, option, options_of, same_as
+from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output
 from ifguide.verbs.writes import Writes, folder
@@ -16,63 +18,62 @@ SUMMARY = "Run the whole job on real text: corpus, base model, influence, mask, 
 EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quickstart:
+    """The options of this verb."""
+
+    output: Path = same_as(QuickstartSettings, "output")
+    seed: int = same_as(QuickstartSettings, "seed")
+    skip_preflight: bool = option(
+        False, one_of="preflight",
+        help="start at once; by default every stage runs first on a toy, once in an environment, for under a minute",
+    )  # fmt: skip
+    preflight_only: bool = option(
+        False, one_of="preflight", help="run the toy, whether or not it ran, and stop"
+    )  # fmt: skip
+    input: Path | None = same_as(QuickstartSettings, "input")
+    toxic_queries: Path | None = same_as(QuickstartSettings, "toxic_queries")
+    safe_queries: Path | None = same_as(QuickstartSettings, "safe_queries")
+    scorer: str | None = same_as(QuickstartSettings, "scorer")
+
+    def settings(self) -> QuickstartSettings:
+        """
+        Raises:
+            InputError: options that do not go together, or files that are not there.
+        """
+        return QuickstartSettings(
+            self.output, self.seed, self.input, self.toxic_queries, self.safe_queries, self.scorer
+        )  # fmt: skip
+
+
+OPTIONS = Quickstart
 WRITES = Writes(
     lambda args: None if args.preflight_only else _output(args),  # a preflight writes nothing there
-    Named(inputs=("input", "toxic_queries", "safe_queries"), outputs=("output",), scorers=("scorer",)),
+    named(Quickstart),
     result=lambda args, record: read_json(args.output / "results.json", "results"),
     is_replayed=True,
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output", type=Path, default=Path("quickstart-output"), metavar="DIR",
-        help="folder for everything; a second call resumes there (default: quickstart-output)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1, help="of everything drawn (default: 1)")
-    first = parser.add_mutually_exclusive_group()
-    first.add_argument(
-        "--skip-preflight",
-        action="store_true",
-        help="start at once; by default every stage runs first on a toy, once in an environment, for under a minute",
-    )
-    first.add_argument("--preflight-only", action="store_true", help="run the toy, whether or not it ran, and stop")
-    own = parser.add_argument_group("your own text instead of the built-in corpus")
-    own.add_argument("--input", type=Path, metavar="FILE", help='JSONL of documents: {"text": ...}')
-    own.add_argument("--toxic-queries", type=Path, metavar="FILE", help='JSONL: {"prompt": ..., "completion": ...}')
-    own.add_argument("--safe-queries", type=Path, metavar="FILE", help="JSONL, as the toxic ones")
-    own.add_argument(
-        "--scorer", metavar="SPEC",
-        help="judge with hf:PATH#LABEL or linear:PATH (default: a classifier trained here on separate examples)",
-    )  # fmt: skip
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.quickstart import toy
     from ifguide.quickstart.pipeline import run_quickstart
-    from ifguide.quickstart.settings import QuickstartSettings
     from ifguide.system.allocator import keep_freed_memory
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
 
     keep_freed_memory()
-    settings = QuickstartSettings(
-        args.output,
-        args.seed,
-        args.input,
-        args.toxic_queries,
-        args.safe_queries,
-        args.scorer,
-    )
+    asked = options_of(args, Quickstart)
+    settings = asked.settings()
 
-    if args.preflight_only:
-        found = toy.check_here(args.scorer, say)
+    if asked.preflight_only:
+        found = toy.check_here(asked.scorer, say)
         say(f"every stage works here; the toy took {found['seconds']:.0f} s")
         return found
 
     def check() -> None:
-        if not args.skip_preflight:
+        if not asked.skip_preflight:
             toy.check_apart(settings, say)
 
     results = run_quickstart(settings, say, check)
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(results_table(results))
         if cut := sum(results[name].get("truncated", 0) for name in models_of(results)):
             print(f"\n{cut} continuations were longer than the judge reads, and are judged by their start.")
-        print(f"\nreport: {args.output / 'report.html'}   numbers: {args.output / 'results.json'}")
+        print(f"\nreport: {asked.output / 'report.html'}   numbers: {asked.output / 'results.json'}")
     return results
 
 
