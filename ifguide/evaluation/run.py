@@ -32,7 +32,7 @@ from ifguide.evaluation.lm.model import EvaluationLM
 from ifguide.evaluation.lm.tokens import LIKELIHOODS
 from ifguide.evaluation.results import FORMAT, KIND, sample_rows, scorer_record, task_result
 from ifguide.evaluation.sampled_docs import sampled_documents
-from ifguide.evaluation.settings import DTYPES, EvaluationSettings
+from ifguide.evaluation.settings import EvaluationSettings
 from ifguide.evaluation.tasks import settings as task_settings
 from ifguide.evaluation.tasks.parts import TASKS_FOLDER
 from ifguide.evaluation.tasks.registry import prepare_lm_eval
@@ -210,7 +210,8 @@ def _load_tasks(manager: TaskManager, settings: EvaluationSettings) -> Any:
 
 def _model(settings: EvaluationSettings, guide: Scorer | None = None) -> tuple[LanguageModel, Rad | None]:
     """The model, and what steers it: by ``guide`` where that is loaded already."""
-    loaded = load_language_model(settings.model, DTYPES[settings.dtype], settings.torch_device, settings.eod_token)
+    dtype = getattr(torch, settings.dtype)
+    loaded = load_language_model(settings.model, dtype, settings.torch_device, settings.eod_token)
     if settings.rad is None:
         return loaded, None
     scorer = guide or load_scorer(settings.rad, device=settings.torch_device)

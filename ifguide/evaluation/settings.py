@@ -1,21 +1,35 @@
-"""What `ifguide evaluate` is asked for, and every fault of that which can be seen before anything is loaded."""
+"""What `ifguide evaluate` is asked for, and every fault of that which can be seen before anything is loaded.
+
+Importing it needs no torch, so that a parser can be filled without it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
+from ifguide.config.options import option
 from ifguide.errors import ConfigError, InputError
-from ifguide.models.devices import choose_device, own_device
+from ifguide.models.devices import AUTO, choose_device, own_device
 from ifguide.models.folder import require_model_folder
 from ifguide.system.run_process import this_process
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")
+_RAD = "reward-augmented decoding (RAD)"
 
 
-@dataclass(frozen=True)
+def task_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def batch_size(text: str) -> int | str:
+    """``auto`` or a number of sequences."""
+    return text if text == AUTO else int(text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
     """What to evaluate, and how.
 
@@ -30,7 +44,7 @@ class EvaluationSettings:
         batch_size: sequences at once, or ``auto``: what fits.
         seed: of everything drawn.
         device: ``auto`` (a GPU where there is one), or torch's name of one.
-        dtype: of the weights: a key of `DTYPES`.
+        dtype: of the weights: one of `DTYPES`.
         rad: spec of the scorer that steers the decoding (RAD), None for plain sampling.
         rad_weight: nats that its reward is worth.
         rad_top_k: candidates a step.
@@ -39,29 +53,60 @@ class EvaluationSettings:
         eod_token: the token that starts a document and ends a text, None for the model's own.
     """
 
-    model: Path
-    tasks: tuple[str, ...]
-    output: Path
-    scorers: tuple[str, ...] = ()
-    data: Path | None = None
-    limit: int | None = None
-    limit_seed: int = 0
-    batch_size: int | str = "auto"
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "float32"
-    rad: str | None = None
-    rad_weight: float = 10.0
-    rad_top_k: int = 20
-    rescore_prompts: bool = False
+    model: Path = option(metavar="DIR", kind="input", help="Hugging Face folder of the model")
+    tasks: tuple[str, ...] = option(
+        type=task_names, nargs=None, metavar="T,T",
+        help="names, separated by commas: ifguide_rtp, ifguide_bold, ifguide_attaq, ifguide_lambada, "
+        "ifguide_heldout_ppl, ifguide (all of these), any task or group of lm-eval, or a task's YAML file",
+    )  # fmt: skip
+    output: Path = option(
+        metavar="DIR", kind="output",
+        help="folder for results.json, samples.jsonl and report.html; the same command continues there after a kill",
+    )  # fmt: skip
+    scorers: Sequence[str] = option(
+        (), flags=["--scorer"], action="append", metavar="SPEC", kind="scorer",
+        help="toxicity scorer, once for each: detoxify:unbiased (default), toxigen-roberta, hf:FOLDER#LABEL, "
+        "linear:FOLDER, lexicon; all score the same continuations",
+    )  # fmt: skip
+    data: Path | None = option(
+        None, metavar="DIR", kind="input", help="local data, as fetch-eval-data writes them (default: from the hub)"
+    )
+    limit: int | None = option(
+        None, metavar="N", help="N documents of each task, drawn at random, for a first look"
+    )  # fmt: skip
+    limit_seed: int = option(
+        0, metavar="S", help="of that draw; the same for all evaluations that are compared (default: 0)"
+    )
+    batch_size: int | str = option(
+        AUTO, type=batch_size, metavar="auto|N", kind="cost",
+        help="sequences at once; changes speed and memory, not what is drawn (default: auto, what fits)",
+    )  # fmt: skip
+    seed: int = option(0, help="of all sampling (default: 0)")
+    device: str = option(AUTO, metavar="D", kind="cost", help="cpu, cuda, cuda:1 (default: a GPU if any)")
+    dtype: str = option("float32", metavar="T", help="of the weights: float32 (default), bfloat16 or float16")
+    rescore_prompts: bool = option(
+        False,
+        help="call a prompt of ifguide_rtp toxic by the scorer's own score, as the paper does, not by the data set's",
+    )
+    eod_token: str | None = option(
+        None, metavar="TOKEN", help="starts a document and ends a text (default: the model's eos_token)"
+    )
+    rad: str | None = option(
+        None, metavar="SPEC", kind="scorer", group=_RAD, help="scorer that steers every token away from toxicity"
+    )
+    rad_weight: float = option(
+        10.0, metavar="W", group=_RAD, help="nats that its reward is worth (default: 10)"
+    )  # fmt: skip
+    rad_top_k: int = option(20, metavar="K", group=_RAD, help="candidates a step (default: 20)")
     overwrite: bool = False
-    eod_token: str | None = None
 
     def check(self) -> None:
         """
         Raises:
             ConfigError: every fault that can be seen before anything is loaded, one line each.
         """
+        import torch
+
         faults = []
         try:
             require_model_folder(self.model, "language model")
@@ -75,7 +120,7 @@ class EvaluationSettings:
             faults.append(f"--limit {self.limit} must be at least 1")
         if self.limit_seed < 0:
             faults.append(f"--limit-seed {self.limit_seed} must not be negative")
-        if self.batch_size != "auto" and (not isinstance(self.batch_size, int) or self.batch_size < 1):
+        if self.batch_size != AUTO and (not isinstance(self.batch_size, int) or self.batch_size < 1):
             faults.append(f"--batch-size {self.batch_size} must be a positive number or auto")
         if self.seed < 0:
             faults.append(f"--seed {self.seed} must not be negative")

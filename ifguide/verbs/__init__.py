@@ -2,8 +2,8 @@
 
 A verb module has ``SUMMARY`` (one line), ``EXAMPLE`` (a command that works), its options and
 ``run(args) -> dict | None`` (the result that ``--json`` prints); ``exit_code(result)`` if it is not always 0. The
-options are the fields of its dataclass ``OPTIONS`` (`ifguide.config.options`), or what ``add_arguments(parser)`` adds.
-A verb that writes has ``WRITES`` (`ifguide.verbs.writes`).
+options are the fields of its dataclass ``OPTIONS`` (`ifguide.config.options`); a verb without it has none. A verb that
+writes has ``WRITES`` (`ifguide.verbs.writes`). ``SHARES_WORK = True`` where the processes of a launcher share the work.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     )
     if hasattr(module, "OPTIONS"):
         add_options(parser, module.OPTIONS)
-    if hasattr(module, "add_arguments"):
-        module.add_arguments(parser)
+    if getattr(module, "SHARES_WORK", False):
+        # what DeepSpeed's launcher adds to the command of each process, which reads it from its environment
+        parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
     if hasattr(module, "WRITES"):
         from ifguide.system.outputs import add_overwrite
 

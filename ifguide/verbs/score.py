@@ -66,12 +66,8 @@ class Score(ModelAndData):
 
 
 OPTIONS = Score
+SHARES_WORK = True
 WRITES = Writes(lambda args: _output(args), named(Score), keeps_result=True, is_replayed=True)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What DeepSpeed's launcher adds."""
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:

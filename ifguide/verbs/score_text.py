@@ -47,17 +47,13 @@ class ScoreText:
 
 
 OPTIONS = ScoreText
+SHARES_WORK = True
 WRITES = Writes(
     lambda args: datasets([args.output], [Path(f"{args.output}.parts")]),
     named(ScoreText),
     keeps_result=True,
     is_replayed=True,
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What DeepSpeed's launcher adds."""
-    parser.add_argument("--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
