@@ -69,7 +69,6 @@ def test_a_launcher_of_processes_is_refused_where_they_cannot_share(verb, monkey
     module = importlib.import_module(f"ifguide.verbs.{verb.replace('-', '_')}")
     monkeypatch.setattr(module, "run", run)
     # without options and the claim of an output: what comes before them
-    monkeypatch.setattr(module, "add_arguments", lambda parser: None, raising=False)
     monkeypatch.delattr(module, "OPTIONS", raising=False)
     monkeypatch.delattr(module, "WRITES", raising=False)
     monkeypatch.setenv("RANK", "0")
@@ -132,7 +131,7 @@ def test_more_than_a_buffer_into_a_closed_pipe(tmp_path):
     """The rest must not come up again when the interpreter ends; nor where stderr is gone as well."""
     code = (
         "from ifguide import cli, verbs; from types import SimpleNamespace as Module; "
-        "verbs.module_of = lambda verb: Module(SUMMARY='s', EXAMPLE='e', add_arguments=lambda parser: None, "
+        "verbs.module_of = lambda verb: Module(SUMMARY='s', EXAMPLE='e', "
         "run=lambda args: [print('x' * 100_000) for _ in range(10)] and None); "
         "raise SystemExit(cli.main(['verify']))"
     )

@@ -156,6 +156,18 @@ def _values(asked: Any) -> dict[str, Any]:
 STATED = [verb for verb in VERBS if hasattr(module_of(verb), "OPTIONS")]
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_states_an_option_in_its_parser(verb: str) -> None:
+    """What the dataclass does not say is the same for many verbs: --json, --overwrite, the launcher's --local_rank."""
+    parser = make_parser(verb)
+    stated = argparse.ArgumentParser()
+    if verb in STATED:
+        add_options(stated, module_of(verb).OPTIONS)
+    more = {action.dest for action in parser._actions} - {action.dest for action in stated._actions}
+    assert more <= {"json", "overwrite", "local_rank"}
+    assert verb in STATED or verb == "tasks-path", "which has no options"
+
+
 @pytest.mark.parametrize("verb", STATED)
 def test_a_verb_without_options_is_what_its_dataclass_says(verb: str) -> None:
     """No default is stated a second time: the dataclass of the required options alone equals the parsed one."""
