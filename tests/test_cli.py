@@ -1,5 +1,6 @@
 """The command: help for every verb, one line and exit 2 for bad input, a base install of numpy and PyYAML."""
 
+import ast
 import importlib
 import os
 import re
@@ -168,6 +169,31 @@ for module in {BASE_MODULES!r}:
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+HEAVY = {
+    "numpy", "torch", "transformers", "tokenizers", "scipy", "sklearn", "datasets", "matplotlib", "pandas", "lm_eval",
+    "deepspeed", "kronfluence", "megatron", "yaml",
+}  # fmt: skip
+LOADED = """
+import sys
+before = {name.partition(".")[0] for name in sys.modules}
+from ifguide import cli, verbs
+cli.main(["--help"])
+print(sorted({name.partition(".")[0] for name in sys.modules} - before))
+for verb in verbs.VERBS:
+    verbs.make_parser(verb).format_help()
+print(sorted({name.partition(".")[0] for name in sys.modules} - before))
+"""
+
+
+def test_help_loads_nothing_heavy():
+    """By the names of what is loaded, not by seconds: the overview standard library alone, a verb's help numpy too."""
+    result = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    overview, every_verb = (set(ast.literal_eval(line)) for line in result.stdout.splitlines() if line.startswith("["))
+    assert "ifguide" in overview and not overview & HEAVY
+    assert not every_verb & (HEAVY - {"numpy", "yaml"})
 
 
 def test_a_warning_of_ours_is_one_line(tmp_path):
