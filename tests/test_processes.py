@@ -9,7 +9,7 @@ import pytest
 
 from ifguide.errors import InputError
 from ifguide.system.processes import WAITING, let_waiting_threads_sleep, only_process, share_cores
-from ifguide.system.run_process import RunProcess, this_process
+from ifguide.system.run_process import RunProcess, require_one_process, this_process
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -96,6 +96,21 @@ def test_variables_that_contradict_are_refused(monkeypatch: pytest.MonkeyPatch, 
     launched(monkeypatch, variables)
     with pytest.raises(InputError, match=f"{next(iter(variables))}="):
         this_process()
+
+
+def test_one_of_several_is_refused_where_one_must_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler's WORLD_SIZE alone is no launcher's; what reads that variable itself refuses it all the same."""
+    for variables in ({}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, {"WORLD_SIZE": "many"}):
+        launched(monkeypatch, variables)
+        require_one_process("it fits alone", "fit-factors")
+    launched(monkeypatch, {"WORLD_SIZE": "2"})
+    require_one_process("it fits alone", "fit-factors", launched=True)
+    wanted = r"^this is one of 2 processes \(WORLD_SIZE\), and it fits alone; run fit-factors once, without torchrun"
+    with pytest.raises(InputError, match=wanted):
+        require_one_process("it fits alone", "fit-factors")
+    launched(monkeypatch, {"WORLD_SIZE": "2", "LOCAL_RANK": "1"})
+    with pytest.raises(InputError, match=wanted):
+        require_one_process("it fits alone", "fit-factors", launched=True)
 
 
 def test_the_only_process_leads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,5 +48,26 @@ def this_process() -> RunProcess:
     return RunProcess(int(rank), int(size), None if local_rank is None else int(local_rank), int(local_size))
 
 
+def require_one_process(why: str, what: str, *, launched: bool = False) -> None:
+    """Refuse to be one of several processes where one alone must do the work.
+
+    Args:
+        why: what is wrong with several, after "and".
+        what: to run once instead.
+        launched: refuse only what torchrun or DeepSpeed's launcher started, which set LOCAL_RANK too; the scheduler of
+            a cluster may set WORLD_SIZE alone.
+
+    Raises:
+        InputError: WORLD_SIZE says that this is one of several.
+    """
+    size = _variable("WORLD_SIZE") or "1"
+    if not size.isdecimal() or int(size) < 2 or (launched and _variable("LOCAL_RANK") is None):
+        return
+    raise InputError(
+        f"this is one of {size} processes (WORLD_SIZE), and {why}; run {what} once, without torchrun (where something "
+        "else sets WORLD_SIZE, unset it)"
+    )
+
+
 def _variable(name: str) -> str | None:
     return os.environ.get(name) or None

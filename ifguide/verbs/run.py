@@ -13,9 +13,10 @@ from types import ModuleType
 from typing import Any
 
 from ifguide import verbs
-from ifguide.errors import IFGuideError, IFGuideWarning, InputError, tell
+from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.provenance import running
+from ifguide.system.run_process import require_one_process
 
 # what every process of a launcher would do whole, into one output; the others share their work, or write nothing
 _ONE_PROCESS = {
@@ -35,7 +36,9 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     if not needs.ready(verb, f"ifguide {verb}"):
         return 2
     try:
-        _check_processes(verb)
+        if verb in _ONE_PROCESS:
+            why = "each of them would do all the work into the same output"
+            require_one_process(why, verb, launched=True)
         with _one_line_warnings(verb):
             result, unchanged = _run(module, verb, parser, args, argv)
     except IFGuideError as error:
@@ -55,21 +58,6 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
     if unchanged:
         return 0
     return module.exit_code(result) if hasattr(module, "exit_code") else 0
-
-
-def _check_processes(verb: str) -> None:
-    """
-    Raises:
-        InputError: one of several processes that a launcher started, of a verb that they cannot share.
-    """
-    size = os.environ.get("WORLD_SIZE", "1")
-    # launchers set both; a cluster's scheduler may set WORLD_SIZE alone
-    launched = "LOCAL_RANK" in os.environ and size.isdecimal() and int(size) > 1
-    if verb in _ONE_PROCESS and launched:
-        raise InputError(
-            f"this is one of {size} processes (WORLD_SIZE), and each of them would do all the work into the same "
-            f"output; run {verb} once, without torchrun (where something else sets WORLD_SIZE, unset it)"
-        )
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from ifguide.influence.windows import check_tokens, cut, resolve_lengths, sample
 from ifguide.models.tracked import load_model
 from ifguide.system.files import read_json, write_json
 from ifguide.system.provenance import origin, versions, write_run_record
+from ifguide.system.run_process import require_one_process
 
 _DEFAULT = FitOptions()
 
@@ -41,12 +41,13 @@ def fit_factors(
         The record written to ``factors.json`` (with ``stability`` where it was measured), ``output`` and ``seconds``.
 
     Raises:
-        InputError: arguments, model or data that cannot be used.
+        InputError: arguments, model or data that cannot be used, or several processes.
         MismatchError: the data was made with another tokenizer than the model's.
         NumericsError: a factor is not finite.
     """
     started = time.monotonic()
-    _check_processes()
+    # kronfluence reads WORLD_SIZE itself: each process would fit on one device, and read what another one writes
+    require_one_process("factors are fitted by one alone", "it")
     _check_arguments(options)
     strategy, seed = options.strategy, options.seed
     dataset = TokenDataset.open(data_prefix)
@@ -104,20 +105,6 @@ def fit_factors(
         output, verb="fit-factors", parameters={"batch_size": options.batch_size, **record}, seconds=seconds
     )
     return {**record, "output": str(output), "seconds": round(seconds, 3)}
-
-
-def _check_processes() -> None:
-    """kronfluence would take the processes of a launcher for its own: each on one device, reading what one wrote.
-
-    Raises:
-        InputError: WORLD_SIZE says that this is one of several.
-    """
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size.isdecimal() and int(size) > 1:
-        raise InputError(
-            f"factors are fitted by one process, and this is one of {size} (WORLD_SIZE); run it once, without torchrun "
-            "(where something else sets WORLD_SIZE, unset it)"
-        )
 
 
 def _check_arguments(options: FitOptions) -> None:
