@@ -19,6 +19,7 @@ from ifguide.config.hints import model_hint, with_hint
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.model import is_huggingface_folder
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
+from ifguide.system.run_folder import named_tag
 from ifguide.system.run_process import this_process
 
 _TAG = re.compile(r"^global_step(\d+)$")
@@ -49,7 +50,7 @@ def save_checkpoint(
     except Exception as error:  # torch and safetensors report a full disk by errors of their own
         if shutil.disk_usage(folder).free > _FULL_BYTES:
             raise
-        if latest_tag(folder) != tag:
+        if named_tag(folder) != tag:
             shutil.rmtree(folder / tag, ignore_errors=True)
         raise OutOfSpaceError(
             f"no space left on the disk of {folder}: the checkpoint of iteration {iteration} was not written; "
@@ -70,7 +71,7 @@ def load_checkpoint(engine: Any, folder: Path, finetune: bool, order: dict[str, 
         InputError: nothing to load where something must be, or it cannot be read.
         MismatchError: the checkpoint is of another architecture.
     """
-    tag = latest_tag(folder)
+    tag = named_tag(folder)
     if tag is None:
         if finetune:
             fault = f"load: {folder} holds neither a checkpoint (no file latest) nor a Hugging Face model"
@@ -107,19 +108,11 @@ def loads_huggingface(load: str | None, finetune: bool) -> bool:
     Raises:
         InputError: it is one, but fine-tuning was not asked for.
     """
-    if not load or latest_tag(Path(load)) or not is_huggingface_folder(load):
+    if not load or named_tag(Path(load)) or not is_huggingface_folder(load):
         return False
     if not finetune:
         raise InputError(f"load: {load} is a Hugging Face model: it can be fine-tuned (finetune: true), not continued")
     return True
-
-
-def latest_tag(folder: Path) -> str | None:
-    """The newest checkpoint in ``folder`` by its file ``latest``; None without one."""
-    try:
-        return (folder / "latest").read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
 
 
 def export(model: Any, tokenizer: Tokenizer, folder: Path) -> None:

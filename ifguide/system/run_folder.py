@@ -94,14 +94,18 @@ def differences(keys: Mapping[str, Any], earlier: Earlier) -> list[str]:
 
 def latest_tag(save: Path) -> str | None:
     """The newest checkpoint in ``save``: by its file ``latest``, else by its number; None without one."""
-    try:
-        named = (save / "latest").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        named = ""
-    if named:
+    if named := named_tag(save):
         return named
     tags = [path.name for path in save.glob("global_step*") if _TAG.match(path.name)] if save.is_dir() else []
     return max(tags, key=lambda tag: _iteration(tag) or 0, default=None)
+
+
+def named_tag(save: Path) -> str | None:
+    """The checkpoint that the file ``latest`` in ``save`` names, which is written when all of it is there."""
+    try:
+        return (save / "latest").read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
 
 
 def remove_run(save: Path) -> None:
