@@ -206,6 +206,6 @@ def _chunks(starts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 def _named(tokenizers: Sequence[Tokenizer]) -> dict[str, str]:
     return {
-        f"{side}_tokenizer": f"{tokenizer.name} {tokenizer.identity[:12]}"
+        f"{side}_tokenizer": f"{tokenizer.name} {tokenizer.vocabulary_fingerprint[:12]}"
         for side, tokenizer in zip(("from", "to"), tokenizers)
     }

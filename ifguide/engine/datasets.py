@@ -157,7 +157,7 @@ class _PackingTokenizer:
     def __init__(self, tokenizer: Tokenizer):
         self.eod = tokenizer.eod
         self.vocab_size = tokenizer.vocab_size
-        self.unique_identifiers = {"identity": tokenizer.identity}
+        self.unique_identifiers = {"identity": tokenizer.vocabulary_fingerprint}
 
 
 def _source(settings: TrainSettings, blends: dict[str, Blend | None]) -> dict[str, Any]:

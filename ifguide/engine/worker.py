@@ -100,7 +100,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         "train_tokens": train_iters * settings.batch * settings.seq_length,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": {"size": tokenizer.vocab_size, "padded": model.config.vocab_size},
-        "tokenizer": tokenizer.identity,
+        "tokenizer": tokenizer.vocabulary_fingerprint,
         "inputs": data.fingerprints(),
         "startup_seconds": round(time.time() - started, 2),
     }

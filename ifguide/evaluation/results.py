@@ -73,7 +73,7 @@ def task_result(
             "generation": config.get("generation_kwargs") if generates else None,
             "prompt_scores": metadata.get("prompt_scores"),
             "scorers": [
-                {"name": scorer.name, "identity": scorer.identity(), **_cut(scorer, rows, metadata)}
+                {"name": scorer.name, "identity": scorer.fingerprint(), **_cut(scorer, rows, metadata)}
                 for scorer in scored
             ],
         },

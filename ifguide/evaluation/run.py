@@ -222,7 +222,7 @@ def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, A
     """What decides every continuation and likelihood, and so what one folder of journals can belong to."""
     steered = guide and {
         "scorer": settings.rad,
-        "identity": guide.identity(),
+        "identity": guide.fingerprint(),
         "weight": settings.rad_weight,
         "top_k": settings.rad_top_k,
     }

@@ -91,11 +91,11 @@ class Scorer(ABC):
             "name": self.name,
             "labels": list(self.labels),
             "max_tokens": self.max_tokens,
-            "identity": self.identity(),
+            "identity": self.fingerprint(),
             **({"warning": self.warning} if self.warning else {}),
         }
 
-    def identity(self) -> str | None:
+    def fingerprint(self) -> str | None:
         """Hash of everything that decides a score; None where the name alone does."""
         return None
 

@@ -75,12 +75,12 @@ class DetoxifyScorer(ClassifierScorer):
             device=device,
             batch_tokens=batch_tokens,
         )
-        self._identity = CHECKPOINTS[variant].rpartition("/")[2]
+        self._fingerprint = CHECKPOINTS[variant].rpartition("/")[2]
         if path:
-            self._identity = f"{hash_file(path)}+{tokenizer_files_fingerprint(path.parent)}"
+            self._fingerprint = f"{hash_file(path)}+{tokenizer_files_fingerprint(path.parent)}"
 
-    def identity(self) -> str | None:
-        return self._identity
+    def fingerprint(self) -> str | None:
+        return self._fingerprint
 
 
 def _checkpoint_in(folder: Path) -> Path:

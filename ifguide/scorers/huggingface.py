@@ -165,7 +165,7 @@ class HuggingFaceScorer(ClassifierScorer):
         )
         self._folder = Path(folder)
 
-    def identity(self) -> str | None:
+    def fingerprint(self) -> str | None:
         return model_fingerprint(self._folder)
 
 
@@ -193,7 +193,7 @@ class ToxigenScorer(ClassifierScorer):
         super().__init__(model, tokenizer, {"toxicity": 1}, sigmoid=False, name=name, device=device)
         self._folder = Path(folder) if folder else None
 
-    def identity(self) -> str | None:
+    def fingerprint(self) -> str | None:
         return model_fingerprint(self._folder) if self._folder else commit_of(TOXIGEN_HUB)
 
 

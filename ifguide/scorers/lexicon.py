@@ -37,7 +37,7 @@ class LexiconScorer(Scorer):
         "be reported as toxicity"
     )
 
-    def identity(self) -> str | None:
+    def fingerprint(self) -> str | None:
         return hash_value(_WEIGHT_OF)
 
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:

@@ -81,10 +81,10 @@ class LinearScorer(Scorer):
         # of `ifguide.scorers.classifier`: its cross-validated quality
         self.report: dict[str, Any] = saved.get("report") or {}
         self.name = f"linear:{folder}"
-        self._identity = hash_value([saved["features"], saved["weights_hash"]])
+        self._fingerprint = hash_value([saved["features"], saved["weights_hash"]])
 
-    def identity(self) -> str | None:
-        return self._identity
+    def fingerprint(self) -> str | None:
+        return self._fingerprint
 
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
         margin = features(texts, self.config, self._idf) @ self._coefficients + self._intercept

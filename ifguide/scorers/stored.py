@@ -27,7 +27,7 @@ class StoredScorer(WrappedScorer):
     def __init__(self, inner: Scorer, folder: Path, *, progress: bool = False):
         super().__init__(inner)
         self._progress = progress
-        self.path = folder / f"scores-{key_of(inner.name, inner.labels, inner.identity())[:16]}.jsonl"
+        self.path = folder / f"scores-{key_of(inner.name, inner.labels, inner.fingerprint())[:16]}.jsonl"
         self._journal = Journal(self.path)
 
     def recall(self, texts: Sequence[str]) -> list[float] | None:

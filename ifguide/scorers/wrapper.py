@@ -10,7 +10,7 @@ from ifguide.scorers.base import Scorer
 
 
 class WrappedScorer(Scorer):
-    """A scorer that answers for ``inner``: the same name, labels, limit, warning and identity, other ways to work.
+    """A scorer that answers for ``inner``: the same name, labels, limit, warning and fingerprint, other ways to work.
 
     Args:
         inner: the scorer.
@@ -21,8 +21,8 @@ class WrappedScorer(Scorer):
         self.name, self.labels, self.max_tokens = inner.name, inner.labels, inner.max_tokens
         self.warning = inner.warning
 
-    def identity(self) -> str | None:
-        return self._inner.identity()
+    def fingerprint(self) -> str | None:
+        return self._inner.fingerprint()
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         return self._inner.cut(texts)

@@ -54,7 +54,11 @@ class Project:
             {
                 "format_version": 1,
                 "kind": "tokens",
-                "tokenizer": {"identity": TOKENIZER.identity, "vocab_size": TOKENIZER.vocab_size, "eod": 0},
+                "tokenizer": {
+                    "identity": TOKENIZER.vocabulary_fingerprint,
+                    "vocab_size": TOKENIZER.vocab_size,
+                    "eod": 0,
+                },
             },
         )
         self.seal(self.data)

@@ -156,7 +156,7 @@ def sidecar_has_a_string_for_the_fingerprint(project: Project) -> None:
     "sidecar", "vocab_size is 'many'", refused_by="loaders take the vocabulary from the tokenizer, not from here"
 )
 def sidecar_has_no_number_for_the_vocabulary(project: Project) -> None:
-    project.edit(project.data, tokenizer={"identity": TOKENIZER.identity, "vocab_size": "many"})
+    project.edit(project.data, tokenizer={"identity": TOKENIZER.vocabulary_fingerprint, "vocab_size": "many"})
 
 
 @corruption(

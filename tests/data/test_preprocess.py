@@ -113,7 +113,7 @@ def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
     assert sidecar["kind"] == "tokens"
     assert sidecar["tokenizer"] == {
         "type": "HFTokenizer",
-        "identity": tokenizer.identity,
+        "identity": tokenizer.vocabulary_fingerprint,
         "fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
         "eod": tokenizer.eod,

@@ -273,7 +273,7 @@ def test_limit_and_rad(settings: Callable, tmp_path: Path) -> None:
         run_evaluation(settings(limit=2, rad="lexicon"))
     steered = run_evaluation(settings("rad", limit=2, rad="lexicon", rad_top_k=2))
     assert steered["model"]["rad"] == {
-        "scorer": "lexicon", "identity": LexiconScorer().identity(), "weight": 10.0, "top_k": 2,
+        "scorer": "lexicon", "identity": LexiconScorer().fingerprint(), "weight": 10.0, "top_k": 2,
     }  # fmt: skip
     texts = [read_jsonl(tmp_path / name / "samples.jsonl")[0]["continuations"] for name in ("run", "rad")]
     assert texts[0] != texts[1]

@@ -108,15 +108,15 @@ def test_a_scorer_of_lm_evals_own_runs_warns(tmp_path: Path) -> None:
 
 
 def test_another_tokenizer_is_another_classifier(tmp_path: Path) -> None:
-    """The journals' keys are made of the identity."""
+    """The journals' keys are made of the fingerprint."""
     folder = save_classifier(tmp_path, labels=["ok", "toxic"], problem_type=None)
-    before = HuggingFaceScorer(folder).identity()
+    before = HuggingFaceScorer(folder).fingerprint()
     data = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(data, indent=7))
-    assert HuggingFaceScorer(folder).identity() == before, "the same content in another layout"
+    assert HuggingFaceScorer(folder).fingerprint() == before, "the same content in another layout"
     data["model"]["vocab"] |= {"cat": data["model"]["vocab"]["tree"], "tree": data["model"]["vocab"]["cat"]}
     (folder / "tokenizer.json").write_text(json.dumps(data))
-    after = HuggingFaceScorer(folder).identity()
+    after = HuggingFaceScorer(folder).fingerprint()
     assert after != before and not same_fingerprint(before, after)
     assert same_fingerprint(before.split("+")[0], after), "a record from before tokenizers counted"
 

@@ -20,7 +20,7 @@ class Inner(Scorer):
 
     name, labels, max_tokens, warning = "inner", ("toxicity", "insult"), 3, "never report it"
 
-    def identity(self) -> str | None:
+    def fingerprint(self) -> str | None:
         return "hash"
 
     def cut(self, texts: list[str]) -> np.ndarray:  # type: ignore[override]

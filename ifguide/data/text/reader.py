@@ -278,7 +278,7 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     """The part of a record that does not depend on how texts are framed."""
     return {
         "type": tokenizer.name,
-        "identity": tokenizer.identity,
+        "identity": tokenizer.vocabulary_fingerprint,
         "fingerprint": tokenizer.fingerprint,
         "vocab_size": tokenizer.vocab_size,
     }

@@ -104,7 +104,7 @@ def tokenizer_file_faults(
         return
     if named.lower() != made_with.lower():
         # one vocabulary in the files of two types: convert writes a GPT2BPETokenizer as a tokenizer.json
-        if _file_identity(named, vocab_file, merge_file) == sidecar["tokenizer"].get("identity"):
+        if _vocabulary_fingerprint(named, vocab_file, merge_file) == sidecar["tokenizer"].get("identity"):
             return
         yield f"tokenizer_type: {prefix} was made with {made_with}, not with {named}; set that one, or preprocess again"
         return
@@ -122,7 +122,7 @@ def tokenizer_file_faults(
         )
 
 
-def _file_identity(
+def _vocabulary_fingerprint(
     tokenizer_type: str, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None
 ) -> str | None:
     """The hash of vocabulary and merges, from the files alone; None where they do not say them plainly."""

@@ -42,7 +42,8 @@ class Tokenizer(ABC):
         name: NeoX's name of the type.
         vocab_size: number of ids, before NeoX pads it for its embedding.
         eod: id of the end-of-document token, or None if the vocabulary has none.
-        identity: hash of the vocabulary and the merges alone, as earlier versions recorded it.
+        vocabulary_fingerprint: hash of the vocabulary and the merges alone, as earlier versions recorded it under
+            ``identity``.
         prefix, suffix: what the tokenizer's own template puts before and after every text.
         bos: ``keep`` or ``strip``, whether those stand around the texts of the data (`TextReader`).
     """
@@ -50,7 +51,7 @@ class Tokenizer(ABC):
     name: str
     vocab_size: int
     eod: int | None
-    identity: str
+    vocabulary_fingerprint: str
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
     bos: str = "keep"
@@ -135,7 +136,7 @@ class HFTokenizer(Tokenizer):
         self.prefix, self.suffix = template(backend, self._bare)
         self.vocab_size = backend.get_vocab_size()
         self.eod = backend.token_to_id(EOD_TOKEN)
-        self.identity = vocabulary_hash(backend.get_vocab(), merges)
+        self.vocabulary_fingerprint = vocabulary_hash(backend.get_vocab(), merges)
         decoder = json.loads(backend.to_str())["decoder"] or {}
         self._is_byte_level = "ByteLevel" in (part.get("type") for part in (decoder, *decoder.get("decoders", ())))
         # both put a space before a token; ## marks one that continues a word
@@ -233,11 +234,11 @@ class SPMTokenizer(Tokenizer):
             raise InputError(f"{vocab_file} is not a SentencePiece model") from None
         self.vocab_size = self._backend.get_piece_size()
         self.eod = self.token_id(EOD_TOKEN)
-        self.identity = hashlib.blake2b(model, digest_size=32).hexdigest()
+        self.vocabulary_fingerprint = hashlib.blake2b(model, digest_size=32).hexdigest()
 
     @property
     def fingerprint(self) -> str:
-        return self.identity
+        return self.vocabulary_fingerprint
 
     def bare(self, text: str) -> list[int]:
         return self._backend.encode(text)
@@ -276,7 +277,7 @@ class CharLevelTokenizer(Tokenizer):
     fingerprint = "142fed0564a914026d4fa61e438b99d046c10dab093015e85fed076da594fae6"
 
     def __init__(self) -> None:
-        self.identity = vocabulary_hash(byte_vocab(), ())
+        self.vocabulary_fingerprint = vocabulary_hash(byte_vocab(), ())
 
     def bare(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))

@@ -84,7 +84,7 @@ def test_char_level_round_trip(text):
 
 
 def test_type_names_in_any_case(vocabulary, hf):
-    assert build_tokenizer("hftokenizer", vocabulary("hf.json")).identity == hf.identity
+    assert build_tokenizer("hftokenizer", vocabulary("hf.json")).vocabulary_fingerprint == hf.vocabulary_fingerprint
 
 
 def test_truncation_and_padding_of_the_file_are_ignored(vocabulary, tmp_path, hf):
@@ -100,19 +100,21 @@ def test_truncation_and_padding_of_the_file_are_ignored(vocabulary, tmp_path, hf
 
 def test_identity_is_of_the_content(vocabulary, tmp_path, hf, gpt2):
     shutil.copy(vocabulary("hf.json"), tmp_path / "elsewhere.json")
-    assert build_tokenizer("HFTokenizer", tmp_path / "elsewhere.json").identity == hf.identity
-    assert gpt2.identity == hf.identity  # the same vocabulary and merges in GPT-2's two files
+    moved = build_tokenizer("HFTokenizer", tmp_path / "elsewhere.json")
+    assert moved.vocabulary_fingerprint == hf.vocabulary_fingerprint
+    # the same vocabulary and merges in GPT-2's two files
+    assert gpt2.vocabulary_fingerprint == hf.vocabulary_fingerprint
 
     changed = json.loads(vocabulary("hf.json").read_text(encoding="utf-8"))
     changed["model"]["merges"][:2] = reversed(changed["model"]["merges"][:2])
     (tmp_path / "merges.json").write_text(json.dumps(changed), encoding="utf-8")
-    assert build_tokenizer("HFTokenizer", tmp_path / "merges.json").identity != hf.identity
+    assert build_tokenizer("HFTokenizer", tmp_path / "merges.json").vocabulary_fingerprint != hf.vocabulary_fingerprint
 
     vocab = json.loads(vocabulary("vocab.json").read_text(encoding="utf-8"))
     vocab["!"], vocab['"'] = vocab['"'], vocab["!"]
     (tmp_path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     swapped = build_tokenizer("GPT2BPETokenizer", tmp_path / "vocab.json", vocabulary("merges.txt"))
-    assert swapped.identity != gpt2.identity
+    assert swapped.vocabulary_fingerprint != gpt2.vocabulary_fingerprint
 
 
 @pytest.mark.parametrize("name", ["hf", "gpt2", "char"])
@@ -129,7 +131,8 @@ def test_save_pretrained_loads_as_the_same_tokenizer(request, tmp_path, name):
         assert set(loaded(text)) == {"input_ids", "attention_mask"}
         assert loaded(text)["input_ids"] == tokenizer.encode(text)
         assert loaded.decode(tokenizer.encode(text)) == text
-    assert build_tokenizer("HFTokenizer", tmp_path / "tokenizer.json").identity == tokenizer.identity
+    again = build_tokenizer("HFTokenizer", tmp_path / "tokenizer.json")
+    assert again.vocabulary_fingerprint == tokenizer.vocabulary_fingerprint
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert config["tokenizer_class"] == "PreTrainedTokenizerFast"  # transformers 4 knows no other
 
