@@ -13,6 +13,7 @@ from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.data.index_file import MAGIC
 from ifguide.data.text.record import config_faults as tokenizer_faults
 from ifguide.errors import ConfigError
+from ifguide.penalties.hiding import action_faults
 from ifguide.penalties.keys import KEYS
 from ifguide_patch import cpu, told
 from ifguide_patch.keys import neox_faults
@@ -29,7 +30,7 @@ _REFUSALS = (AssertionError, ValueError, TypeError, KeyError, AttributeError)
 _LOOKED_AT = {
     *KEYS, "data_path", "train_data_paths", "train_label_data_paths", "train_reward_data_paths", "train_impl",
     "dataset_impl", "data_impl", "pack_impl", "precompute_model_name", "valid_data_paths", "test_data_paths",
-    "tokenizer_type", "vocab_file", "merge_file",
+    "tokenizer_type", "vocab_file", "merge_file", "make_vocab_size_divisible_by", "model_parallel_size",
 }  # fmt: skip
 
 
@@ -52,8 +53,8 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
             implementation, unlike = _inferred_data_impl(config)
             faults += unlike
             faults += [
-                *neox_faults(config), *_pack_faults(config), *_tokenizer_faults(config), *tokenizer_faults(config),
-                *verify_masks(config),
+                *neox_faults(config, config), *_pack_faults(config), *_tokenizer_faults(config),
+                *tokenizer_faults(config), *action_faults(config), *verify_masks(config),
             ]  # fmt: skip
         if faults:
             raise ConfigError(faults)

@@ -16,9 +16,13 @@ from ifguide_patch.journal import Journal
 _OTHER_OBJECTIVES = ("dpo", "rm", "kto", "reinforce")
 
 
-def neox_faults(config: Any) -> Iterator[str]:
-    """What is wrong with the penalty keys of ``config``: a mapping of all keys of a NeoX configuration."""
-    yield from penalty_faults(config)
+def neox_faults(config: Any, given: Any = None) -> Iterator[str]:
+    """What is wrong with the penalty keys of ``config``: a mapping of all keys of a NeoX configuration.
+
+    Args:
+        given: the keys that the YAML files name, where that is known.
+    """
+    yield from penalty_faults(config, given)
     if not mask_pairs(config):
         return
     key = mask_key(config)
@@ -78,5 +82,5 @@ def neox_type(hint: Any) -> Any:
     """
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return typing.get_origin(hint) if typing.get_origin(hint) is list else hint
-    (inner,) = [one for one in typing.get_args(hint) if one is not type(None)]
-    return neox_type(inner)
+    inner = tuple(neox_type(one) for one in typing.get_args(hint) if one is not type(None))
+    return typing.Union[inner]  # noqa: UP007 (the form that NeoX looks into; of one type it is that type)

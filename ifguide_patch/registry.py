@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide_patch import config, cpu, keys
+from ifguide_patch import config, cpu, generation, keys
 from ifguide_patch.checkout import missing_requirements
 from ifguide_patch.source import Definition, find
 from ifguide_patch.training import batch, dataset, loss, metrics, pipeline_validation
@@ -143,6 +143,18 @@ TARGETS: tuple[Place, ...] = (
         "returns (loss, metrics) from pipelines too, as validation expects",
         ("data_iterator", "model", "neox_args", "timers", "return_logits"), ("98365f11eeb94daf",),
         replace=pipeline_validation.forward_step,
+    ),
+    Place(
+        "megatron.text_generation_utils", "stream_tokens",
+        "leaves the hidden token out of what is generated",
+        ("neox_args", "model", "context_tokens"), ("ded3aef6229ecbdb",),
+        replace=generation.stream_tokens,
+    ),
+    Place(
+        "megatron.text_generation_utils", "forward_model",
+        "gives the hidden token no chance in what is generated",
+        ("model", "model_inputs"), ("dd9b630014f32e3a",),
+        replace=generation.forward_model,
     ),
 )  # fmt: skip
 

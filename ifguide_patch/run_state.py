@@ -45,6 +45,8 @@ class RunState:
         root: of the checkout that is patched.
         announced: the configuration, keys of the YAML files, of the training that the launcher has announced.
         building: the configuration whose data loaders are being built: ``GPT2Dataset`` is not told it.
+        hidden: id that is read in place of selected tokens in training; None where they are read as they are.
+        undrawn: the same id, while a continuation is drawn; None otherwise.
         step: the training step that is going on; None in validation, test and generation.
         interval: float64[5], sums of the iterations since the last printed line, the same on every rank; None before
             the first.
@@ -54,6 +56,8 @@ class RunState:
     root: Path | None = None
     announced: Mapping[str, Any] | None = None
     building: Any = None
+    hidden: int | None = None
+    undrawn: int | None = None
     step: Step | None = None
     interval: Tensor | None = None
 

@@ -27,6 +27,8 @@ from ifguide.config.yaml_files import merge_files
 from ifguide.data.text.record import config_datasets, config_faults, shared_frame
 from ifguide.data.text.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
 from ifguide.errors import ConfigError, IFGuideWarning, InputError
+from ifguide.penalties.hiding import hidden_token
+from ifguide.penalties.keys import action_of
 from ifguide.system.files import read_json, write_json, write_text
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import write_run_record
@@ -121,6 +123,8 @@ def to_huggingface(
             built.eod = built.eod if eod is None else eod
             if eod_token is not None:
                 built.eod = find_token(built, eod_token)
+    with _collected(faults):
+        hidden = _hidden_token(keys, built)
     if faults:
         raise ConfigError(faults)
     checkpoint.check_shapes(architecture)
@@ -128,7 +132,7 @@ def to_huggingface(
     if built is not None:
         _check_vocabulary(built, architecture.padded_vocab_size)
         windows = None if check_text is None else check.text_windows(built, check_text, architecture)
-    special = _special_tokens(checkpoint, keys, built, eod_token)
+    special = special_tokens.without(_special_tokens(checkpoint, keys, built, eod_token), hidden)
 
     dtype = checkpoint.shards(layout.EMBEDDING)[0]["word_embeddings.weight"].dtype
     result: dict[str, Any] = {
@@ -285,6 +289,21 @@ def _special_tokens(
     elif built is not None and built.eod is None and isinstance(ends, int):
         built.eod = ends
     return special
+
+
+def _hidden_token(keys: Mapping[str, Any], built: Tokenizer | None) -> int | None:
+    """What the run of these keys has read in place of hidden tokens, and is no text; None where nothing was hidden.
+
+    Raises:
+        InputError: the configuration names it, and its tokenizer has no such token or cannot be read.
+    """
+    value = keys.get("penalty_hidden_token")
+    if action_of(keys) != "hide" or value is None:
+        return None
+    if not isinstance(value, str):
+        return int(value)
+    tokenizer = built or _configured_tokenizer(keys).build()
+    return hidden_token(value, tokenizer.token_id, None, ())
 
 
 def _configured_tokenizer(keys: Mapping[str, Any]) -> TokenizerFiles:

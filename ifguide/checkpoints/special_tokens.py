@@ -76,6 +76,18 @@ def of_checkpoint(folder: Path, keys: Mapping[str, Any], tokenizer: Tokenizer | 
     return {"config": {"bos_token_id": separator, "eos_token_id": separator}, "files": {}}
 
 
+def without(special: dict[str, Any], hidden: int | None) -> dict[str, Any]:
+    """`of_checkpoint`'s answer, with a generation_config.json by which ``hidden`` is never generated; the same without
+    a hidden token."""
+    if hidden is None:
+        return special
+    (name,) = _WITH_MODEL
+    stated = special["files"].get(name)
+    generation = dict(stated) if isinstance(stated, dict) else dict(special["config"])
+    generation["suppress_tokens"] = sorted({*_as_list(generation.get("suppress_tokens")), hidden})
+    return {**special, "files": {**special["files"], name: generation}}
+
+
 def write_carried(folder: Path, carried: Mapping[str, Any]) -> None:
     """Put `of_folder`'s answer beside a checkpoint."""
     write_json(folder / CARRIED, carried)

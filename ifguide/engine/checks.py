@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ifguide.architectures.support import require_trainable
 from ifguide.config.hints import (
@@ -19,6 +20,7 @@ from ifguide.config.hints import (
 from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
 from ifguide.errors import ConfigError, InputError
 from ifguide.objectives.registry import OBJECTIVES
+from ifguide.penalties.hiding import action_faults
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
 
 _AT_LEAST_ONE = (
@@ -35,12 +37,16 @@ _OPTIMIZER_PARAMS = {"lr", "betas", "eps"}
 _ZERO_NEEDS_NEOX = ("offload_optimizer", "offload_param", "cpu_offload", "zero_hpz_partition_size")
 
 
-def value_faults(config: TrainConfig, check_files: bool) -> list[str]:
-    """Every fault of ``config``, one line each, in the order in which a reader meets the keys."""
+def value_faults(config: TrainConfig, check_files: bool, given: Mapping[str, Any] | None = None) -> list[str]:
+    """Every fault of ``config``, one line each, in the order in which a reader meets the keys.
+
+    Args:
+        given: the keys that the files name, where that is known.
+    """
     shape = [*_ranges(config), *_model(config)]
     faults = [
         *shape, *([] if shape else _architecture(config)), *_optimizer(config), *_precision(config), *_run(config),
-        *_data(config), *penalty_faults(values_of(config)),
+        *_data(config), *penalty_faults(values_of(config), given),
     ]  # fmt: skip
     if check_files:
         faults += _missing_files(config)
@@ -220,6 +226,7 @@ def _missing_files(config: TrainConfig) -> Iterator[str]:
             yield from missing_files(key, prefix)
     for _, mask in mask_pairs(values_of(config)):
         yield from missing_files(mask_key(values_of(config)), mask, mask=True)
+    yield from action_faults(vars(config))
     for key in ("vocab_file", "merge_file"):
         path = getattr(config, key)
         if path and not Path(path).is_file():

@@ -21,6 +21,8 @@ from ifguide.engine.index_cache import index_folder
 from ifguide.engine.packing import Documents, penalised_dataset_class
 from ifguide.engine.settings import SPLITS, TrainSettings
 from ifguide.errors import InputError, MismatchError
+from ifguide.penalties.hiding import graded_fault
+from ifguide.penalties.keys import action_of
 
 # prefixes of the datasets of one split, and how often to draw from each (None: as they are, once)
 Blend = tuple[list[str], list[float] | None]
@@ -79,6 +81,9 @@ def open_training_data(settings: TrainSettings, tokenizer: Tokenizer) -> Trainin
     encodings = {aligned.sidecar["encoding"] for aligned in penalties.values()}
     if len(encodings) > 1:
         raise MismatchError("train_penalty_data_paths: masks of encodings binary and graded cannot be mixed")
+    for mask in penalties.values():
+        if fault := graded_fault(action_of(vars(settings.keys)), str(mask.prefix), mask.sidecar["encoding"]):
+            raise InputError(fault)
     return TrainingData(tokens, penalties, encodings.pop() if encodings else None)
 
 
@@ -100,7 +105,12 @@ def training_iterations(settings: TrainSettings, data: TrainingData) -> int:
 
 
 def pack(
-    settings: TrainSettings, data: TrainingData, tokenizer: Tokenizer, train_samples: int, eval_samples: int
+    settings: TrainSettings,
+    data: TrainingData,
+    tokenizer: Tokenizer,
+    train_samples: int,
+    eval_samples: int,
+    hidden: int | None = None,
 ) -> PackedData:
     """Build the sample indices; every process must call this.
 
@@ -110,6 +120,7 @@ def pack(
     Args:
         train_samples: samples that training draws; the data repeats in shuffled epochs as needed.
         eval_samples: most samples that one validation draws.
+        hidden: id that training reads in place of selected tokens; None where they are read as they are.
 
     Raises:
         InputError: training data shorter than one sample.
@@ -141,6 +152,7 @@ def pack(
             reset_attention_mask=False,
             create_attention_mask=False,
         )
+        dataset_config.hidden_token = hidden
         dataset_config.documents = {
             prefix: Documents(dataset, data.penalties.get(prefix)) for prefix, dataset in data.tokens.items()
         }

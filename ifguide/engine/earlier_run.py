@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
+from ifguide.engine.arguments import TrainConfig
 from ifguide.errors import InputError
 from ifguide.system.files import read_json
 from ifguide.system.run_folder import Earlier, latest_tag
@@ -24,7 +26,10 @@ def earlier_run(save: str | None) -> Earlier | None:
     if not isinstance(keys, dict):
         return Earlier(None, Path.cwd(), None)
     folder = Path(record.get("folder") or Path.cwd())
-    return Earlier(keys, folder, record.get("train_iters"), _changed(record.get("inputs") or {}))
+    # what a record of before a key was known does not name had its default
+    return Earlier(
+        {**asdict(TrainConfig()), **keys}, folder, record.get("train_iters"), _changed(record.get("inputs") or {})
+    )
 
 
 def _changed(inputs: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ Shapes: V padded vocabulary, H hidden_size, L num_layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from ifguide.architectures.architecture import from_training_keys, to_neox_keys
 from ifguide.architectures.registry import Family, family_named, family_of, huggingface_config
+from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.engine.settings import TrainSettings
 from ifguide.errors import MismatchError
 from ifguide.models.loading import load_causal_model
+from ifguide.penalties.hiding import hidden_token
+from ifguide.penalties.keys import action_of
 
 # what two models may differ in and be the same function of the same weights
 _NO_PART_OF_THE_FUNCTION = (
@@ -43,6 +46,26 @@ def transformers_config(settings: TrainSettings, vocab_size: int, eod: int | Non
     architecture = from_training_keys(vars(settings.keys), padded_vocab_size)
     special = {"bos_token_id": eod, "eos_token_id": eod}
     return AutoConfig.for_model(**huggingface_config(family_of(architecture), architecture, torch.float32, special))
+
+
+def hidden_input(settings: TrainSettings, tokenizer: Tokenizer) -> int | None:
+    """The id that training reads in place of hidden tokens; None unless ``penalty_action`` is ``hide``.
+
+    Raises:
+        InputError: ``penalty_hidden_token`` is none of the model's tokens, or the one that ends documents.
+    """
+    if action_of(vars(settings.keys)) != "hide":
+        return None
+    value = settings.keys.penalty_hidden_token
+    assert value is not None, "penalty_faults lets no such configuration through"
+    rows = padded_vocabulary(tokenizer.vocab_size, settings.make_vocab_size_divisible_by)
+    return hidden_token(value, tokenizer.token_id, rows, {tokenizer.eod} - {None})
+
+
+def never_generate(model: Any, ids: Iterable[int]) -> None:
+    """Let generation from the model, and from a folder of it, leave out ``ids`` beside those that it leaves out."""
+    known = model.generation_config.suppress_tokens or ()
+    model.generation_config.suppress_tokens = sorted({*known, *ids})
 
 
 def build_model(settings: TrainSettings, vocab_size: int, eod: int | None) -> Any:
@@ -109,6 +132,8 @@ def load_huggingface_weights(model: Any, folder: str | Path) -> None:
     if differing:
         raise MismatchError(f"load: {folder} is of another architecture: {'; '.join(differing)}")
     model.load_state_dict(source.state_dict())
+    if unheard := source.generation_config.suppress_tokens:
+        never_generate(model, unheard)
 
 
 def _function(config: Any) -> dict[str, Any]:

@@ -84,7 +84,8 @@ class Documents:
 def penalised_dataset_class() -> Any:
     """The `GPTDataset` subclass whose samples carry penalty codes.
 
-    Its ``config`` has, beside megatron-core's fields, ``documents``: dataset prefix -> `Documents`.
+    Its ``config`` has, beside megatron-core's fields, ``documents``: dataset prefix -> `Documents`, and
+    ``hidden_token``: what is read in place of selected tokens; None where they are read as they are.
     """
     megatron = megatron_datasets()
 
@@ -98,15 +99,18 @@ def penalised_dataset_class() -> Any:
         def __getitem__(self, index: int) -> dict[str, Tensor]:
             values = sample_values(self, index)  # int64[T + 1], -1 = padding
             padded = torch.from_numpy(values < 0)
-            text, codes = unpack(torch.from_numpy(values))
-            text, codes = text.masked_fill_(padded, 0), codes[1:]
+            text, above = unpack(torch.from_numpy(values))
+            text, codes = text.masked_fill_(padded, 0), above[1:]
             loss_mask = (~padded[1:]).float()
             if self.config.eod_mask_loss:
                 loss_mask[text[:-1] == self.config.tokenizer.eod] = 0.0
             # validation and test report the plain CE, whatever mask their dataset has
             counts = self.index_split == megatron.Split.train
+            tokens, hidden = text[:-1], self.config.hidden_token
+            if hidden is not None and counts:
+                tokens = tokens.masked_fill(above[:-1] > 0, hidden)
             return {
-                "tokens": text[:-1],
+                "tokens": tokens,
                 "labels": text[1:],
                 "loss_mask": loss_mask,
                 "codes": codes.to(torch.uint8) if counts else torch.zeros(len(codes), dtype=torch.uint8),

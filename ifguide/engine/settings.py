@@ -124,7 +124,7 @@ def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainS
     faults += key_faults
     config = TrainConfig(**values)
     unreadable = {_key_of(fault) for fault in key_faults}
-    faults += [fault for fault in value_faults(config, check_files) if _key_of(fault) not in unreadable]
+    faults += [fault for fault in value_faults(config, check_files, values) if _key_of(fault) not in unreadable]
     if faults:
         raise ConfigError(faults)
     return resolve(config)

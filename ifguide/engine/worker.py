@@ -60,7 +60,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     from ifguide.engine.checkpoint import load_checkpoint, loads_huggingface
     from ifguide.engine.datasets import open_training_data, pack, training_iterations
     from ifguide.engine.deepspeed_engine import build_engine
-    from ifguide.engine.model import build_model, load_huggingface_weights
+    from ifguide.engine.model import build_model, hidden_input, load_huggingface_weights, never_generate
     from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
     from ifguide.objectives.registry import build_objective
@@ -69,6 +69,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     keep_freed_memory()
     tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)
     data = open_training_data(settings, tokenizer)
+    hidden = hidden_input(settings, tokenizer)
     from_export = loads_huggingface(settings.load, settings.finetune)
     _join_processes()
     leads = this_process().leads
@@ -79,12 +80,14 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         "train_batch_size": settings.batch,
         "train_samples": train_iters * settings.batch,
     }
-    packed = pack(settings, data, tokenizer, train_iters * settings.batch, settings.eval_iters * settings.batch)
+    packed = pack(settings, data, tokenizer, train_iters * settings.batch, settings.eval_iters * settings.batch, hidden)
     model = build_model(settings, tokenizer.vocab_size, tokenizer.eod)
     notes, finished = [], 0
     if settings.load and from_export:
         load_huggingface_weights(model, settings.load)
         notes = [f"weights of {settings.load}, starting at iteration 0"]
+    if hidden is not None:
+        never_generate(model, [hidden])
     engine = build_engine(model, settings)
     if settings.load and not from_export:
         finished, notes = load_checkpoint(engine, Path(settings.load), settings.finetune, order)

@@ -79,7 +79,7 @@ def model_fingerprint(directory: Path) -> str:
 
 
 def tokenizer_files_fingerprint(directory: Path) -> str:
-    """Hash of the tokenizer's files, and of the tokens that end a generation.
+    """Hash of the tokenizer's files, and of the tokens that end a generation or are left out of it.
 
     JSON counts by its content, so that a file that was only written anew stays the same; of tokenizer_config.json what
     changes no id is left out.
@@ -89,7 +89,9 @@ def tokenizer_files_fingerprint(directory: Path) -> str:
     generation = directory / "generation_config.json"
     if generation.is_file():
         kept = _parsed(generation)
-        found[generation.name] = str(kept.get("eos_token_id")) if isinstance(kept, dict) else _content(generation)
+        said = str(kept.get("eos_token_id")) if isinstance(kept, dict) else _content(generation)
+        unheard = kept.get("suppress_tokens") if isinstance(kept, dict) else None
+        found[generation.name] = f"{said}, never {unheard}" if unheard else said
     return hash_value(found)
 
 

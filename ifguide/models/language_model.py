@@ -31,12 +31,14 @@ class LanguageModel:
         reader: turns text into tokens and back, as in the data that the model was trained on.
         stops: ids that end a continuation; see `stop_ids`.
         max_length: longest sequence the model takes, in tokens.
+        never: ids that are never generated; see `suppressed_ids`.
     """
 
     model: Any
     reader: TextReader
     stops: frozenset[int]
     max_length: int
+    never: frozenset[int] = frozenset()
 
     @property
     def name(self) -> str:
@@ -65,11 +67,14 @@ class LanguageModel:
 
     @cached_property
     def undrawable(self) -> Tensor | None:
-        """bool ``[drawn_ids]``, True where an id is neither a token nor a stop; None if all are."""
-        if self.drawn_ids == self.vocab_size:
+        """bool ``[drawn_ids]``, True where an id is neither a token nor a stop, or one of `never`; None if there is no
+        such id."""
+        never = [token for token in self.never if token < self.drawn_ids]
+        if self.drawn_ids == self.vocab_size and not never:
             return None
         ids = torch.arange(self.drawn_ids, device=self.device)
-        return (ids >= self.vocab_size) & ~torch.isin(ids, self.stop_tokens)
+        padding = (ids >= self.vocab_size) & ~torch.isin(ids, self.stop_tokens)
+        return padding | torch.isin(ids, torch.tensor(never, dtype=torch.int64, device=self.device))
 
     @cached_property
     def stop_tokens(self) -> Tensor:
@@ -128,7 +133,8 @@ def load_language_model(
     limit = getattr(model.config, "max_position_embeddings", None) or _json(folder, "tokenizer_config.json").get(
         "model_max_length", _NO_LIMIT
     )
-    return LanguageModel(model.eval().to(device), reader, stop_ids(folder, reader, rows), int(limit))
+    stops, never = stop_ids(folder, reader, rows), suppressed_ids(folder)
+    return LanguageModel(model.eval().to(device), reader, stops, int(limit), never - stops)
 
 
 def stop_ids(folder: str | os.PathLike, reader: TextReader, rows: int) -> frozenset[int]:
@@ -145,6 +151,13 @@ def stop_ids(folder: str | os.PathLike, reader: TextReader, rows: int) -> frozen
         found = _json(folder, name).get("eos_token_id")
         named += found if isinstance(found, list) else [found]
     return frozenset(token for token in named if type(token) is int and 0 <= token < rows)
+
+
+def suppressed_ids(folder: str | os.PathLike) -> frozenset[int]:
+    """The ``suppress_tokens`` of the folder's generation_config.json, which transformers' ``generate`` leaves out too:
+    what a training with ``penalty_action: hide`` has put in place of hidden tokens is no text."""
+    found = _json(folder, "generation_config.json").get("suppress_tokens")
+    return frozenset(token for token in (found if isinstance(found, list) else []) if type(token) is int)
 
 
 def _embedding_rows(model: Any) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ifguide.objectives.base import Objective, TokenBatch
 from ifguide.objectives.cross_entropy import token_losses
 from ifguide.penalties.coding import strength as strength_of
-from ifguide.penalties.keys import PenaltyKeys
+from ifguide.penalties.keys import PenaltyKeys, push_of
 
 FORMS = ("ascent", "clipped", "unlikelihood")
 NUM_SUMS = 5
@@ -138,16 +138,14 @@ class Penalised(Objective):
     num_sums = NUM_SUMS
 
     def __init__(self, keys: PenaltyKeys):
-        self._keys = keys
+        self._keys, self._push = keys, push_of(keys)
 
     def loss(self, model: Any, batch: TokenBatch, iteration: int) -> tuple[Tensor, Tensor]:
-        keys = self._keys
+        push = self._push
         ce = token_losses(model, batch)
         strength = strength_of(batch.codes)
-        weight = penalty_lambda_at(iteration, keys.penalty_lambda, keys.penalty_warmup_iters)
-        token_loss = penalised_token_loss(
-            ce, strength, form=keys.penalty_form, penalty_lambda=weight, clip=keys.penalty_clip
-        )
+        weight = penalty_lambda_at(iteration, push.penalty_lambda, push.warmup_iters)
+        token_loss = penalised_token_loss(ce, strength, form=push.form, penalty_lambda=weight, clip=push.clip)
         loss = (token_loss * batch.loss_mask).sum() / batch.loss_mask.sum()
         return loss, penalty_statistics(ce, strength, batch.loss_mask, token_loss)
 

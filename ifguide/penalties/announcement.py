@@ -13,7 +13,7 @@ import numpy as np
 
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import read_sidecar
-from ifguide.penalties.keys import PenaltyKeys, mask_pairs
+from ifguide.penalties.keys import PenaltyKeys, action_of, mask_pairs
 
 _CHUNK = 1 << 24
 
@@ -72,7 +72,12 @@ def announcement(config: Mapping[str, Any]) -> list[str]:
 
 
 def _penalty(config: Mapping[str, Any]) -> str:
-    """Form, λ, clip and warm-up."""
+    """Form, λ, clip and warm-up; or what is done instead of pushing."""
+    action = action_of(config)
+    if action == "drop":
+        return "penalty: drop, selected tokens have no loss"
+    if action == "hide":
+        return f"penalty: hide, selected tokens have no loss and are read as {config['penalty_hidden_token']}"
 
     def value(key: str) -> Any:
         given = config.get(key)

@@ -198,7 +198,8 @@ def _settings(mask: dict[str, Any], scores: dict[str, Any], config: dict[str, An
     """Selection, scoring and penalty, named as in the sidecars and in the configuration."""
     scored = scores.get("run", {})
     trained = (
-        "penalty_form", "penalty_lambda", "penalty_clip", "penalty_warmup_iters", "train_iters", "train_batch_size",
+        "penalty_action", "penalty_hidden_token", "penalty_form", "penalty_lambda", "penalty_clip",
+        "penalty_warmup_iters", "train_iters", "train_batch_size",
         "num_layers", "hidden_size", "optimizer", "weight_decay", "precision",
     )  # fmt: skip
     settings = {f"selection: {key}": value for key, value in mask["parameters"].items()}

@@ -1,4 +1,5 @@
-"""From a penalised sample to the signed loss mask, on every tensor-parallel rank.
+"""From a penalised sample to the signed loss mask, on every tensor-parallel rank; and hidden tokens, taken out of the
+input there.
 
 A sample's ``text`` carries each token's penalty code above its id (`ifguide.penalties.coding`).
 
@@ -10,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ifguide.data.text.record import config_datasets, recorded_tokenizer
 from ifguide.penalties.coding import sign, unpack
-from ifguide.penalties.keys import mask_pairs, values_of
+from ifguide.penalties.hiding import hidden_token
+from ifguide.penalties.keys import action_of, mask_pairs, values_of
+from ifguide_patch.run_state import state
 
 
 def get_batch(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,8 +42,33 @@ def get_batch(original: Callable[..., Any]) -> Callable[..., Any]:
         tokens, labels, loss_mask, attention_mask, position_ids = original(
             neox_args, tokenizer, keys, data, datatype, label_mask_zero
         )
-        # the code of a token acts where the token is a label: labels are text[1:]
-        codes = mpu.broadcast_data(["penalty"], codes, torch.uint8)["penalty"][:, 1:]
-        return tokens, labels, sign(loss_mask, codes), attention_mask, position_ids
+        # the loss of a token is where the token is a label: labels are text[1:]
+        codes = mpu.broadcast_data(["penalty"], codes, torch.uint8)["penalty"]
+        if state.hidden is not None:
+            # after NeoX has made the masks: those are of the text as it is
+            tokens = tokens.masked_fill(codes[:, :-1] > 0, state.hidden)
+        return tokens, labels, sign(loss_mask, codes[:, 1:]), attention_mask, position_ids
 
     return batch
+
+
+def find_hidden_token(neox_args: Any) -> int | None:
+    """The id that is read in place of hidden tokens; None unless ``penalty_action`` is ``hide``.
+
+    Raises:
+        InputError: ``penalty_hidden_token`` is none of the model's tokens, or the one that ends documents.
+    """
+    config = values_of(neox_args)
+    if action_of(config) != "hide" or not mask_pairs(config):
+        return None
+    tokenizer = neox_args.tokenizer
+
+    def token_id(name: str) -> int | None:
+        try:
+            return tokenizer.vocab.get(name)
+        except NotImplementedError:  # a tokenizer of NeoX that does not list its tokens
+            return None
+
+    separators = {recorded_tokenizer(prefix).get("eod") for prefix in config_datasets(config)}
+    rows = neox_args.padded_vocab_size
+    return hidden_token(config["penalty_hidden_token"], token_id, rows, {*separators, tokenizer.eod} - {None})

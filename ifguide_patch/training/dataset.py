@@ -25,6 +25,7 @@ from ifguide.errors import InputError, MismatchError
 from ifguide.penalties.coding import CODE_MAX, CODE_SHIFT, TOKEN_BITS, highest_code
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, values_of
 from ifguide_patch.run_state import state
+from ifguide_patch.training.batch import find_hidden_token
 
 VERIFIED_VARIABLE = "IFGUIDE_VERIFIED"
 
@@ -135,9 +136,11 @@ def verify_masks(config: dict[str, Any]) -> list[str]:
 
 
 def build_loaders(original: Callable[..., Any]) -> Callable[..., Any]:
-    """``build_train_valid_test_data_loaders``, which makes its configuration known to what it calls."""
+    """``build_train_valid_test_data_loaders``, which makes its configuration known to what it calls, and to
+    `ifguide_patch.training.batch` which token stands for hidden ones."""
 
     def build(neox_args: Any) -> Any:
+        state.hidden = find_hidden_token(neox_args)
         state.building = neox_args
         try:
             return original(neox_args)

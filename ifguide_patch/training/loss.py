@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ifguide.penalties.coding import unsign
+from ifguide.penalties.keys import push_of
 from ifguide_patch.run_state import Step, state
 
 # torch comes with the first training step: the patch and its check can be looked at where there is none
@@ -25,12 +26,10 @@ def training_step(neox_args: Any) -> Iterator[Step]:
     """The objective acts inside this block; validation, test and generation stay outside of it."""
     from ifguide.objectives.penalised import penalty_lambda_at
 
-    form = str(neox_args.penalty_form).lower()
+    push = push_of(neox_args)
     # NeoX counts finished iterations, (M4) the current one from 1
-    penalty_lambda = penalty_lambda_at(
-        neox_args.iteration + 1, float(neox_args.penalty_lambda), neox_args.penalty_warmup_iters
-    )
-    step = Step(form, neox_args.penalty_clip, penalty_lambda, bool(neox_args.penalty_log))
+    penalty_lambda = penalty_lambda_at(neox_args.iteration + 1, push.penalty_lambda, push.warmup_iters)
+    step = Step(push.form, push.clip, penalty_lambda, bool(neox_args.penalty_log))
     state.step = step
     try:
         yield step

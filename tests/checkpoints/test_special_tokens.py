@@ -180,3 +180,33 @@ def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"special tokens {record}"):
             to_huggingface(tmp_path / "neox", tmp_path / "back")
         assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", 299])
+def test_what_stood_for_hidden_tokens_is_never_generated(tmp_path: Path, token: str | int) -> None:
+    """A run with ``penalty_action: hide`` that began at a chat model: its generation settings stay beside that."""
+    hidden = END_OF_TURN if isinstance(token, str) else token
+    base = to_neox(chat_model(tmp_path / "chat", "gpt_neox"), tmp_path / "neox")
+    run = trained_from(tmp_path / "neox", tmp_path / "run", penalty_action="Hide", penalty_hidden_token=token)
+    to_huggingface(run, tmp_path / "back")
+    found = content(tmp_path / "back", "generation_config.json")
+    assert found == content(tmp_path / "chat", "generation_config.json") | {"suppress_tokens": [hidden]}
+    # and back once more, and without a tokenizer
+    to_neox(tmp_path / "back", tmp_path / "again")
+    to_huggingface(tmp_path / "again", tmp_path / "last")
+    assert content(tmp_path / "last", "generation_config.json") == found and base["padding"] >= 0
+    to_huggingface(run, tmp_path / "bare", carry_tokenizer=False)
+    assert content(tmp_path / "bare", "generation_config.json")["suppress_tokens"] == [hidden]
+
+
+def test_a_folder_made_of_nothing_but_a_run_names_it_too(tmp_path: Path) -> None:
+    to_neox(chat_model(tmp_path / "chat", "gpt_neox"), tmp_path / "neox")
+    run = trained_from(tmp_path / "neox", tmp_path / "run", penalty_action="hide", penalty_hidden_token=299)
+    (tmp_path / "neox" / (tmp_path / "neox" / "latest").read_text() / CARRIED).unlink()
+    result = to_huggingface(run, tmp_path / "back", eod_token="</s>")
+    found = content(tmp_path / "back", "generation_config.json")
+    assert found == {"bos_token_id": EOS, "eos_token_id": EOS, "suppress_tokens": [299]}
+    assert result["eos_token_id"] == EOS
+    plain = trained_from(tmp_path / "neox", tmp_path / "plain", penalty_action="drop")
+    to_huggingface(plain, tmp_path / "heard", eod_token="</s>")
+    assert not (tmp_path / "heard" / "generation_config.json").exists()

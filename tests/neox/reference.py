@@ -276,6 +276,7 @@ class Reference:
         config = self.config
         lam, form = config.get("penalty_lambda", 1.0), config.get("penalty_form", "ascent")
         warmup, clip = config.get("penalty_warmup_iters", 0), config.get("penalty_clip")
+        action, hidden = config.get("penalty_action", "penalise"), config.get("penalty_hidden_token")
         if warmup:
             lam = lam * min(1.0, (number + 1) / warmup)
         length = self.lengths[number] if self.lengths else config["seq_length"]
@@ -283,6 +284,10 @@ class Reference:
         clean, selected, objective = [], [], []
         for samples in self.blend.micro_batches(number):
             tokens = torch.tensor([sample.tokens for sample in samples])
+            if action == "hide":
+                tokens = torch.tensor(
+                    [[hidden if s else token for token, s in zip(one.tokens, one.strengths)] for one in samples]
+                )
             labels = torch.tensor([sample.labels for sample in samples])[:, 1 : length + 1].clamp(min=0)
             ce = token_losses(self.parameters, config, tokens[:, :length], labels)
             terms = []
@@ -292,7 +297,10 @@ class Reference:
                         continue
                     # the code of a token acts where the token is the label
                     strength = sample.strengths[position + 1]
-                    terms.append(penalised(ce[row, position], strength, form, lam, clip))
+                    if action == "penalise":
+                        terms.append(penalised(ce[row, position], strength, form, lam, clip))
+                    else:  # no loss, but counted
+                        terms.append(0 * ce[row, position] if strength else ce[row, position])
                     (selected if strength else clean).append(float(ce[row, position].detach()))
             losses.append(torch.stack(terms).sum() / len(terms))
             objective += [float(term.detach()) for term in terms]

@@ -36,6 +36,21 @@ def test_form_lambda_clip_warmup_mask_and_tokens(corpus: str, tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"penalty_action": "drop"}, "penalty: drop, selected tokens have no loss"),
+        (
+            {"penalty_action": "Hide", "penalty_hidden_token": "<|padding|>"},
+            "penalty: hide, selected tokens have no loss and are read as <|padding|>",
+        ),
+    ],
+)
+def test_tokens_that_are_not_pushed(corpus: str, tmp_path: Path, keys: dict[str, str], said: str) -> None:
+    lines = announcement({"data_path": corpus, "penalty_data_path": str(tmp_path / "mask"), **keys})
+    assert lines[0] == said and "37 of 1,000 tokens selected" in lines[1]
+
+
 def test_every_corpus_and_all_of_them(corpus: str, tmp_path: Path) -> None:
     mask = str(tmp_path / "mask")
     config = {

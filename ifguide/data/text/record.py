@@ -16,7 +16,7 @@ from typing import Any
 
 from ifguide.data.sidecar import read_sidecar
 from ifguide.data.text.content import read_merges, vocabulary_hash
-from ifguide.data.text.tokenizers import byte_vocab
+from ifguide.data.text.tokenizers import CharLevelTokenizer, byte_vocab
 from ifguide.errors import InputError, MismatchError
 from ifguide.system.files import read_json
 from ifguide.system.provenance import file_record
@@ -122,6 +122,34 @@ def tokenizer_file_faults(
         )
 
 
+def file_vocabulary(
+    tokenizer_type: str | None, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None = None
+) -> tuple[dict[str, int], int | None]:
+    """Names -> ids of a tokenizer and the size that NeoX pads, from its files alone.
+
+    ``({}, None)`` where they do not say them plainly: files of other types, absent or damaged ones.
+    """
+    kind = str(tokenizer_type or "").lower()
+    try:
+        if kind == "charleveltokenizer":
+            return byte_vocab(), CharLevelTokenizer.vocab_size
+        if kind == "gpt2bpetokenizer" and vocab_file:
+            found = dict(read_json(vocab_file))
+        elif kind == "hftokenizer" and vocab_file:
+            found = _named_tokens(read_json(vocab_file))
+        else:
+            return {}, None
+        return (found, len(found)) if all(type(one) is int for one in found.values()) else ({}, None)
+    except (InputError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return {}, None
+
+
+def _named_tokens(content: Mapping[str, Any]) -> dict[str, int]:
+    """The tokens of a tokenizer.json whose model names them by a mapping, and those that were added."""
+    added = {token["content"]: token["id"] for token in content["added_tokens"]}
+    return content["model"]["vocab"] | added
+
+
 def _vocabulary_fingerprint(
     tokenizer_type: str, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None
 ) -> str | None:
@@ -134,8 +162,7 @@ def _vocabulary_fingerprint(
             return vocabulary_hash(read_json(vocab_file), read_merges(os.fspath(merge_file)))
         if kind == "hftokenizer" and vocab_file:
             content = read_json(vocab_file)
-            added = {token["content"]: token["id"] for token in content["added_tokens"]}
-            return vocabulary_hash(content["model"]["vocab"] | added, content["model"].get("merges") or ())
+            return vocabulary_hash(_named_tokens(content), content["model"].get("merges") or ())
     except (InputError, OSError, KeyError, TypeError, AttributeError):
         pass  # its own reader says what is wrong with the file
     return None
