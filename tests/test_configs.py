@@ -43,6 +43,8 @@ DATA = (
     ("data/corpus.yml",),
     ("data/corpus.yml", "ifguide/clipped.yml"),
     ("data/corpus.yml", "ifguide/unlikelihood.yml"),
+    ("data/corpus.yml", "ifguide/drop.yml"),
+    ("data/corpus.yml", "ifguide/hide.yml"),
     ("data/blend.yml",),
     ("data/blend.yml", "ifguide/ascent-blend.yml"),
 )
