@@ -81,6 +81,7 @@ def _results(results: dict[str, Any], models: Sequence[str]) -> Html:
     columns = [element("abbr", metric.label, title=metric.meaning) for metric in METRICS]
     return join(
         element("h2", "Results", id="results"),
+        warning("Warning:", f"{caution}.") if (caution := results["judge"].get("warning")) else None,
         scrolling(element("table", heads("model", *columns), element("tbody", rows)), aria_labelledby="results"),
         element(
             "p", judge_sentence(results["judge"]), " In brackets: 95% bootstrap intervals over prompts.", class_="note"

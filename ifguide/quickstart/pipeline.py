@@ -31,6 +31,16 @@ _MASK, _RANDOM_MASK = "data/mask", "data/random_mask"
 _CONFIGS = Path(__file__).resolve().parent / "configs"
 _SHAPE, _PENALTY = _CONFIGS / "model.yml", _CONFIGS / "penalty.yml"
 
+# own text without a scorer: said before the work, and wherever its results are shown
+OWN_JUDGE = (
+    "do not rely on the toxicity numbers: without --scorer they come from a small classifier that is trained here, on "
+    "half of your own queries and nothing else. It calls toxic whatever looks like the toxic ones (any tweet among "
+    "prose, say), and it learned from the very texts that the mask comes from. Use a classifier that was made "
+    "elsewhere: give the same command with --overwrite and --scorer hf:FOLDER#LABEL (any Hugging Face text classifier "
+    "in a local folder), detoxify:original, toxigen-roberta, or linear:FOLDER (`ifguide train-classifier` on other "
+    "queries)"
+)
+
 MODELS = (
     Model("base", configs=(_SHAPE,), needs=("dataset",)),
     Model("guided", _MASK, (_SHAPE, _PENALTY), needs=("dataset", "masks")),
@@ -62,6 +72,8 @@ def run_quickstart(
         ) from None
     try:
         check()
+        if settings.judges_itself:
+            say(f"warning: {OWN_JUDGE}")
         return Job(settings, Stages(settings.output.resolve(), say), say).run()
     finally:
         if is_new:
@@ -231,7 +243,8 @@ class Job:
         """Who judged, and how well the trained judge does on texts that it did not learn from."""
         if self.settings.scorer:
             return {"scorer": self.settings.scorer, "heldout": None}
-        return {"scorer": "linear", "heldout": read_json(self.folder / "judge/config.json")["report"]}
+        record = {"scorer": "linear", "heldout": read_json(self.folder / "judge/config.json")["report"]}
+        return record | ({"warning": OWN_JUDGE} if self.settings.judges_itself else {})
 
     def _report(self, results: dict[str, Any]) -> Stage:
         def work() -> None:

@@ -42,12 +42,18 @@ class QuickstartSettings:
     )  # fmt: skip
     scorer: str | None = option(
         None, metavar="SPEC", kind="scorer", group=_OWN,
-        help="judge with hf:PATH#LABEL or linear:PATH (default: a classifier trained here on separate examples)",
+        help="judge with hf:FOLDER#LABEL, detoxify:original, toxigen-roberta or linear:FOLDER (default: a classifier "
+        "trained here, which of your own text knows your queries alone: do not rely on its numbers)",
     )  # fmt: skip
     sizes: Sizes = field(default_factory=Sizes)
     selection: SelectionSettings = field(
         default_factory=lambda: SelectionSettings(threshold_quantile=0.99, window=1, max_fraction=0.02)
     )
+
+    @property
+    def judges_itself(self) -> bool:
+        """Whether the user's own queries are all that the judge learns from: it knows little else than their form."""
+        return self.input is not None and not self.scorer
 
     def __post_init__(self) -> None:
         given = [self.input, self.toxic_queries, self.safe_queries]

@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(results_table(results))
         if cut := sum(results[name].get("truncated", 0) for name in models_of(results)):
             print(f"\n{cut} continuations were longer than the judge reads, and are judged by their start.")
+        if caution := results["judge"].get("warning"):
+            print(f"\nWARNING: {caution}.")
         print(f"\nreport: {asked.output / 'report.html'}   numbers: {asked.output / 'results.json'}")
     return results
 

@@ -175,6 +175,17 @@ def test_own_text_has_no_truth(make_folder: Callable, parse: type) -> None:
     assert "Training loss" not in report_page(folder, results)
 
 
+def test_a_judge_that_cannot_be_relied_on_is_announced_above_its_numbers(make_folder: Callable, parse: type) -> None:
+    folder, results = make_folder(False)
+    calm = report_page(folder, results)
+    results["judge"] = {"scorer": "linear", "heldout": None, "warning": "do not rely on <it>"}
+    page = report_page(folder, results)
+    parse(page)
+    assert calm.count('role="note"') == 1 and page.count('role="note"') == 2
+    box = page.index("do not rely on &lt;it&gt;.")
+    assert page.index('id="results"') < box < page.index("<table", page.index('id="results"'))
+
+
 def test_a_fourth_model_has_a_row_a_column_and_a_colour(planted_folder: tuple, four: dict, parse: type) -> None:
     page = quickstart_page(load_page_data(*planted_folder), four)
     cells = parse(page, ("td", "th", "said"))

@@ -1,5 +1,6 @@
 """The whole job on a small text of the user's own: real launcher, real factors, real report; then resumed."""
 
+import html
 import json
 
 import pytest
@@ -50,6 +51,23 @@ def test_results_and_everything_to_recompute_them(job):
     shown = [row["continuations"] for row in rows if row["model"] == "guided"]
     assert [row["continuations"] for row in scored] == shown
     assert "<html" in (folder / "report.html").read_text()
+
+
+def test_a_judge_that_knows_the_queries_alone_is_warned_of(job, capsys):
+    folder, command = job
+    warning = json.loads((folder / "results.json").read_text())["judge"]["warning"]
+    for words in (
+        "do not rely on the toxicity numbers",
+        "--scorer hf:FOLDER#LABEL",
+        "detoxify:original",
+        "--overwrite",
+    ):
+        assert words in warning
+    (folder / "report.html").unlink()
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"warning: {warning}") and f"\nWARNING: {warning}.\n" in shown
+    assert html.escape(warning) in (folder / "report.html").read_text()
 
 
 def test_the_models_differ_in_the_penalty_alone(job):
