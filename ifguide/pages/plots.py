@@ -82,7 +82,7 @@ def seconds_plot(seconds: dict[str, float]) -> Html:
     return svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s", COLOURS["other"]), 6.4, height)
 
 
-def scores_plot(marks: TokenMarks, threshold: float) -> Html:
+def scores_plot(marks: TokenMarks, threshold: float | None) -> Html:
     """Histogram of the scores on a logarithmic scale, planted and other tokens apart where that is known."""
 
     def draw(axes: Axes) -> None:
@@ -96,7 +96,9 @@ def scores_plot(marks: TokenMarks, threshold: float) -> Html:
         for label, (values, colour) in groups.items():
             counts, _ = np.histogram(values, edges)
             axes.stairs(counts, edges, label=label, color=COLOURS[colour], linewidth=1.5, baseline=None)
-        axes.axvline(threshold, color=COLOURS["accent"], linestyle="--", linewidth=1.4, label=f"τ = {threshold:.3g}")
+        if threshold is not None:
+            label = f"τ = {threshold:.3g}"
+            axes.axvline(threshold, color=COLOURS["accent"], linestyle="--", linewidth=1.4, label=label)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
         axes.set_xlabel("score of a token (positive: learning it makes the model more toxic)")

@@ -94,11 +94,17 @@ def _results(results: dict[str, Any], models: Sequence[str]) -> Html:
     )
 
 
+def _candidates(data: PageData) -> str:
+    if data.threshold is None:
+        return "; the mask takes the highest of each line that the classifier of the queries suspects"
+    return "; those above τ are candidates"
+
+
 def _figures(data: PageData, results: dict[str, Any], models: Sequence[str]) -> list[tuple[str, Html]]:
     """Caption and SVG of each plot."""
     figures = [
         ("Toxicity of the continuations, with 95% intervals over prompts.", plots.toxicity_plot(results)),
-        ("Scores of all training tokens; those above τ are candidates.", plots.scores_plot(data.marks, data.threshold)),
+        (f"Scores of all training tokens{_candidates(data)}.", plots.scores_plot(data.marks, data.threshold)),
     ]
     for key, label, caption in (
         ("lm_loss", "loss, nats a token", "Training loss of the tokens without a penalty."),

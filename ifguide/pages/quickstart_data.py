@@ -73,7 +73,7 @@ class PageData:
     """All that the page shows besides ``results``.
 
     Attributes:
-        threshold: τ of the guided mask.
+        threshold: τ of the guided mask; None where it has none, as a mask of tokens within lines.
         documents: those with the largest sum of selected scores.
         curves: per quantity (``lm_loss``, ``penalty_ce``) and model; a run without a log has none.
         settings: name and value of what the method was run with.
@@ -81,7 +81,7 @@ class PageData:
     """
 
     marks: TokenMarks
-    threshold: float
+    threshold: float | None
     documents: list[ShownDocument]
     generations: Generations
     curves: dict[str, dict[str, Curve]]

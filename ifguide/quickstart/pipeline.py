@@ -21,6 +21,7 @@ from ifguide.experiments.judging import Judging
 from ifguide.experiments.models import Model
 from ifguide.experiments.stages import Stage, Stages
 from ifguide.influence.options import FitOptions
+from ifguide.quickstart import masking
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
 from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.allocator import release_freed_memory
@@ -106,6 +107,8 @@ class Job:
         self.experiment.train("base")
         self.stages.run(self._factors())
         self.stages.run(self._scores())
+        if self.settings.input:
+            self.stages.run(self._suspects())
         mask = self.stages.run(self._masks())
         release_freed_memory()
         self.experiment.train("guided", "control")
@@ -196,20 +199,34 @@ class Job:
 
         return Stage("scores", work, {}, ("factors",), ("data/scores.bin", "data/scores.idx", "data/scores.json"))
 
-    def _masks(self) -> Stage:
+    def _suspects(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.masks import MaskOptions, build_mask
+            queries = self.folder / FILES["toxic_queries"], self.folder / FILES["safe_queries"]
+            return masking.find_suspects(self.folder, self.folder / _DATA, *queries, seed=self.settings.seed)
 
-            scores, selection = self.folder / "data/scores", self.settings.selection
-            built = build_mask(scores, self.folder / _MASK, selection)
-            control = MaskOptions(method="random", seed=self.settings.seed)
-            build_mask(scores, self.folder / _RANDOM_MASK, selection, control)
-            quality = self._mask_quality()
-            quality |= {"fraction": built["fraction"], "tokens": built["selected"], "threshold": built["threshold"]}
-            return {"mask": quality}
+        outputs = [f"{masking.CLASSIFIER}/config.json", *(f"{masking.SUSPECTS}.{name}" for name in ("bin", "json"))]
+        return Stage("suspects", work, {"span": masking.SPAN, "seed": self.settings.seed}, ("dataset",), outputs)
 
-        outputs = [f"{mask}.bin" for mask in (_MASK, _RANDOM_MASK)]
-        return Stage("masks", work, asdict(self.settings.selection), ("scores",), outputs)
+    def _masks(self) -> Stage:
+        by_spans = self.settings.input is not None
+
+        def work() -> dict[str, Any]:
+            built = masking.write_masks(
+                self.folder,
+                self.folder / "data/scores",
+                self.folder / _MASK,
+                self.folder / _RANDOM_MASK,
+                self.settings.selection,
+                self.settings.seed,
+                by_spans,
+            )
+            return {"mask": self._mask_quality() | built}
+
+        key = asdict(self.settings.selection)
+        if by_spans:
+            key = {"most_suspected": masking.MOST_SUSPECTED, "tokens_within": masking.TOKENS_WITHIN}
+        needs = ("scores", "suspects") if by_spans else ("scores",)
+        return Stage("masks", work, key, needs, [f"{mask}.bin" for mask in (_MASK, _RANDOM_MASK)])
 
     def _mask_quality(self) -> dict[str, Any]:
         """Precision and recall where the truth is known, else None for both."""

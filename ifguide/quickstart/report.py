@@ -74,7 +74,7 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
     _check_texts(documents, texts)
     return PageData(
         marks=marks,
-        threshold=float(mask.sidecar["threshold"]),
+        threshold=None if "span" in mask.sidecar["parameters"] else float(mask.sidecar["threshold"]),
         documents=documents,
         generations=load_generations(folder / "generations.jsonl", models),
         curves={key: load_curves(folder, key, models) for key in ("lm_loss", "penalty_ce")},

@@ -2,10 +2,15 @@
 
 import html
 import json
+import math
 
+import numpy as np
 import pytest
 
 from ifguide.cli import main
+from ifguide.data.aligned import load_aligned
+from ifguide.data.indexed import TokenDataset
+from ifguide.data.sidecar import BOUNDARIES, PENALTIES, SCORES
 from ifguide.quickstart.comments import CommentSource
 from ifguide.quickstart.corpus import threads
 from ifguide.quickstart.prepare import _query
@@ -41,7 +46,7 @@ def test_results_and_everything_to_recompute_them(job):
             assert low <= results[model][number] <= high
         assert (folder / "models" / model / "config.json").is_file()
     assert results["mask"]["precision"] is None and results["mask"]["recall"] is None
-    assert 0 < results["mask"]["fraction"] <= 0.02
+    assert 0 < results["mask"]["fraction"] <= 0.055 and results["mask"]["threshold"] is None
     rows = read_jsonl(folder / "generations.jsonl")
     prompts = read_jsonl(folder / "prompts.jsonl")
     assert len(rows) == 3 * len(prompts) and all(len(row["continuations"]) == 25 for row in rows)
@@ -82,6 +87,25 @@ def test_the_models_differ_in_the_penalty_alone(job):
     assert changed <= {"save", "penalty_data_path", "penalty_form", "penalty_lambda", "penalty_clip"}
 
 
+def test_the_mask_of_own_text_is_the_higher_half_of_each_suspected_line(job):
+    folder, _ = job
+    tokens = TokenDataset.open(folder / "data/corpus_text_document")
+    mask, control, scores, suspects = (
+        np.asarray(load_aligned(folder / f"data/{name}", tokens, kind).values)
+        for name, kind in (("mask", PENALTIES), ("random_mask", PENALTIES), ("scores", SCORES), ("suspects", SCORES))
+    )
+    ends = np.asarray(load_aligned(folder / "data/corpus_text_document.spans", tokens, BOUNDARIES).values) & 1 > 0
+    ends[tokens.starts[1:] - 1] = ends[tokens.starts[1:] - 2] = True  # the end of a document is in no line
+    lines = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    taken = [np.flatnonzero(lines == line) for line in np.unique(lines[mask > 0])]
+    assert len(taken) > 5
+    for line in taken:
+        assert suspects[line][0] > 0.5 and mask[line].sum() == math.ceil(len(line) / 2)
+        assert scores[line][mask[line] > 0].min() >= scores[line][mask[line] == 0].max()
+    assert control.sum() == mask.sum() == json.loads((folder / "results.json").read_text())["mask"]["tokens"]
+    assert (folder / "report.html").read_text().count("the classifier of the queries suspects") == 1
+
+
 def test_a_second_call_keeps_every_stage(job, capsys):
     folder, command = job
     before = (folder / "generations.jsonl").stat().st_mtime_ns
@@ -93,5 +117,5 @@ def test_a_second_call_keeps_every_stage(job, capsys):
     (folder / "report.html").unlink()
     assert main(command) == 0
     shown = capsys.readouterr().out
-    assert shown.count("...") == 1 and shown.count(": kept (") == 11 and (folder / "report.html").exists()
+    assert shown.count("...") == 1 and shown.count(": kept (") == 12 and (folder / "report.html").exists()
     assert (folder / "generations.jsonl").stat().st_mtime_ns == before
