@@ -51,6 +51,7 @@ NEEDS = {
     "merge-masks": Needs(sometimes=_TOKENIZERS),
     "inspect": Needs(sometimes=_TOKENIZERS),
     "mask-stats": Needs(sometimes=(*_TOKENIZERS, "matplotlib")),
+    "audit-mask": Needs(sometimes=_TOKENIZERS),
     "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", "zstandard")),
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),

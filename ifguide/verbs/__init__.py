@@ -31,6 +31,7 @@ VERBS = {
     "merge-masks": "masks or scores of several corpora -> those of the merged corpus",
     "inspect": "documents with coloured tokens, in the terminal or as one HTML page",
     "mask-stats": "what masks select: by document, position, token and phrase; overlap of masks",
+    "audit-mask": "which mask hits abuse, by spans that people label without seeing a mask",
     "provenance": "from a mask back to all that it was made of; the commands again",
     "verify": "every fault of a dataset, its masks and its scores",
     "convert": "GPT-NeoX checkpoint <-> Hugging Face folder",

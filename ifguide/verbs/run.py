@@ -22,6 +22,7 @@ from ifguide.system.run_process import require_one_process
 _ONE_PROCESS = {
     "preprocess", "fit-factors", "transfer-scores", "train-classifier", "build-mask", "import-mask", "merge-masks",
     "convert", "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
+    "audit-mask",
 }  # fmt: skip
 
 
