@@ -86,6 +86,14 @@ class Tab:
         """``light`` or ``dark``, as the system would ask for it."""
         self._page.emulate_media(color_scheme=theme)
 
+    def download(self, selector: str, folder: Path) -> Path:
+        """The file that a click gives, in ``folder`` under its own name."""
+        with self._page.expect_download() as found:
+            self.click(selector)
+        path = folder / found.value.suggested_filename
+        found.value.save_as(path)
+        return path
+
     def picture(self, path: Path) -> None:
         self._page.screenshot(path=path)
 

@@ -98,12 +98,17 @@ def local_records(name: str, rows: Iterable[Mapping[str, Any]], where: str) -> t
     return records, blank
 
 
-def fetch(output: str | os.PathLike, sources: Mapping[str, str | os.PathLike] | None = None) -> dict[str, Any]:
+def fetch(
+    output: str | os.PathLike,
+    sources: Mapping[str, str | os.PathLike] | None = None,
+    keep: Callable[[str], bool] | None = None,
+) -> dict[str, Any]:
     """Write the local form to the folder ``output``, with `sources.json` beside it: what came from where.
 
     Args:
         output: folder, created if missing.
         sources: ``{name: file}``, JSON Lines in the published layout or in the local form; None for the hub, all sets.
+        keep: which texts or prompts stay; None for all.
 
     Returns:
         What `sources.json` says of each set: source, records, blank prompts left out, hash of the file.
@@ -118,13 +123,16 @@ def fetch(output: str | os.PathLike, sources: Mapping[str, str | os.PathLike] | 
         raise InputError(f"no such evaluation set: {', '.join(unknown) or '(none named)'}; there are {', '.join(HUB)}")
     # every source is read and checked before the first file is written
     converted = {name: _read(name, file) for name, file in wanted.items()}
+    kept_of = {name: _kept(name, records, keep) for name, (_, records, _) in converted.items()}
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    report = {}
+    report: dict[str, dict[str, Any]] = {}
     for name, (source, records, blank) in converted.items():
-        path = folder / f"{name}.jsonl"
-        write_jsonl(path, records)
-        report[name] = {"source": source, "records": len(records), "blank": blank, "hash": hash_file(path)}
+        path, chosen = folder / f"{name}.jsonl", kept_of[name]
+        write_jsonl(path, chosen)
+        report[name] = {"source": source, "records": len(chosen), "blank": blank, "hash": hash_file(path)}
+        if keep is not None:
+            report[name]["left_out"] = len(records) - len(chosen)
     written = folder / "sources.json"
     before = _sources(written)
     request = origin().get("request")  # one a set: the next command may add another set
@@ -155,6 +163,19 @@ def _check_lines(file: Path, name: str, state: tuple[int, int]) -> None:
     """Once for each ``state`` of the file: lm-eval asks for a task's parts many times."""
     for _ in read_rows(file, f"{name} file"):
         pass
+
+
+def _kept(name: str, records: list[dict[str, Any]], keep: Callable[[str], bool] | None) -> list[dict[str, Any]]:
+    """
+    Raises:
+        InputError: ``keep`` leaves none of them.
+    """
+    if keep is None:
+        return records
+    chosen = [record for record in records if keep(record["text"] if "text" in record else record["prompt"])]
+    if not chosen:
+        raise InputError(f"no text of the set {name} is left by the identity terms; give more text or another list")
+    return chosen
 
 
 def _read(name: str, file: str | os.PathLike | None) -> tuple[str, list[dict[str, Any]], int]:

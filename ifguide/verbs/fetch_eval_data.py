@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ifguide.config.options import named, option, options_of
+from ifguide.data.text.terms import BUILT_IN, Terms
 from ifguide.errors import InputError
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output, Source
@@ -28,13 +29,22 @@ class FetchEvalData:
         help="the Hugging Face hub (all sets), or JSON Lines files in the published layout or in the local form; "
         "NAME: rtp, bold, attaq, lambada, heldout (default: hub)",
     )  # fmt: skip
+    only_with_terms: str | None = option(
+        None, nargs="?", const=str(BUILT_IN), metavar="FILE",
+        help="keep only texts and prompts that have an identity term (one a line; without FILE the list of the package)",
+    )  # fmt: skip
+    only_without_terms: str | None = option(
+        None, nargs="?", const=str(BUILT_IN), metavar="FILE",
+        help="keep only texts and prompts that have none (one a line; without FILE the list of the package)",
+    )  # fmt: skip
 
 
 OPTIONS = FetchEvalData
 WRITES = Writes(
     lambda args: _output(args),
     named(FetchEvalData),
-    sources=lambda args: {f"--source {name}": [found] for name, found in _named(args).items()},
+    sources=lambda args: {_label(name, args): [found, *_terms(args)] for name, found in _named(args).items()},
+    settle=lambda args, settings: _settle(settings),
     result=lambda args, record: {
         "output": str(args.output),
         "sets": {
@@ -48,12 +58,41 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.evaluation.eval_data import fetch
 
     asked = options_of(args, FetchEvalData)
-    report = fetch(asked.output, _sources(asked.source))
+    report = fetch(asked.output, _sources(asked.source), _kept(args))
     if not args.json:
         for name, said in report.items():
             blank = f"; blank prompts left out: {said['blank']}" if said["blank"] else ""
-            print(f"{asked.output}/{name}.jsonl: {said['records']} records from {said['source']}{blank}")
+            left_out = f"; left out by terms: {said['left_out']}" if "left_out" in said else ""
+            print(f"{asked.output}/{name}.jsonl: {said['records']} records from {said['source']}{blank}{left_out}")
     return {"output": asked.output, "sets": report}
+
+
+def _kept(args: argparse.Namespace) -> Callable[[str], bool] | None:
+    """Which texts stay; None: all."""
+    if args.only_with_terms and args.only_without_terms:
+        raise InputError("--only-with-terms and --only-without-terms leave nothing together; give one")
+    if not _terms(args):
+        return None
+    terms = Terms.read(args.only_with_terms or args.only_without_terms)
+    return terms.are_in if args.only_with_terms else lambda text: not terms.are_in(text)
+
+
+def _terms(args: argparse.Namespace) -> list[Source]:
+    """The list that decides which texts stay."""
+    path = args.only_with_terms or args.only_without_terms
+    return [source(path)] if path else []
+
+
+def _label(name: str, args: argparse.Namespace) -> str:
+    """What a record calls the source of a set: with the option that leaves texts out."""
+    kept = " --only-with-terms" if args.only_with_terms else " --only-without-terms" if args.only_without_terms else ""
+    return f"--source {name}{kept}"
+
+
+def _settle(settings: dict[str, Any]) -> None:
+    """They stand with the source of each set, because every set has a command of its own."""
+    for name in ("--only-with-terms", "--only-without-terms"):
+        settings.pop(name, None)
 
 
 def _sources(given: Sequence[str]) -> dict[str, str] | None:
@@ -86,13 +125,16 @@ def _output(args: argparse.Namespace) -> Output:
         known = read_json(path, "list of sources")
         inputs = {}
         for name, found in asked.items():
+            plain = f"--source {name}"
             if (folder / f"{name}.jsonl").exists():
                 request = known.get(name, {}).get("request")
                 if request is None:
                     return None
-                inputs[f"--source {name}"] = request["inputs"].get(f"--source {name}")
+                own = {label: read for label, read in request["inputs"].items() if label.split(" --only")[0] == plain}
+                inputs |= own or {plain: None}
             else:
-                inputs[f"--source {name}"] = [{"path": found.path, "state": found.state}]
+                used = [found, *_terms(args)]
+                inputs[_label(name, args)] = [{"path": one.path, "state": one.state} for one in used]
         return {"verb": "fetch-eval-data", "settings": {}, "inputs": inputs}
 
     files = [folder / f"{name}.jsonl" for name in asked]

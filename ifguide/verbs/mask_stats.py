@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
+from ifguide.data.text.terms import BUILT_IN
 from ifguide.verbs.inspect import ShownTokenizer
 from ifguide.verbs.writes import Writes, folder
 
@@ -43,6 +44,16 @@ class MaskStats:
         help="of --estimate, where --scores are influence's: scores along at least 20 directions from the same queries "
         "with permuted labels",
     )  # fmt: skip
+    identity_terms: str | None = option(
+        None, nargs="?", const=str(BUILT_IN), metavar="FILE", kind="input",
+        help="also the share of spans touched and tokens selected where the text has words for groups of people, and "
+        "where not (one a line; without FILE the list of the package)",
+    )  # fmt: skip
+    category_key: str | None = option(
+        None, metavar="KEY",
+        help="of --identity-terms: the same for each value of this field of the text that the data was made from",
+    )  # fmt: skip
+    span: str = option("line", metavar="WHAT", help="of --identity-terms: line (default), sentence or window:W")
     seed: int = option(0, metavar="N", help="of --estimate (default: 0)")
     output: Path | None = option(
         None, metavar="DIR", kind="output", help="folder for mask_stats.json and the plots"
@@ -55,6 +66,7 @@ WRITES = Writes(lambda args: args.output and folder(args.output, "mask_stats.jso
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.errors import InputError
+    from ifguide.inspection.identity import lines as identity_lines
     from ifguide.inspection.mask_stats import as_dict, lines, mask_statistics
     from ifguide.system.files import write_json
     from ifguide.system.provenance import origin
@@ -62,6 +74,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     asked = options_of(args, MaskStats)
     if not asked.mask and not asked.estimate:
         raise InputError("nothing to say: give --mask, or --estimate with --scores")
+    if asked.category_key and not asked.identity_terms:
+        raise InputError("--category-key divides what --identity-terms counts; give --identity-terms too")
+    if asked.identity_terms and not asked.mask:
+        raise InputError("--identity-terms needs a mask; give --mask")
     if asked.output:
         from ifguide.pages.figures import save_figures  # needs matplotlib: before the work
 
@@ -69,6 +85,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if asked.mask:
         report = mask_statistics(asked.mask, asked.data, asked.scores, asked.top)
         result = as_dict(report, asked.top, _token_bytes(asked))
+    if asked.identity_terms:
+        result["identity"] = _identity(asked)
     if asked.estimate:
         result["estimate"] = _estimate(asked, quiet=args.json)
     if asked.output:
@@ -78,7 +96,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             save_figures(asked.output, result)
     if not args.json:
         print("\n".join(lines(result)))
+        if asked.identity_terms:
+            print("\n".join(identity_lines(result["identity"])))
     return result
+
+
+def _identity(asked: MaskStats) -> dict[str, Any]:
+    from ifguide.data.sidecar import read_sidecar
+    from ifguide.data.text.reader import TextReader
+    from ifguide.data.text.terms import Terms
+    from ifguide.errors import InputError
+    from ifguide.inspection.identity import identity_statistics
+
+    assert asked.identity_terms is not None
+    terms = Terms.read(asked.identity_terms)
+    data = asked.data or read_sidecar(asked.mask[0]).get("data_prefix")
+    if data is None:
+        raise InputError(f"{asked.mask[0]} does not say which data it is of; give --data")
+    given = asked.tokenizer
+    reader = TextReader.of_data(data, given.tokenizer_type, given.vocab_file, given.merge_file)
+    return identity_statistics(
+        asked.mask, data, terms, reader, span=asked.span, category_key=asked.category_key, quiet=False
+    )
 
 
 def _estimate(asked: MaskStats, quiet: bool) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, _quiet: Any) -> Pipeline:
     write_rows(folder / "eval/lambada.jsonl", [{"text": "the cat sat on the mat"}, {"text": "a dog is a dog"}])
     write_rows(folder / "more.jsonl", [{"text": "one more text"}])
     write_rows(folder / "other.jsonl", [{"text": "another text"}])
+    write_rows(folder / "terms.jsonl", [{"text": "two women"}, {"text": "a garden"}])
     return pipeline
 
 
@@ -196,6 +197,15 @@ CASES: dict[str, Case] = {
     "mask-stats": (
         lambda m: ["mask-stats", "--mask", m.mask, "--output", "{out}/stats"],
         lambda m: ["--top", "3"], "--top was 20, is 3",
+    ),
+    "audit-mask": (
+        lambda m: ["audit-mask", "--data", m.data, "--mask", m.mask, "--sample", "8", "--output", "{out}/audit"],
+        lambda m: ["--seed", "1"], "--seed was 0, is 1",
+    ),
+    "fetch-eval-data by terms": (
+        lambda m: ["fetch-eval-data", "--output", "{out}/e", "--source", f"heldout={m.folder}/terms.jsonl",
+                   "--only-with-terms"],
+        lambda m: ["--only-without-terms"], "--source heldout",
     ),
 }  # fmt: skip
 

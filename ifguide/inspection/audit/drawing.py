@@ -59,7 +59,9 @@ def draw_audit(
     if context < 0:
         raise InputError(f"--context {context}: must be at least 0")
     if len(masks) > MOST_MASKS:
-        raise InputError(f"--mask: {len(masks)} masks are too many to tell apart with labels; give at most {MOST_MASKS}")
+        raise InputError(
+            f"--mask: {len(masks)} masks are too many to tell apart with labels; give at most {MOST_MASKS}"
+        )
     if len(set(masks)) < len(masks):
         raise InputError("--mask names a mask twice")
     tokens = TokenDataset.open(data)
@@ -108,7 +110,8 @@ def stratum_names(record: dict[str, Any]) -> list[str]:
 
 
 def _key(masks: Sequence[Aligned], span: str, sample: int, seed: int) -> str:
-    return hash_value([[mask.sidecar["fingerprint"] for mask in masks], span, sample, seed])[:8]
+    about = [[mask.sidecar["fingerprint"], mask.sidecar["data"]] for mask in masks]
+    return hash_value([about, span, sample, seed])[:8]
 
 
 def _record(key: str, masks: Sequence[str], span: str, strata: Strata, draws: Draws) -> dict[str, Any]:

@@ -15,12 +15,12 @@ all by tokens. B and R are Hansen and Hurwitz' estimator for sampling proportion
 estimator of stratified sampling (Cochran, Sampling Techniques, 1977, 6.10).
 
 Intervals are the Bayesian bootstrap within strata (Rubin 1981): each draw gets a random weight from Gamma(1), so a span
-one from Gamma(w). In every stratum pseudo-draws with the stratum's own f_m = K_hm / N_h stand for what so few draws
-cannot have seen, once only one that is abuse, once only one that is not, once both, of weight Gamma(1/2) each. The
-interval reaches from the lowest to the highest of the three 95 % intervals. Where f is the same for all spans the third
-is Jeffreys' interval of a binomial share (Brown, Cai and DasGupta 2001); alone it would count a little abuse in each of
-many strata without any, and be too high. Two masks are compared with the same weights (paired). A stratum that was
-taken and decided whole varies in nothing.
+one from Gamma(w). A pseudo-draw of weight Gamma(1) with the stratum's own f_m = K_hm / N_h stands in every stratum for
+what so few draws cannot have seen: in one set of resamples it is not abuse, in the other it is. The interval reaches
+from the lower of the two 2.5 % quantiles to the higher of the two 97.5 % quantiles. In one stratum where f is the same
+for all spans these are quantiles of Beta(s, n - s + 1) and Beta(s + 1, n - s) for s abusive of n draws: the interval of
+Clopper and Pearson (1934), which errs on the wide side. Two masks are compared with the same weights (paired). A
+stratum that was taken and decided whole varies in nothing.
 
 Shapes: H strata, M masks, n decided spans of one stratum, R resamples.
 """
@@ -40,10 +40,10 @@ from ifguide.inspection.audit.drawing import stratum_names
 from ifguide.inspection.audit.labels import ABUSE, UNSURE
 
 CONFIDENCE = 0.95
-RESAMPLES = 4000
+RESAMPLES = 5000
 MEASURES = ("precision", "recall", "reached", "f1")
-# weights of the pseudo-draws: two that are abuse and two that are not, the second of each with an identity term
-_PRIORS = ((0.25, 0.25, 0.0, 0.0), (0.0, 0.0, 0.25, 0.25), (0.25, 0.25, 0.25, 0.25))
+# weights of the pseudo-draws: two that are not abuse and two that are, the second of each with an identity term
+_PSEUDO_DRAWS = ((0.5, 0.5, 0.0, 0.0), (0.0, 0.0, 0.5, 0.5))
 
 Floats = NDArray[np.float64]
 
@@ -115,8 +115,8 @@ def strata_of(
     for stratum, decided, name in zip(record["strata"], rows, stratum_names(dict(record))):
         if not decided:
             raise InputError(
-                f"no span of the stratum '{name}' is labelled as abuse or not; label more of the {len(record['spans'])} "
-                "spans"
+                f"no span of the stratum '{name}' is labelled as abuse or not; label more of the "
+                f"{len(record['spans'])} spans"
             )
         sizes = np.array([row["tokens"] for row in decided], np.float64)
         whole = bool(stratum["complete"])
@@ -139,21 +139,21 @@ def strata_of(
 
 def point(strata: Sequence[Stratum]) -> Numbers:
     """The estimates: R is 1."""
-    return _numbers(strata, [stratum.weights[None] for stratum in strata], prior=False)
+    return _numbers(strata, [stratum.weights[None] for stratum in strata], pseudo=False)
 
 
 def resampled(strata: Sequence[Stratum], seed: int = 0, resamples: int = RESAMPLES) -> Numbers:
-    """The estimates with random weights, ``resamples`` of each kind of pseudo-draws, one kind after the other."""
+    """The estimates with random weights: ``resamples`` with each kind of pseudo-draw, one kind after the other."""
     generator = np.random.default_rng(seed)
     weights = []
     for stratum in strata:
-        own = np.tile(stratum.weights, (len(_PRIORS) * resamples, 1))
-        pseudo = np.zeros((len(own), len(_PRIORS[0])))
+        own = np.tile(stratum.weights, (len(_PSEUDO_DRAWS) * resamples, 1))
+        pseudo = np.zeros((len(own), len(_PSEUDO_DRAWS[0])))
         if not stratum.exact:
             own = generator.gamma(own)
-            pseudo = generator.gamma(np.repeat(_PRIORS, resamples, axis=0))
+            pseudo = generator.gamma(np.repeat(_PSEUDO_DRAWS, resamples, axis=0))
         weights.append(np.concatenate([own, pseudo], axis=1))
-    return _numbers(strata, weights, prior=True)
+    return _numbers(strata, weights, pseudo=True)
 
 
 def audit(
@@ -196,7 +196,7 @@ def audit(
     return result | _compared(names, numbers, drawn)
 
 
-def _numbers(strata: Sequence[Stratum], weights: Sequence[Floats], prior: bool) -> Numbers:
+def _numbers(strata: Sequence[Stratum], weights: Sequence[Floats], pseudo: bool) -> Numbers:
     count = len(strata[0].selected)
     rows = len(weights[0])
     abuse, reached = np.zeros(rows), np.zeros((rows, count))
@@ -204,9 +204,9 @@ def _numbers(strata: Sequence[Stratum], weights: Sequence[Floats], prior: bool) 
     spared = {name: [np.zeros((rows, count)), np.zeros(rows)] for name in ("with", "without")}
     for stratum, weight in zip(strata, weights):
         y, f, t = stratum.abuse.astype(np.float64), stratum.parts, stratum.terms.astype(np.float64)
-        if prior:
+        if pseudo:
             own = np.broadcast_to(stratum.selected / stratum.tokens, (4, count))
-            y, f, t = np.append(y, [1, 1, 0, 0]), np.concatenate([f, own]), np.append(t, [0, 1, 0, 1])
+            y, f, t = np.append(y, [0, 0, 1, 1]), np.concatenate([f, own]), np.append(t, [0, 1, 0, 1])
         total = weight.sum(axis=1)
         abusive = stratum.tokens * (weight @ y) / total
         abuse += abusive
@@ -235,7 +235,7 @@ def _estimate(value: float, drawn: Floats, confidence: float = CONFIDENCE) -> di
     """The estimate with its interval, which holds the estimate; None where there is nothing to estimate."""
     if not np.isfinite(value):
         return None
-    kinds = drawn.reshape(len(_PRIORS), -1)
+    kinds = drawn.reshape(len(_PSEUDO_DRAWS), -1)
     low, high = np.nanquantile(kinds, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
     return {"value": float(value), "low": min(float(low.min()), value), "high": max(float(high.max()), value)}
 

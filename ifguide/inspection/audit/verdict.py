@@ -57,8 +57,8 @@ def _compared(result: dict[str, Any]) -> list[str]:
         text.append(f"take {result['recommended']}: its F1 is higher than that of every other mask")
     elif result["cannot_tell_apart"] and result["masks"][0]["f1"] is not None:
         text.append(
-            f"cannot tell apart: {', '.join(result['cannot_tell_apart'])}; label more spans, or choose by what training "
-            "with each does"
+            f"cannot tell apart: {', '.join(result['cannot_tell_apart'])}; label more spans, or choose by what "
+            "training with each does"
         )
     else:
         text.append("cannot tell apart: no labelled span is abuse; draw more spans")
