@@ -42,6 +42,7 @@ from ifguide.inspection.audit.labels import ABUSE, UNSURE
 CONFIDENCE = 0.95
 RESAMPLES = 5000
 MEASURES = ("precision", "recall", "reached", "f1")
+_WHOLE = 0.9  # a mask that selects less of the spans that it touches takes parts of them
 # weights of the pseudo-draws: two that are not abuse and two that are, the second of each with an identity term
 _PSEUDO_DRAWS = ((0.5, 0.5, 0.0, 0.0), (0.0, 0.0, 0.5, 0.5))
 
@@ -192,8 +193,14 @@ def audit(
          "decided": len(stratum.abuse), "abuse": int(stratum.abuse.sum())}
         for name, about, stratum in zip(stratum_names(dict(record)), record["strata"], strata)
     ]  # fmt: skip
-    result["partial"] = [name for m, name in enumerate(names) if any((s.parts[:, m] % 1 > 0).any() for s in strata)]
+    result["partial"] = [name for m, name in enumerate(names) if _covered(strata, m) < _WHOLE]
     return result | _compared(names, numbers, drawn)
+
+
+def _covered(strata: Sequence[Stratum], m: int) -> float:
+    """The share of the tokens of all touched spans that mask m selects."""
+    touched = [stratum for stratum in strata if stratum.touched[m]]
+    return sum(int(stratum.selected[m]) for stratum in touched) / sum(stratum.tokens for stratum in touched)
 
 
 def _numbers(strata: Sequence[Stratum], weights: Sequence[Floats], pseudo: bool) -> Numbers:

@@ -148,6 +148,13 @@ def test_the_better_mask_is_recommended_and_a_twin_is_not() -> None:
     assert any(line.startswith("cannot tell apart") for line in lines(result))
 
 
+def test_masks_of_parts_are_named() -> None:
+    assert twenty(True)[0][0]["partial"] == []
+    found = twenty(False)[0][0]
+    assert found["partial"] == ["mask0", "mask1"]
+    assert any("mask0, mask1: takes parts of spans" in line for line in lines(found))
+
+
 def test_unsure_spans_are_left_out_and_both_ways_shown() -> None:
     record, labels = hand_made(["abuse", "not", "not", "unsure", "unsure"])
     result = audit(record, labels)
