@@ -52,6 +52,17 @@ class Spans:
             self.documents[which], self.begins[which], self.ends[which], self.sizes[which], self.selected[:, which]
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[Spans]) -> Spans:
+        """Those of all ``parts``, one after the other."""
+        return cls(
+            np.concatenate([part.documents for part in parts]),
+            np.concatenate([part.begins for part in parts]),
+            np.concatenate([part.ends for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            np.concatenate([part.selected for part in parts], axis=1),
+        )
+
 
 def parse_span(text: str) -> PassageSettings:
     """Of ``line``, ``sentence`` or ``window:W``, pieces of W tokens.

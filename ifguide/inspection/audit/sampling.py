@@ -117,7 +117,9 @@ def draw(walk: SpanWalk, strata: Strata, sample: int, seed: int) -> Draws:
         for whole, size, count in zip(complete, strata.tokens, allotted)
     ]
     passed = np.zeros(len(strata.patterns), np.int64)  # tokens of each stratum so far
-    kept: list[tuple[Spans, NDArray[np.int64], NDArray[np.int64]]] = []
+    kept: list[Spans] = []
+    times_of: list[NDArray[np.int64]] = []
+    stratum_of: list[NDArray[np.int64]] = []
     for found, _, _ in walk("draw"):
         pattern = patterns_of(found)
         for h, wanted in enumerate(strata.patterns.tolist()):
@@ -132,14 +134,12 @@ def draw(walk: SpanWalk, strata: Strata, sample: int, seed: int) -> Draws:
                 times = np.bincount(hits, minlength=len(members))
                 passed[h] = ends[-1]
             hit = times > 0
-            kept.append((found.take(members[hit]), times[hit], np.full(int(hit.sum()), h)))
-    spans = Spans(
-        *(np.concatenate([getattr(part, name) for part, _, _ in kept]) for name in
-          ("documents", "begins", "ends", "sizes")),
-        np.concatenate([part.selected for part, _, _ in kept], axis=1),
-    )  # fmt: skip
+            kept.append(found.take(members[hit]))
+            times_of.append(times[hit])
+            stratum_of.append(np.full(int(hit.sum()), h))
+    spans = Spans.join(kept)
     order = generator.permutation(len(spans))
-    times, number = (np.concatenate([row[k] for row in kept])[order] for k in (1, 2))
+    times, number = np.concatenate(times_of)[order], np.concatenate(stratum_of)[order]
     return Draws(allotted, complete, number, times, spans.take(order))
 
 
