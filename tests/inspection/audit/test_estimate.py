@@ -59,7 +59,7 @@ def literal(record: dict[str, Any], labels: dict[str, str], named: dict[str, boo
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_estimates_are_the_literal_sums(whole: bool) -> None:
-    corpus = make_corpus(4, spans=400, whole=whole)
+    corpus = make_corpus(4, spans=250, whole=whole)
     record, labels = drawn(corpus, 60, seed=4)
     assert any(stratum["complete"] for stratum in record["strata"]) and not all(
         stratum["complete"] for stratum in record["strata"]
