@@ -71,7 +71,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     data = open_training_data(settings, tokenizer)
     hidden = hidden_input(settings, tokenizer)
     from_export = loads_huggingface(settings.load, settings.finetune)
-    _join_processes()
+    join_processes()
     leads = this_process().leads
     train_iters = training_iterations(settings, data)
     order = {
@@ -137,7 +137,7 @@ def _where_the_model_is(save: str | None) -> str:
     return f"model: {Path(save) / 'hf'} (Hugging Face folder); to continue it: load {save}"
 
 
-def _join_processes() -> None:
+def join_processes() -> None:
     """Meet the other processes of the run; one GPU each, or gloo on a CPU."""
     import deepspeed
     from deepspeed.accelerator import get_accelerator

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ifguide.errors import IFGuideError
 from ifguide.system.files import write_text
+from ifguide.system.processes import as_only_process, run_logged
 
 _PACKAGES = Path(__file__).resolve().parents[2]  # where `ifguide` is imported from
-_TAIL_LINES = 5
 
 
 def write_overlay(path: Path, header: str, keys: dict[str, Any]) -> None:
@@ -39,33 +37,9 @@ def train(configs: list[Path], log: Path, name: str, threads: int, say: Callable
     """
     command = [sys.executable, "-m", "ifguide.launch", "train.py", *map(str, configs)]
     command.append("--overwrite")  # the stage before has decided that this model is made anew
-    log.parent.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_PACKAGES))))
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-    with (
-        open(log, "w", encoding="utf-8") as record,
-        subprocess.Popen(
-            # Python imports from the current folder first, and the one of the logs holds no modules
-            command,
-            cwd=log.parent,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                record.write(line)
-                if line.strip():
-                    say(f"  {name}: {line.rstrip()}")
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        tail = log.read_text(encoding="utf-8").strip().splitlines()[-_TAIL_LINES:]
-        raise IFGuideError(f"training '{name}' failed (exit {process.returncode}, log {log}): " + " | ".join(tail))
+    run_logged(command, log, f"training '{name}'", environment, say)
 
 
 def train_here(configs: list[Path], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
@@ -76,35 +50,19 @@ def train_here(configs: list[Path], log: Path, name: str, threads: int, say: Cal
     Raises:
         IFGuideError: training failed.
     """
+    import torch
+
     from ifguide.engine import worker
     from ifguide.engine.settings import load_config
 
     settings = load_config(configs)
-    with _only_process():
+    with as_only_process(without_gpu=not torch.cuda.is_available()):
         import deepspeed  # noqa: F401  its logger keeps the stdout that it finds
 
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "w", encoding="utf-8") as record, redirect_stdout(record):
             worker.train(settings, ["train_here", name], time.time())
     say(f"  {name}: {log.read_text(encoding='utf-8').strip().splitlines()[-1]}")
-
-
-@contextmanager
-def _only_process() -> Iterator[None]:
-    """The environment that a launcher gives the only process of a run."""
-    import torch
-
-    from ifguide.system.processes import only_process
-
-    saved = dict(os.environ)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.update(only_process())
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(saved)
 
 
 def publish_model(checkpoint: Path, target: Path) -> None:

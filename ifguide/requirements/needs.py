@@ -46,6 +46,10 @@ NEEDS = {
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "train-classifier": Needs(("scikit-learn", "scipy")),
     "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors")),
+    "validate-scores": Needs(
+        ("torch", "transformers", "deepspeed", "megatron-core", "safetensors", "scipy", "matplotlib"),
+        (*_TOKENIZERS, "tensorboard"),
+    ),
     "build-mask": Needs(sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors")),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),

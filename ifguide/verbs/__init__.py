@@ -26,6 +26,7 @@ VERBS = {
     "transfer-scores": "scores of one tokenization -> scores of another one of the same documents",
     "train-classifier": "toxic and safe queries -> a classifier of texts, with its cross-validated quality",
     "score-text": "any classifier's scores of the data's lines, sentences or windows, one a token",
+    "validate-scores": "do scores say what training does? trained again without tokens, against classifiers and chance",
     "build-mask": "scores -> penalty mask (Algorithm 1)",
     "import-mask": "a mask made elsewhere -> one that is known to fit its tokens",
     "merge-masks": "masks or scores of several corpora -> those of the merged corpus",

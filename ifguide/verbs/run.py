@@ -23,6 +23,7 @@ _ONE_PROCESS = {
     "preprocess", "fit-factors", "transfer-scores", "train-classifier", "build-mask", "import-mask", "merge-masks",
     "convert", "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
     "audit-mask",
+    "validate-scores",
 }  # fmt: skip
 
 
