@@ -82,11 +82,11 @@ class ValidateScores:
 
     @property
     def num_subsets(self) -> int:
-        return self.subsets if self.subsets is not None else _SUBSETS[self.method]
+        return self.subsets if self.subsets is not None else _SUBSETS.get(self.method, 0)
 
     @property
     def subset_fraction(self) -> float:
-        return self.fraction if self.fraction is not None else _FRACTION[self.method]
+        return self.fraction if self.fraction is not None else _FRACTION.get(self.method, 0.0)
 
     def _ranges(self) -> list[str]:
         faults = []

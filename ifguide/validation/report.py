@@ -67,9 +67,7 @@ def sentences(results: Results) -> list[str]:
             f"{ceiling['mean_of_seeds']:.2f} (one seed: {ceiling['one_seed']:.2f})."
         )
     elif results["method"] == LDS:
-        said.append(
-            "Trained with one seed: how much of the change is noise is not known (--training-seeds)."
-        )
+        said.append("Trained with one seed: how much of the change is noise is not known (--training-seeds).")
     else:
         said.append(
             f"Learning rate {results['learning_rate']:.3g}; a step of zero gradient changes the margin by "

@@ -14,10 +14,12 @@ from typing import Any
 
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError, InputError, MismatchError
+from ifguide.penalties.keys import KEYS as PENALTY_KEYS
 from ifguide.system.files import read_json
 
 # of the run that was, not of what it trained: a retraining has its own, or none
 _LEFT_OUT = (
+    *PENALTY_KEYS,  # without a mask they had no effect
     "save", "load", "master_port", "exit_interval", "tensorboard_dir", "checkpoint_factor", "checkpoint_scale",
     "extra_save_iters", "keep_last_n_checkpoints", "eval_iters", "eval_interval",
 )  # fmt: skip

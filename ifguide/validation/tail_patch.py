@@ -121,7 +121,13 @@ class Patch:
         from ifguide.engine.deepspeed_engine import clips_itself
 
         engine, settings = self._engine, self._settings
-        order = {"seed": settings.seed, "seq_length": settings.seq_length}
+        batch = self._run.batch_tokens // settings.seq_length
+        order = {
+            "seed": settings.seed,
+            "seq_length": settings.seq_length,
+            "train_batch_size": batch,
+            "train_samples": self._run.iterations * batch,
+        }
         load_checkpoint(engine, self._run.folder, False, order)
         for group in engine.optimizer.param_groups:
             group["lr"] = self._rate

@@ -268,7 +268,7 @@ def test_evaluate_and_compare_follow_the_rule(
 def test_every_verb_that_writes_has_the_option_and_a_case() -> None:
     writing = {verb for verb in VERBS if hasattr(module_of(verb), "WRITES")}
     tried = {name.split()[0] for name in CASES}
-    assert writing == tried | {"evaluate", "compare", "quickstart"}
+    assert writing == tried | {"evaluate", "compare", "quickstart", "validate-scores"}  # tried where a run is
     helped = (" ".join(make_parser(verb).format_help().split()) for verb in writing)
     shown = {text.partition("--overwrite replace")[2].partition("--json")[0] for text in helped}
     assert len(shown) == 1 and shown.pop().startswith(" what another command made; without it that is refused")
