@@ -23,11 +23,17 @@ def _main(argv: list[str]) -> int:
     if argv[0] in ("-V", "--version"):
         print(f"ifguide {ifguide.__version__}")
         return 0
+    if f"{argv[0]}-{''.join(argv[1:2])}" in VERBS:  # `attack gcg` is attack-gcg
+        argv = [f"{argv[0]}-{argv[1]}", *argv[2:]]
     verb, rest = argv[0], argv[1:]
     if verb not in VERBS:
         import difflib
 
         near = difflib.get_close_matches(verb, VERBS, n=1)
+        kinds = [name for name in VERBS if name.startswith(f"{verb}-")]
+        if len(kinds) > 1:
+            print(f"ifguide: '{verb}' needs to know which: {', '.join(kinds)}", file=sys.stderr)
+            return 2
         hint = f"; did you mean '{near[0]}'?" if near else f"; verbs: {', '.join(VERBS)}"
         print(f"ifguide: unknown verb '{verb}'{hint}", file=sys.stderr)
         return 2

@@ -56,8 +56,10 @@ def plan_batches(
         yield batch
 
 
-def rows_that_fit(lm: LanguageModel, length: int) -> int:
+def rows_that_fit(lm: LanguageModel, length: int, places: int = 1) -> int:
     """Rows of ``length`` tokens whose keys, values and logits fit beside the weights, at least 1.
+
+    ``places``: of a row that have logits at the same time.
 
     It follows from the machine's memory and not from what is free of it: a run that was killed goes on with the same
     batches.
@@ -66,7 +68,7 @@ def rows_that_fit(lm: LanguageModel, length: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     cached = 2 * config.num_hidden_layers * heads * width * length * lm.model.dtype.itemsize
-    logits = _SAMPLING_COPIES * torch.float32.itemsize * config.vocab_size
+    logits = _SAMPLING_COPIES * torch.float32.itemsize * config.vocab_size * places
     kind = lm.device.type
     share = _SHARE_OF_MEMORY.get(kind, _SHARE_OF_MEMORY_ELSEWHERE)
     fitting = int(share * _memory_beside_weights(lm)) // (cached + logits)

@@ -37,6 +37,7 @@ class Needs:
     sometimes: tuple[str, ...] = ()
 
 
+_ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORERS))
 # every verb of ifguide.verbs, and `TRAINING`, which is `python deepy.py`
 NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
@@ -73,6 +74,10 @@ NEEDS = {
         sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "scikit-learn",
                    "scipy")
     ),
+    "attack-gcg": _ATTACK,
+    "attack-relearn": Needs(_ATTACK.always, (*_ATTACK.sometimes, "peft")),
+    "attack-orthogonalise": _ATTACK,
+    "attack-prompts": _ATTACK,
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
          "matplotlib", "megatron-core"),

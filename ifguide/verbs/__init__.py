@@ -43,6 +43,10 @@ VERBS = {
     "build-queries": "scored texts -> toxic and safe queries, apart from the evaluation's prompts",
     "evaluate": "a model's toxicity, LAMBADA and perplexity, by lm-eval; any other of its tasks",
     "compare": "evaluated models side by side: who is better, and how sure",
+    "attack-gcg": "targets -> suffixes that make models say them; against random tokens",
+    "attack-relearn": "how many documents and steps bring a model's toxicity back",
+    "attack-orthogonalise": "models without a direction, judged again",
+    "attack-prompts": "a file of adversarial prompts: toxic, refused, empty",
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
     "doctor": "what is installed here, what was tested, which verbs will work",
 }

@@ -24,6 +24,7 @@ _ONE_PROCESS = {
     "convert", "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
     "audit-mask",
     "validate-scores",
+    "attack-gcg", "attack-relearn", "attack-orthogonalise", "attack-prompts",
 }  # fmt: skip
 
 
