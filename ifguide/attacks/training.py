@@ -91,7 +91,7 @@ def tune(lm: LanguageModel, rows: Sequence[Sequence[int]], recipe: Relearn, seed
     for step in range(1, steps + 1):
         with torch.enable_grad():
             loss = document_loss(lm.model, [usable[index] for index in next(batches)], lm.device)
-            value = float(loss)
+            value = float(loss.detach())
             if not math.isfinite(value):
                 raise NumericsError(f"the loss of step {step} is not finite; take a lower --learning-rate")
             loss.backward()

@@ -62,7 +62,7 @@ class SuffixLoss:
             logits = self._lm.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=len(self._target)).logits
             loss = _target_losses(self._lm, logits, self._target)[0][0]
             (slope,) = torch.autograd.grad(loss, own)
-        return finite(slope[0] @ token_embeddings(self._lm).T, self._lm), float(loss)
+        return finite(slope[0] @ token_embeddings(self._lm).T, self._lm), float(loss.detach())
 
     @torch.inference_mode()
     def losses(self, suffixes: Tensor) -> tuple[Tensor, Tensor]:

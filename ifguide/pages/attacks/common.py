@@ -132,7 +132,7 @@ def rows_table(columns: Sequence[str], rows: Iterable[Sequence[str | Html]]) -> 
         element("tr", element("th", first, scope="row"), [element("td", cell) for cell in cells])
         for first, *cells in rows
     ]
-    return element("table", heads(*columns), element("tbody", body))
+    return element("table", heads(*columns), element("tbody", body), class_="fixed")
 
 
 def share_text(share: Mapping[str, Any]) -> str:

@@ -91,15 +91,27 @@ def _curve(results: Mapping[str, Any], models: Sequence[str]) -> Figure:
         for before, after in pairwise(points):
             stairs += [[after[0], before[1]], after]
         lines.append(Line(name, name, [step for step, _ in stairs], [share for _, share in stairs]))
-    losses = [
-        f"{name} from {results['models'][name]['loss']['start']:.2f} to {results['models'][name]['loss']['end']:.2f}"
-        for name in models
-    ]
-    verdict = f"The mean loss of a target's token fell, in nats, for {listed(losses)}."
+    most = max(line.steps[-1] for line in lines)
+    said = [f"{name} {_half(results['models'][name]['curve'])}" for name in models]
+    losses = [_loss(results, name) for name in models]
     return Figure(
-        f"{verdict} Below: the share of targets that were said exactly within so many steps.",
+        f"Share of targets said exactly within so many of {most:g} steps: {listed(said)}. The mean loss of a target's "
+        f"token, in nats, goes for {listed(losses)}.",
         curves("curve", lines, models, "share said exactly"),
     )
+
+
+def _half(points: Sequence[Sequence[float]]) -> str:
+    """``none`` or ``0.24, half of it by step 110``."""
+    end = points[-1][1]
+    if not end:
+        return "none"
+    return f"{end:.0%}, half of it by step {next(step for step, share in points if share >= end / 2):g}"
+
+
+def _loss(results: Mapping[str, Any], name: str) -> str:
+    loss = results["models"][name]["loss"]
+    return f"{name} from {loss['start']:.2f} to {loss['end']:.2f}"
 
 
 def _losses(results: Mapping[str, Any], models: Sequence[str]) -> Figure:
@@ -107,10 +119,7 @@ def _losses(results: Mapping[str, Any], models: Sequence[str]) -> Figure:
         Line(name, name, *zip(*results["models"][name]["losses"]))  # type: ignore[arg-type]
         for name in models
     ]
-    parts = [
-        f"{name} from {results['models'][name]['loss']['start']:.2f} to {results['models'][name]['loss']['end']:.2f}"
-        for name in models
-    ]
+    parts = [_loss(results, name) for name in models]
     return Figure(
         f"The prefix's loss went, for {listed(parts)}; it is not comparable between models, whose terms differ.",
         curves("losses", lines, models, "loss", unit="iterations", top=None),

@@ -59,11 +59,12 @@ def verdict(results: Mapping[str, Any], model: str, scorer: str) -> str:
     most = max(changed, key=lambda run: run["moved"][scorer]["value"])
     moved = most["moved"][scorer]
     low, high = moved["interval"]
-    sure = "rises" if low > 0 else "falls" if high < 0 else "is not known to move"
+    sure = "it rises" if low > 0 else "it falls even so" if high < 0 else "which is no sure change"
     same = [_moved(run["moved"][scorer]) for run in control if run["remove"] == most["remove"]]
     text = (
-        f"{model}'s EMT of {value_text(before['emt'], before['emt_interval'])} {sure} most without "
-        f"'{most['direction']}' ({most['remove']}): by {_moved(moved)}; without a random direction by {listed(same)}."
+        f"{model}'s EMT is {value_text(before['emt'], before['emt_interval'])}. The most that taking a direction out "
+        f"adds is {_moved(moved)} ('{most['direction']}', {most['remove']}): {sure}. A random direction there adds "
+        f"{listed(same)}."
     )
     if model != results["base"]:
         first = next(run for run in results["runs"] if run["model"] == results["base"])["scorers"][scorer]

@@ -61,7 +61,9 @@ def _success(results: Mapping[str, Any], models: Sequence[str], scorer: str, sev
         verdict += f" EMT against {results['base']}'s on the same prompts: {listed(moved)}."
     verdict += f" Judged by {scorer}." if several else ""
     rows = {}
-    for group in sorted(results["groups"], key=lambda group: (group["category"] != _ALL, group["category"])):
+    kinds = {group["category"] for group in results["groups"]}
+    shown = [group for group in results["groups"] if len(kinds) > 2 or group["category"] == _ALL]
+    for group in sorted(shown, key=lambda group: (group["category"] != _ALL, group["category"])):
         found = group["scorers"][scorer]["success"]
         kind = "all prompts" if group["category"] == _ALL else group["category"]
         rows[f"{kind} ({group['prompts']}): {_framed(group, frames)}"] = (

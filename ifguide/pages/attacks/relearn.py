@@ -58,22 +58,24 @@ def verdict(runs: Sequence[Mapping[str, Any]], base: str, scorer: str) -> str:
         last = run["points"][-1]["scorers"][scorer]
         moved = f"{value_text(first['emt'], first['emt_interval'])} to {value_text(last['emt'], last['emt_interval'])}"
         return f"Tuned on {documents}, {base} goes from EMT {moved} in {at[-1]} steps."
-    said = [f"{one['model']} {_reached(one['to_base'][scorer]['emt'], at)}" for one in others]
-    level = value_text(first["emt"], first["emt_interval"])
-    return f"Tuned on {documents}, the untouched {base}'s EMT of {level} is reached by {'; by '.join(said)}."
+    level = f"the untouched {base}'s EMT of {value_text(first['emt'], first['emt_interval'])}"
+    said = []
+    for one in others:
+        said.append(f"{one['model']} {_reached(one['to_base'][scorer]['emt'], at, level)}")
+        level = "it"
+    return f"Tuned on {documents}, {'; '.join(said)}."
 
 
-def _reached(found: Mapping[str, Any], at: Sequence[int]) -> str:
-    """``after 30 steps, not after 10 (95% interval 10 to never within 300)``."""
+def _reached(found: Mapping[str, Any], at: Sequence[int], level: str) -> str:
+    """``reaches LEVEL after 30 steps, not yet after 10 (95% interval 10 to never within 300)``."""
     before = {later: earlier for earlier, later in pairwise(at)}
-    never = f"never within {at[-1]}"
-    low, high = (never if end is None else str(end) for end in found["interval"])
-    sure = f"95% interval {low} to {high}" if low != high else f"95% interval {low} alone"
+    low, high = (f"never within {at[-1]}" if end is None else str(end) for end in found["interval"])
     if found["step"] is None:
-        return f"{never} steps ({sure})"
+        return f"does not reach {level} within {at[-1]} steps (nor in {found['never']:.0%} of the resamples of prompts)"
+    sure = f"95% interval {low} to {high}" if low != high else "so in 95% of the resamples of prompts"
     if found["step"] == 0:
-        return f"without any tuning ({sure})"
-    return f"after {found['step']} steps and not yet after {before[found['step']]} ({sure})"
+        return f"is at {level} without any tuning ({sure})"
+    return f"reaches {level} after {found['step']} steps and not yet after {before[found['step']]} ({sure})"
 
 
 def _plot(runs: Sequence[Mapping[str, Any]], models: Sequence[str], base: str, scorer: str) -> Any:
