@@ -40,6 +40,7 @@ from ifguide.evaluation.perplexity import language_model_perplexity
 from ifguide.models.devices import choose_device
 from ifguide.models.language_model import LanguageModel
 from ifguide.pages.attacks.relearn import relearn_page
+from ifguide.requirements.ranges import installed
 from ifguide.statistics.resampling import bootstrap
 from ifguide.system.files import hash_value
 from ifguide.system.journal import Journal, key_of
@@ -146,6 +147,7 @@ class _Relearning:
                 "settings": {
                     "recipe": asdict(self.recipe) | {"at": list(at)}, "judges": asdict(self.judges),
                     "prompts": len(self.rows), "subset": self.files.subset, "dtype": self.options.dtype,
+                    "peft": installed("peft") if self.recipe.lora else None,
                 },
                 "models": self.about, "base": base, "scorers": self.scorers,
                 "runs": [

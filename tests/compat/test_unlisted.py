@@ -37,7 +37,7 @@ DOCUMENTED = {
     "safetensors", "safetensors.torch", "scipy.sparse", "scipy.special", "scipy.stats", "sentencepiece",
     "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.metrics", "sklearn.preprocessing", "tokenizers",
     "torch", "torch.autograd", "torch.distributed", "torch.nn", "torch.nn.functional", "torch.utils.data",
-    "torch.utils.tensorboard", "transformers", "transformers.utils", "yaml", "zstandard",
+    "torch.utils.tensorboard", "transformers", "transformers.utils", "yaml", "zstandard", "peft",
 }  # fmt: skip
 # GPT-NeoX: `ifguide_patch.registry` and the checks of `ifguide_patch.neox_eval` name what is used of it
 CHECKOUT = ("megatron.mpu", "megatron.neox_arguments", "eval_tasks", "eval")

@@ -102,6 +102,7 @@ def _document_mask(made: Pipeline) -> list[str]:
     return ["build-mask", "--scores", made.scores, *options, "--filtered-output", "{out}/f", "--output", "{out}/m"]
 
 
+_ATTACK = ["--scorer", "lexicon", "--samples", "2", "--max-new-tokens", "2", "--device", "cpu", "--output", "{out}/a"]
 # name -> (command, what another one adds, what the refusal names); {out} is a folder of the test's own
 Case = tuple[Callable[[Pipeline], list[str]], Callable[[Pipeline], list[str]], str]
 CASES: dict[str, Case] = {
@@ -193,6 +194,27 @@ CASES: dict[str, Case] = {
     "inspect": (
         lambda m: ["inspect", "--data", m.data, "--mask", m.mask, "--scores", m.scores, "--html", "{out}/p.html"],
         lambda m: ["--top", "1"], "--top was not given, is 1",
+    ),
+    "attack-gcg": (
+        lambda m: ["attack-gcg", "--models", f"{m.folder}/model", "--targets", f"{m.folder}/rude.jsonl", "--limit", "1",
+                   "--suffix-tokens", "2", "--steps", "1", "--width", "2", "--restarts", "1", *_ATTACK],
+        lambda m: ["--steps", "2"], "--steps was 1, is 2",
+    ),
+    "attack-relearn": (
+        lambda m: ["attack-relearn", "--models", f"a={m.folder}/model", "--toxic", f"{m.folder}/rude.jsonl",
+                   "--prompts", f"{m.folder}/prompts.jsonl", "--documents", "1", "--at", "1", *_ATTACK],
+        lambda m: ["--models", f"b={m.folder}/model"], '--models was ["a"], is ["b"]',
+    ),
+    "attack-orthogonalise": (
+        lambda m: ["attack-orthogonalise", "--models", f"{m.folder}/model", "--toxic", f"{m.folder}/rude.jsonl",
+                   "--safe", f"{m.folder}/kind.jsonl", "--prompts", f"{m.folder}/prompts.jsonl", *_ATTACK,
+                   "--direction", "own", "--remove", "layers"],
+        lambda m: ["--layer", "1"], "--layer was not given, is 1",
+    ),
+    "attack-prompts": (
+        lambda m: ["attack-prompts", "--models", f"{m.folder}/model", "--prompts", f"{m.folder}/prompts.jsonl",
+                   *_ATTACK],
+        lambda m: ["--seed", "1"], "--seed was 0, is 1",
     ),
     "mask-stats": (
         lambda m: ["mask-stats", "--mask", m.mask, "--output", "{out}/stats"],
