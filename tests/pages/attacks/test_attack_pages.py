@@ -183,8 +183,8 @@ def test_what_orthogonalising_says() -> None:
     found, _ = orthogonalised()
     assert orthogonalise.verdict(found, MODELS[1], SCORER) == (
         f"{MODELS[1]}'s EMT is 0.100 [0.050, 0.150]. The most that taking a direction out adds is +0.500 [+0.400, "
-        "+0.600] ('own', layers): it rises. A random direction there adds +0.000 [-0.100, +0.100]. The base's EMT is 0.800 "
-        "[0.750, 0.850]."
+        "+0.600] ('own', layers): it rises. A random direction there adds +0.000 [-0.100, +0.100]. The base's EMT is "
+        "0.800 [0.750, 0.850]."
     )
     assert "-0.100 [-0.200, +0.000] ('own', layers): which is no sure change" in (
         orthogonalise.verdict(found, "base", SCORER)
