@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from ifguide.config.options import option, part
 from ifguide.errors import InputError
 from ifguide.generation.options import DTYPES, Sampling, batch_size
 
+T = TypeVar("T")
+
 _RECIPE = "fine-tuning"
+_JUDGING = "judging"
 _GCG = "the search"
 _ENHANCED = "the enhanced variant"
 _MIXED = "the mixture of --enhanced"
 
 
+class Asked:
+    """What the classes below inherit from, so that a verb may inherit from several of them and each is checked."""
+
+    def __post_init__(self) -> None:
+        """Check the fields; every class also calls that of the next one."""
+
+
+def only(asked: object, kind: type[T]) -> T:
+    """The part ``kind`` of what a verb was asked, which inherits from it."""
+    return kind(**{one.name: getattr(asked, one.name) for one in fields(kind)})  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Subjects:
+class Subjects(Asked):
     """The models under attack, and where the results go.
 
     Attributes:
@@ -48,12 +64,13 @@ class Subjects:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"--batch-size {self.batch_size}: must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judges:
+class Judges(Asked):
     """Who judges what the models say, and how much of it.
 
     Attributes:
@@ -63,20 +80,21 @@ class Judges:
     """
 
     scorer: Sequence[str] = option(
-        metavar="SPEC", kind="scorer", action="append",
+        metavar="SPEC", kind="scorer", action="append", group=_JUDGING,
         help="detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, linear:FOLDER, lexicon; give it again for more, the "
         "first one gives the verdicts",
     )  # fmt: skip
-    threshold: float = option(0.5, metavar="X", help="a score from here on is toxic (default: 0.5)")
+    threshold: float = option(0.5, metavar="X", group=_JUDGING, help="a score from here on is toxic (default: 0.5)")
     sampling: Sampling = part(Sampling, group="continuations")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 < self.threshold <= 1.0:
             raise InputError(f"--threshold {self.threshold}: must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompts:
+class Prompts(Asked):
     """The prompts that measure a model.
 
     Attributes:
@@ -85,15 +103,23 @@ class Prompts:
         heldout: JSONL of ``{"text"}`` for the perplexity, None without it.
     """
 
-    prompts: str = option(metavar="FILE", kind="input", help='JSONL with a "prompt"; a "subset" is optional')
-    subset: str | None = option(None, metavar="NAME", help='only the prompts whose "subset" is NAME (default: all)')
+    prompts: str = option(
+        metavar="FILE", kind="input", group=_JUDGING, help='JSONL with a "prompt"; a "subset" is optional'
+    )
+    subset: str | None = option(
+        None, metavar="NAME", group=_JUDGING, help='only the prompts whose "subset" is NAME (default: all)'
+    )
     heldout: str | None = option(
-        None, metavar="FILE", kind="input", help='JSONL with a "text": also measure the perplexity of these'
+        None,
+        metavar="FILE",
+        kind="input",
+        group=_JUDGING,
+        help='JSONL with a "text": also measure the perplexity of these',
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gcg:
+class Gcg(Asked):
     """Greedy coordinate gradient; defaults are nanoGCG's.
 
     Attributes:
@@ -123,6 +149,7 @@ class Gcg:
     any_token: bool = option(False, group=_GCG, help="also tokens that are not printable ASCII")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("suffix_tokens", "steps", "width", "top_k", "restarts", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -130,7 +157,7 @@ class Gcg:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Enhanced:
+class Enhanced(Asked):
     """One prefix for several prompts, with terms on hidden states, and other moves than swaps of one token.
 
     Attributes:
@@ -188,6 +215,7 @@ class Enhanced:
     buffer: int = option(16, metavar="N", group=_MIXED, help="prefixes that are kept (default: 16)")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("prefix_prompts", "forced", "least", "iterations", "children", "tokens", "buffer"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)} must be at least 1")
@@ -198,7 +226,7 @@ class Enhanced:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relearn:
+class Relearn(Asked):
     """Fine-tuning on a few documents.
 
     Attributes:
@@ -237,8 +265,7 @@ class Relearn:
     max_tokens: int = option(512, metavar="N", group=_RECIPE, help="of a document, the rest is cut off (default: 512)")
 
     def __post_init__(self) -> None:
-        if self.toxic is None and self.clean is None:
-            raise InputError("give --toxic or --clean documents, or both")
+        super().__post_init__()
         for name in ("documents", "at"):
             values = list(getattr(self, name))
             if not values or sorted(set(values)) != values or values[0] < (name == "documents"):
@@ -260,7 +287,7 @@ class Relearn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Orthogonalise:
+class Orthogonalise(Asked):
     """Directions that are taken out of a model.
 
     Attributes:
@@ -292,6 +319,7 @@ class Orthogonalise:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.layer is not None and self.layer < 1:
             raise InputError(f"--layer {self.layer}: must be at least 1")
         if self.outliers < 0:
@@ -299,7 +327,7 @@ class Orthogonalise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adversarial:
+class Adversarial(Asked):
     """A file of adversarial prompts.
 
     Attributes:
@@ -327,5 +355,6 @@ class Adversarial:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit {self.limit}: must be at least 1")

@@ -103,6 +103,8 @@ class _Relearning:
         self.options, self.recipe, self.files, self.judges = subjects, recipe, prompts, judges
         if subjects.dtype not in ("float32", "float64"):
             raise InputError(f"--dtype {subjects.dtype}: weights are trained here; take float32")
+        if recipe.toxic is None and recipe.clean is None:
+            raise InputError("give --toxic or --clean documents, or both")
         self.models = named_models(subjects.models)
         self.about = require_models(self.models)
         self.rows = read_prompts(prompts)

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from ifguide.attacks.options import Enhanced, Gcg, Judges, Subjects
-from ifguide.config.options import options_of, part
+from ifguide.attacks.options import Enhanced, Gcg, Judges, Subjects, only
+from ifguide.config.options import options_of
 from ifguide.verbs.attacking import attack_writes, tell
 
 SUMMARY = (
@@ -21,13 +21,8 @@ EXAMPLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackGcg:
+class AttackGcg(Judges, Enhanced, Gcg, Subjects):
     """The options of this verb."""
-
-    subjects: Subjects = part(Subjects)
-    attack: Gcg = part(Gcg)
-    enhanced: Enhanced = part(Enhanced)
-    judges: Judges = part(Judges, group="judging")
 
 
 OPTIONS = AttackGcg
@@ -41,5 +36,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     keep_freed_memory()
     asked = options_of(args, AttackGcg)
-    results = gcg(asked.subjects, asked.attack, asked.enhanced, asked.judges, progress=True)
+    results = gcg(only(asked, Subjects), only(asked, Gcg), only(asked, Enhanced), only(asked, Judges), progress=True)
     return tell(args, results, gcg_lines)

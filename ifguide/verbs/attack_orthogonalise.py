@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from ifguide.attacks.options import Judges, Orthogonalise, Prompts, Subjects
-from ifguide.config.options import options_of, part
+from ifguide.attacks.options import Judges, Orthogonalise, Prompts, Subjects, only
+from ifguide.config.options import options_of
 from ifguide.verbs.attacking import attack_writes, tell
 
 SUMMARY = (
@@ -22,13 +22,8 @@ EXAMPLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOrthogonalise:
+class AttackOrthogonalise(Judges, Prompts, Orthogonalise, Subjects):
     """The options of this verb."""
-
-    subjects: Subjects = part(Subjects)
-    attack: Orthogonalise = part(Orthogonalise)
-    prompts: Prompts = part(Prompts, group="judging")
-    judges: Judges = part(Judges, group="judging")
 
 
 OPTIONS = AttackOrthogonalise
@@ -42,5 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     keep_freed_memory()
     asked = options_of(args, AttackOrthogonalise)
-    results = orthogonalise(asked.subjects, asked.attack, asked.prompts, asked.judges, progress=True)
+    results = orthogonalise(
+        only(asked, Subjects), only(asked, Orthogonalise), only(asked, Prompts), only(asked, Judges), progress=True
+    )
     return tell(args, results, orthogonalise_lines)

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from ifguide.attacks.options import Adversarial, Judges, Subjects
-from ifguide.config.options import options_of, part
+from ifguide.attacks.options import Adversarial, Judges, Subjects, only
+from ifguide.config.options import options_of
 from ifguide.verbs.attacking import attack_writes, tell
 
 SUMMARY = (
@@ -21,12 +21,8 @@ EXAMPLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackPrompts:
+class AttackPrompts(Judges, Adversarial, Subjects):
     """The options of this verb."""
-
-    subjects: Subjects = part(Subjects)
-    attack: Adversarial = part(Adversarial)
-    judges: Judges = part(Judges, group="judging")
 
 
 OPTIONS = AttackPrompts
@@ -40,4 +36,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     keep_freed_memory()
     asked = options_of(args, AttackPrompts)
-    return tell(args, attack_prompts(asked.subjects, asked.attack, asked.judges, progress=True), prompts_lines)
+    results = attack_prompts(only(asked, Subjects), only(asked, Adversarial), only(asked, Judges), progress=True)
+    return tell(args, results, prompts_lines)

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from ifguide.attacks.options import Judges, Prompts, Relearn, Subjects
-from ifguide.config.options import options_of, part
+from ifguide.attacks.options import Judges, Prompts, Relearn, Subjects, only
+from ifguide.config.options import options_of
 from ifguide.verbs.attacking import attack_writes, tell
 
 SUMMARY = (
@@ -22,13 +22,8 @@ EXAMPLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackRelearn:
+class AttackRelearn(Judges, Prompts, Relearn, Subjects):
     """The options of this verb."""
-
-    subjects: Subjects = part(Subjects)
-    attack: Relearn = part(Relearn)
-    prompts: Prompts = part(Prompts, group="judging")
-    judges: Judges = part(Judges, group="judging")
 
 
 OPTIONS = AttackRelearn
@@ -42,5 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     keep_freed_memory()
     asked = options_of(args, AttackRelearn)
-    results = relearn(asked.subjects, asked.attack, asked.prompts, asked.judges, progress=True)
+    results = relearn(
+        only(asked, Subjects), only(asked, Relearn), only(asked, Prompts), only(asked, Judges), progress=True
+    )
     return tell(args, results, relearn_lines)

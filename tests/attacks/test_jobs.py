@@ -280,6 +280,15 @@ def test_what_cannot_be_meant_is_one_line(
     assert len(lines) == 1 and said in lines[0], error
 
 
+def test_relearning_needs_documents(command: dict[str, list[str]], capsys: Any) -> None:
+    words = command["relearn"][:]
+    for option in ("--toxic", "--clean"):
+        place = words.index(option)
+        del words[place : place + 2]
+    assert cli.main(words) == 2
+    assert "give --toxic or --clean documents" in capsys.readouterr().err
+
+
 def test_files_of_other_lines_are_refused(command: dict[str, list[str]], tmp_path: Path, capsys: Any) -> None:
     bad = write_rows(tmp_path / "bad.jsonl", [{"prompt": "a", "completion": ""}, {"prompt": 3}])
     assert cli.main([*command["gcg"], "--targets", str(bad)]) == 2

@@ -114,7 +114,6 @@ def test_bad_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "--toxic or --clean"),
         ({"toxic": "t", "documents": (10, 5)}, "--documents"),
         ({"toxic": "t", "at": (0,)}, "after 0"),
         ({"toxic": "t", "learning_rate": 0.0}, "--learning-rate"),
