@@ -63,7 +63,7 @@ def test_sums_are_those_of_numpy(family: str) -> None:
         for ids, counts in rows for place, counted in enumerate(counts) if counted
     ]  # fmt: skip
     own, there = (np.array(some) for some in zip(*tokens))  # [N, L, D]
-    assert len(own) == 5 == len(torch.cat(list(completion_states(lm, rows))))
+    assert len(own) == 6 == len(torch.cat(list(completion_states(lm, rows))))
     sums = sums_of(lm, rows, 0.0)
     assert np.allclose(sums.mean, own.mean(axis=0), atol=1e-12, rtol=0)
     assert np.allclose(sums.spread, ((own - own.mean(axis=0)) ** 2).sum(axis=2).mean(axis=0), atol=1e-10, rtol=0)
@@ -109,7 +109,7 @@ def test_a_planted_direction_is_found_and_taken_out() -> None:
     plain = sums_of(lm, safe, 0.0)
     found = unit(marked.mean - plain.mean)
     assert float(found[0] @ v) == pytest.approx(1.0, abs=1e-12)
-    assert int(separation(marked, plain).argmax()) == 0
+    assert float(separation(marked, plain)[0]) == pytest.approx(49 / float((2 * plain.spread)[0]), rel=1e-9)
     difference = (marked.mean - plain.mean)[0]
     assert float(without(difference, found[0]).norm()) < 1e-12
 

@@ -37,7 +37,6 @@ def named(lm: LanguageModel, token: str) -> int:
 
 def test_the_alphabet_is_printable_ascii_without_what_ends_a_text(lm: LanguageModel, allowed: torch.Tensor) -> None:
     texts = {lm.reader.token_bytes(index).decode("latin-1") for index in allowed.nonzero()[:, 0].tolist()}
-    # `at`, ` c` and ` m` are read as one token only where nothing merges them further
     assert texts == {chr(code) for code in range(0x20, 0x7F)} | {" cat", " mat", "at", " c", " m"}
     assert not allowed[lm.eod]
     assert lm.reader.encode("é")[0] not in alphabet(lm, any_token=True).nonzero()[:, 0].tolist(), "half a character"
@@ -100,11 +99,11 @@ def test_a_step_over_all_swaps_takes_the_best_of_brute_force(lm: LanguageModel, 
 class Scripted:
     """Losses by the script: each call gives the next (loss, exact)."""
 
-    def __init__(self, script: list[tuple[float, bool]]):
-        self.script = iter(script)
+    def __init__(self, script: list[tuple[float, bool]], vocabulary: int):
+        self.script, self.vocabulary = iter(script), vocabulary
 
     def gradient(self, suffix: list[int]) -> tuple[torch.Tensor, float]:
-        return torch.zeros(len(suffix), 300), 0.0
+        return torch.zeros(len(suffix), self.vocabulary), 0.0
 
     def losses(self, suffixes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         value, exact = next(self.script)
@@ -112,7 +111,7 @@ class Scripted:
 
 
 def scripted(script: list[tuple[float, bool]], allowed: torch.Tensor, lm: LanguageModel) -> module.Attempt:
-    loss: object = Scripted(script)
+    loss: object = Scripted(script, lm.vocab_size)
     return attack(loss, allowed, survivors(lm, PROMPT), OPTIONS, np.random.default_rng(0))  # type: ignore[arg-type]
 
 

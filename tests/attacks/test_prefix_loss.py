@@ -24,8 +24,7 @@ OFF = replace(OPTIONS, state_weight=0.0, angle_weight=0.0, fluency_weight=0.0, r
 @pytest.fixture(scope="module", params=["neox", "llama"])
 def pair(request: pytest.FixtureRequest) -> tuple[LanguageModel, LanguageModel]:
     """A model of three blocks and a reference that differs."""
-    lm, other = tiny_lm(request.param, num_hidden_layers=3) if request.param == "neox" else three(), None
-    other = tiny_lm("neox", num_hidden_layers=3) if request.param == "neox" else three()
+    lm, other = (tiny_lm(num_hidden_layers=3) if request.param == "neox" else three() for _ in range(2))
     with torch.no_grad():
         for weight in other.model.parameters():
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2), dtype=weight.dtype)
