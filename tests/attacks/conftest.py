@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from tests.support.tiny_models import as_loaded, byte_tokenizer, tiny_neox
 
 __all__ = ["no_network"]
 
+# of the central difference whose error is h^8
+STENCIL = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
 FAMILIES = ("neox", "neox-serial", "llama", "llama-tied")
 
 
@@ -30,6 +33,11 @@ def tiny_model(family: str, **changes):
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
+
+
+def slope(function: Callable[[float], float], h: float = 4e-4) -> float:
+    """The derivative at 0."""
+    return sum(weight * (function(n * h) - function(-n * h)) for n, weight in STENCIL.items()) / h
 
 
 def tiny_lm(family: str = "neox", **changes) -> LanguageModel:

@@ -9,7 +9,7 @@ from torch import Tensor
 from ifguide.attacks.gcg.loss import SuffixLoss, token_embeddings
 from ifguide.errors import NumericsError
 from ifguide.models.language_model import LanguageModel
-from tests.attacks.conftest import FAMILIES, tiny_lm
+from tests.attacks.conftest import FAMILIES, slope, tiny_lm
 
 CONTEXT, SUFFIX, TARGET = [0, 40, 41, 60], [70, 71, 90], [100, 101, 30, 31]
 
@@ -41,11 +41,10 @@ def test_the_loss_is_the_literal_one(lm: LanguageModel) -> None:
 
 
 def test_the_gradient_is_the_finite_difference(lm: LanguageModel) -> None:
-    """A step h of e_i along E_v, by the stencil whose error is h^4."""
+    """A step h of e_i along E_v, by a stencil whose error is h^8."""
     gradient, _ = SuffixLoss(lm, CONTEXT, TARGET).gradient(SUFFIX)
     assert gradient.shape == (3, lm.vocab_size)
     table = lm.model.get_input_embeddings().weight
-    h = 2e-3
     for place, token in [(0, 5), (0, 200), (1, 70), (2, 33), (2, 250)]:
 
         def moved(step: float, place: int = place, token: int = token) -> float:
@@ -53,8 +52,7 @@ def test_the_gradient_is_the_finite_difference(lm: LanguageModel) -> None:
             embedded[len(CONTEXT) + place] += step * table[token]
             return literal_loss(lm, embedded, TARGET)
 
-        slope = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * h)
-        assert float(gradient[place, token]) == pytest.approx(slope, abs=1e-10)
+        assert float(gradient[place, token]) == pytest.approx(slope(moved), abs=1e-10)
 
 
 @pytest.mark.parametrize("rows", [None, 1, 7])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,17 @@ from tests.support.folders import write_rows
 SAMPLING = ["--scorer", "lexicon", "--samples", "2", "--max-new-tokens", "3", "--device", "cpu"]
 
 
-@pytest.fixture(autouse=True)
-def _alone(no_network: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-@pytest.fixture
-def command(models: dict[str, Path], files: dict[str, str], tmp_path: Path) -> dict[str, list[str]]:
-    named = [f"base={models['base']}", f"guided={models['guided']}"]
-    end = ["--models", *named, *SAMPLING, "--output", str(tmp_path / "out")]
+@pytest.fixture(scope="module")
+def commands(models: dict[str, Path], files: dict[str, str]) -> dict[str, list[str]]:
+    """What is attacked and how, without an output."""
+    end = ["--models", f"base={models['base']}", f"guided={models['guided']}", *SAMPLING]
     prompts = ["--prompts", files["prompts"]]
     queries = ["--toxic", files["toxic"], "--safe", files["safe"]]
     small = ["--steps", "2", "--width", "4", "--candidate-tokens", "8", "--suffix-tokens", "3", "--restarts", "1"]
@@ -49,9 +53,27 @@ def command(models: dict[str, Path], files: dict[str, str], tmp_path: Path) -> d
     }  # fmt: skip
 
 
-def results(command: list[str]) -> dict[str, Any]:
-    assert cli.main(command) == 0
-    return json.loads((Path(command[command.index("--output") + 1]) / "results.json").read_text())
+@pytest.fixture(scope="module")
+def made(commands: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of each attack, made when it is first asked for."""
+
+    @functools.cache
+    def folder(name: str) -> Path:
+        output = tmp_path_factory.mktemp("made") / name
+        assert cli.main([*commands[name], "--output", str(output)]) == 0
+        return output
+
+    return folder
+
+
+@pytest.fixture
+def command(commands: dict[str, list[str]], tmp_path: Path) -> dict[str, list[str]]:
+    """The same with an output of the test's own."""
+    return {name: [*words, "--output", str(tmp_path / "out")] for name, words in commands.items()}
+
+
+def results_in(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())
 
 
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
@@ -64,13 +86,14 @@ ATTACKS = ("gcg", "enhanced", "relearn", "orthogonalise", "prompts")
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_killed_attack_goes_on_and_gives_the_same(
-    command: dict[str, list[str]], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    whole = results(command[name])
-    page = (tmp_path / "out" / "report.html").read_text()
+    command: dict[str, list[str]], made: Callable[[str], Path], name: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, no_network: None, capsys: Any,
+) -> None:  # fmt: skip
+    folder, own = made(name), tmp_path / "out"
+    whole = results_in(folder)
+    page = (folder / "report.html").read_text()
     assert whole["command"][:2] == ["ifguide", f"attack-{'gcg' if name == 'enhanced' else name}"]
-    assert "warning: the lexicon" in capsys.readouterr().out
-    again = [str(tmp_path / "again") if word == str(tmp_path / "out") else word for word in command[name]]
+    assert "What the words mean" in page and 'class="abuse"' in page
     write, lines = Journal.write, []
 
     def dying(self: Journal, rows: Any) -> None:
@@ -80,20 +103,20 @@ def test_a_killed_attack_goes_on_and_gives_the_same(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "write", dying)
-    assert cli.main(again) == 130
+    assert cli.main(command[name]) == 130
     monkeypatch.setattr(Journal, "write", write)
-    assert not (tmp_path / "again" / "results.json").exists()
-    assert len(read_jsonl(tmp_path / "again" / "journal.jsonl")) == 3
-    assert numbers(results(again)) == numbers(whole)
-    assert "going on with" in capsys.readouterr().err
-    details = [(tmp_path / place / "details.jsonl").read_bytes() for place in ("out", "again")]
-    assert details[0] == details[1]
-    assert "What the words mean" in page and 'class="abuse"' in page
+    assert not (own / "results.json").exists() and len(read_jsonl(own / "journal.jsonl")) == 3
+    capsys.readouterr()
+    assert cli.main(command[name]) == 0
+    said = capsys.readouterr()
+    assert "going on with" in said.err and "warning: the lexicon" in said.out
+    assert numbers(results_in(own)) == numbers(whole)
+    assert (own / "details.jsonl").read_bytes() == (folder / "details.jsonl").read_bytes()
 
 
-def test_gcg_reports_each_prompt_and_each_way(command: dict[str, list[str]], tmp_path: Path) -> None:
-    found = results(command["gcg"])
-    rows = read_jsonl(tmp_path / "out" / "details.jsonl")
+def test_gcg_reports_each_prompt_and_each_way(made: Callable[[str], Path]) -> None:
+    found = results_in(made("gcg"))
+    rows = read_jsonl(made("gcg") / "details.jsonl")
     assert [(row["model"], row["id"]) for row in rows] == [(m, n) for m in ("base", "guided") for n in range(3)]
     for row in rows:
         assert len(row["suffix_ids"]) == 3 and len(row["losses"]) == row["restarts"][0]["steps"] + 1
@@ -121,7 +144,7 @@ def test_a_target_that_the_model_says_anyway_is_exact(
 
     lm = load_language_model(models["base"])
     rows = []
-    for number in range(40):
+    for number in range(12):
         (context,) = prompt_contexts(lm, [f"say {number}"], 3)
         ids = sample_continuations(lm, [context], greedy(3))[0][0]
         (text,) = continuation_texts(lm, context, [ids])
@@ -129,13 +152,14 @@ def test_a_target_that_the_model_says_anyway_is_exact(
             rows.append({"prompt": f"say {number}", "completion": text})
     assert len(rows) >= 2
     targets = write_rows(tmp_path / "own.jsonl", rows[:2])
-    found = results([*command["gcg"], "--targets", str(targets)])
+    assert cli.main([*command["gcg"], "--targets", str(targets)]) == 0
+    found = results_in(tmp_path / "out")
     assert found["models"]["base"]["ways"]["none"]["exact"]["share"] == 1.0
 
 
-def test_the_enhanced_attack_holds_prompts_out(command: dict[str, list[str]], tmp_path: Path) -> None:
-    found = results(command["enhanced"])
-    rows = read_jsonl(tmp_path / "out" / "details.jsonl")
+def test_the_enhanced_attack_holds_prompts_out(made: Callable[[str], Path]) -> None:
+    found = results_in(made("enhanced"))
+    rows = read_jsonl(made("enhanced") / "details.jsonl")
     for name in ("base", "guided"):
         held = [row["held_out"] for row in rows if row["model"] == name]
         assert held == [False, False, True]
@@ -145,8 +169,8 @@ def test_the_enhanced_attack_holds_prompts_out(command: dict[str, list[str]], tm
     assert found["models"]["base"]["prefix_ids"] and found["settings"]["enhanced"]["prefix_prompts"] == 2
 
 
-def test_relearning_measures_every_model_alike(command: dict[str, list[str]], tmp_path: Path) -> None:
-    found = results(command["relearn"])
+def test_relearning_measures_every_model_alike(made: Callable[[str], Path]) -> None:
+    found = results_in(made("relearn"))
     runs = {(run["model"], run["kind"], run["documents"]): run for run in found["runs"]}
     assert len(runs) == 2 * 2 * 2
     for (name, _, _), run in runs.items():
@@ -160,20 +184,22 @@ def test_relearning_measures_every_model_alike(command: dict[str, list[str]], tm
     assert len(set(perplexities.values())) == len(perplexities), "each set of documents leaves another model"
 
 
-def test_a_later_step_adds_to_what_is_known(command: dict[str, list[str]], tmp_path: Path) -> None:
-    """The journal keeps measurements by what decides them: more models cost their own work alone."""
-    results(command["relearn"])
-    before = len(read_jsonl(tmp_path / "out" / "journal.jsonl"))
-    more = command["relearn"][:]
+def test_what_is_known_is_not_done_again(
+    commands: dict[str, list[str]], made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The journal keeps measurements by what decides them: a third model costs its own work alone."""
+    own = shutil.copytree(made("relearn"), tmp_path / "out")
+    before = len(read_jsonl(own / "journal.jsonl"))
+    more = [*commands["relearn"], "--output", str(own), "--overwrite"]
     place = more.index("--models")
     more[place + 2 : place + 2] = [f"same={more[place + 1].partition('=')[2]}"]
-    found = results([*more, "--overwrite"])
-    assert len(found["runs"]) == 12
-    assert len(read_jsonl(tmp_path / "out" / "journal.jsonl")) == before, "the third model's weights are the base's"
+    assert cli.main(more) == 0
+    assert len(results_in(own)["runs"]) == 12
+    assert len(read_jsonl(own / "journal.jsonl")) == before, "the third model's weights are the base's"
 
 
-def test_orthogonalising_judges_each_way_against_random(command: dict[str, list[str]]) -> None:
-    found = results(command["orthogonalise"])
+def test_orthogonalising_judges_each_way_against_random(made: Callable[[str], Path]) -> None:
+    found = results_in(made("orthogonalise"))
     ways = {name: [] for name in ("base", "guided")}
     for run in found["runs"]:
         ways[run["model"]].append((run["direction"], run["remove"]))
@@ -191,14 +217,14 @@ def test_orthogonalising_judges_each_way_against_random(command: dict[str, list[
     assert layers["cosine_to_base"]["own"][0] <= 1.0 and layers["layer"] == found["models"]["base"]["layer"]
 
 
-def test_prompts_are_counted_by_frame_and_kind(command: dict[str, list[str]], tmp_path: Path) -> None:
-    found = results(command["prompts"])
+def test_prompts_are_counted_by_frame_and_kind(made: Callable[[str], Path]) -> None:
+    found = results_in(made("prompts"))
     kinds = [(group["model"], group["frame"], group["category"]) for group in found["groups"]]
     assert kinds == [
         (model, frame, kind) for model in ("base", "guided") for frame in ("plain", "play")
         for kind in ("all", "even", "odd")
     ]  # fmt: skip
-    rows = read_jsonl(tmp_path / "out" / "details.jsonl")
+    rows = read_jsonl(made("prompts") / "details.jsonl")
     assert {row["prompt"] for row in rows if row["frame"] == "play"} == {f"Act: p {n}!" for n in range(5)}
 
 

@@ -13,7 +13,7 @@ from ifguide.attacks.gcg.prefix_loss import Case, PrefixLoss, compared_layers, r
 from ifguide.attacks.options import Enhanced
 from ifguide.errors import InputError, MismatchError
 from ifguide.models.language_model import LanguageModel
-from tests.attacks.conftest import tiny_lm
+from tests.attacks.conftest import slope, tiny_lm
 
 PREFIX = [70, 71, 90, 71]
 CASES = [Case([40, 41], [100, 101, 30, 31, 50], 2), Case([60], [33, 34], 2)]
@@ -118,7 +118,6 @@ def test_each_term_is_the_literal_one(pair: tuple[LanguageModel, LanguageModel],
 def test_the_gradient_is_the_finite_difference(pair: tuple[LanguageModel, LanguageModel]) -> None:
     lm, other = pair
     gradient = PrefixLoss(lm, other, CASES, OPTIONS).gradient(PREFIX)
-    h = 2e-3
     for place, token in [(0, 5), (1, 71), (3, 200)]:
 
         def moved(step: float, place: int = place, token: int = token) -> float:
@@ -126,8 +125,7 @@ def test_the_gradient_is_the_finite_difference(pair: tuple[LanguageModel, Langua
             rows[place, token] += step
             return literal(lm, other, rows, OPTIONS, skip_repetition=True)
 
-        slope = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * h)
-        assert float(gradient[place, token]) == pytest.approx(slope, abs=2e-9)
+        assert float(gradient[place, token]) == pytest.approx(slope(moved), abs=5e-10)
 
 
 def test_a_model_that_is_its_own_reference_has_no_distance() -> None:

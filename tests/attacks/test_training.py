@@ -60,7 +60,7 @@ def literal_adamw(lm, rows: list[list[int]], recipe: Relearn) -> None:
 
 
 def test_it_is_adamw_written_out() -> None:
-    recipe = Relearn(toxic="t", at=(0, 3), warmup=0.4, weight_decay=0.1, learning_rate=1e-2)
+    recipe = Relearn(toxic="t", at=(0, 3), warmup=0.4, weight_decay=0.1, learning_rate=1e-3)
     tuned, literal = tiny_lm(), tiny_lm()
     row = token_rows(tuned, TEXTS[:1], 9)
     losses = list(tune(tuned, row, recipe, seed=0))

@@ -91,7 +91,7 @@ def gcg_results(universal: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def orthogonalised() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     runs = []
-    for name, before, after in (("base", 0.8, 0.7), (MODELS[1], 0.1, 0.6)):
+    for name, before, after in (("base", 0.8, 0.75), (MODELS[1], 0.1, 0.6)):
         for direction, remove, emt in (
             ("as it is", None, before),
             ("own", "layers", after),
@@ -186,7 +186,7 @@ def test_what_orthogonalising_says() -> None:
         "+0.600] ('own', layers): it rises. A random direction there adds +0.000 [-0.100, +0.100]. The base's EMT is "
         "0.800 [0.750, 0.850]."
     )
-    assert "-0.100 [-0.200, +0.000] ('own', layers): which is no sure change" in (
+    assert "-0.050 [-0.150, +0.050] ('own', layers): which is no sure change" in (
         orthogonalise.verdict(found, "base", SCORER)
     )
 
