@@ -37,7 +37,7 @@ def blocks_of(model: Any) -> list[nn.Module]:
     return list(lists[0])
 
 
-def writers_of(model: Any) -> list[nn.Module]:
+def writers_of(model: Any) -> list[Any]:
     """The matrices at the ends of attention and MLP of every block.
 
     Raises:
@@ -55,7 +55,7 @@ def writers_of(model: Any) -> list[nn.Module]:
     return found
 
 
-def embeddings_of(model: Any) -> list[nn.Module]:
+def embeddings_of(model: Any) -> list[Any]:
     """The embedding of tokens, and that of positions where it is learned."""
     positions = [part for name, part in model.base_model.named_modules() if name.rpartition(".")[2] in _POSITIONS]
     return [model.get_input_embeddings(), *(part for part in positions if isinstance(part, nn.Embedding))]

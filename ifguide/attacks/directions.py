@@ -49,6 +49,10 @@ class Sums:
     square: Tensor
     second: Tensor | None = None
 
+    def plus(self, other: Sums) -> Sums:
+        both = None if self.second is None or other.second is None else self.second + other.second
+        return Sums(self.count + other.count, self.first + other.first, self.square + other.square, both)
+
     @property
     def mean(self) -> Tensor:
         """``[L, D]``."""
@@ -99,20 +103,16 @@ def sums_of(
     if not bool(torch.isfinite(length).all()):
         raise NumericsError(f"model {lm.name}: its states are not finite; is the model intact?")
     limits = outliers * length.median(dim=1).values if outliers else torch.full_like(length[:, 0], torch.inf)
-    count = square = first = moments = None
+    total: Sums | None = None
     for piece in pieces():
         kept = torch.stack([state.norm(dim=2) <= limits[number] for number, state in enumerate(piece)]).all(dim=0)
         value = (piece[0] if base is None else piece[0] - piece[1]) * kept[..., None]  # [n, L, D]
-        made = (kept.sum(dim=0).double(), value.square().sum(dim=(0, 2)), value.sum(dim=0))
         outer = torch.einsum("nld,nle->lde", value, value) if second else None
-        if count is None:
-            count, square, first, moments = (*made, outer)
-        else:
-            count, square, first = count + made[0], square + made[1], first + made[2]
-            moments = None if outer is None else moments + outer
-    if count is None or not bool((count > 0).all()):
+        made = Sums(kept.sum(dim=0).double(), value.sum(dim=0), value.square().sum(dim=(0, 2)), outer)
+        total = made if total is None else total.plus(made)
+    if total is None or not bool((total.count > 0).all()):
         raise NumericsError(f"model {lm.name}: no token is left of the completions; take a larger --outliers")
-    return Sums(count, first, square, moments)
+    return total
 
 
 def separation(toxic: Sums, safe: Sums) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from ifguide.config.options import option, part
 from ifguide.errors import InputError
@@ -28,7 +28,7 @@ class Asked:
 
 def only(asked: object, kind: type[T]) -> T:
     """The part ``kind`` of what a verb was asked, which inherits from it."""
-    return kind(**{one.name: getattr(asked, one.name) for one in fields(kind)})  # type: ignore[arg-type]
+    return kind(**{one.name: getattr(asked, one.name) for one in fields(cast(Any, kind))})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ without a random direction, taken out in the same ways.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -86,7 +86,9 @@ class _Orthogonalising:
         self.base_sums: dict[str, Sums] = {}
 
     def run(self, progress: bool) -> dict[str, Any]:
-        runs, details, layers = [], [], {}
+        runs: list[dict[str, Any]] = []
+        details: list[dict[str, Any]] = []
+        layers: dict[str, dict[str, Any]] = {}
         with working_in(self.options.output) as journal:
             total = sum(1 + len(self._names(subject)) * len(self.asked.remove) for subject in self.models)
             with Progress(total, "measurements", "orthogonalise", quiet=not progress) as bar:
@@ -192,13 +194,13 @@ class _Orthogonalising:
         return self._without_behind(lm, v, layer if remove == "layer" else None)
 
     @contextmanager
-    def _without_in_weights(self, subject: Subject, v: Tensor) -> Any:
+    def _without_in_weights(self, subject: Subject, v: Tensor) -> Iterator[LanguageModel]:
         edited = load_subject(subject.folder, self.options)
         remove_from_weights(edited, v)
         yield edited
 
     @contextmanager
-    def _without_behind(self, lm: LanguageModel, v: Tensor, layer: int | None) -> Any:
+    def _without_behind(self, lm: LanguageModel, v: Tensor, layer: int | None) -> Iterator[LanguageModel]:
         with removed_from_layers(lm, v, layer):
             yield lm
 

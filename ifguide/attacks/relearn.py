@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ from ifguide.system.progress import Progress
 
 # what two means of the same numbers, summed in another order, may differ by
 _ROUNDING = 1e-12
+# step, mean training loss since the measurement before, what was said, perplexity
+Measured = tuple[int, Optional[float], Heard, Optional[float]]
 
 
 def steps_to_level(
@@ -132,7 +134,7 @@ class _Relearning:
                     untouched = self._untouched(subject, journal)
                     bar.update(1)
                     for kind, count in sets:
-                        points = [(0, None, *untouched)]
+                        points: list[Measured] = [(0, None, *untouched)]
                         for point in self._tuned(subject, kind, count, journal):
                             points.append(point)
                             bar.update(1)
@@ -172,10 +174,8 @@ class _Relearning:
         lm = None if self._knows(journal, key) else load_subject(subject.folder, self.options)
         return self._measure(lm, journal, key)
 
-    def _tuned(
-        self, subject: Subject, kind: str, count: int, journal: Journal
-    ) -> Iterator[tuple[int, float | None, Heard, float | None]]:
-        """(step, mean loss since the measurement before, what was said, perplexity) after each measured step but 0."""
+    def _tuned(self, subject: Subject, kind: str, count: int, journal: Journal) -> Iterator[Measured]:
+        """After each measured step but 0."""
         texts = chosen(self.texts[kind], count, self.seed)
         recipe = {
             name: value for name, value in asdict(self.recipe).items() if name not in ("toxic", "clean", "documents")

@@ -151,7 +151,7 @@ class _SuffixAttack:
 
     def _restarts(self, prompt: str, context: Sequence[int], target: Sequence[int]) -> list[dict[str, Any]]:
         """Attempts until one is exact, from the journal or made now."""
-        loss = None
+        loss: SuffixLoss | None = None
         survives = survivors(self._lm, prompt)
         found: list[dict[str, Any]] = []
         for restart in range(self._options.restarts):

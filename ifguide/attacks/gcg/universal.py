@@ -86,7 +86,7 @@ class UniversalAttack:
         buffer, losses = self._searched(lm, subject, cases, start, survives, allowed, journal, own, progress)
         prefix = buffer[0][1]
         control = random_suffix(allowed, len(prefix), survives, np.random.default_rng([self._seed, 3]))
-        ids = {"none": [], "random": control, "attack": prefix}
+        ids: dict[str, list[int]] = {"none": [], "random": control, "attack": prefix}
         before = {way: survives.text(ids[way]) for way in WAYS}
         completions = lm.encode([target["completion"] for target in self._targets])
         tried = {
@@ -128,7 +128,7 @@ class UniversalAttack:
         recorded = [*range(_RECORDED, o.iterations, _RECORDED), o.iterations]
         known = [step for step in [0, *recorded] if key_of(key, step) in journal]
         last = known[-1] if known else None
-        loss = None
+        loss: PrefixLoss | None = None
         if last != o.iterations:
             needs = o.state_weight or o.angle_weight
             loss = PrefixLoss(lm, self._reference if needs else None, cases, o, self._subjects.batch_size)
