@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ from ifguide.system.progress import Progress
 # what two means of the same numbers, summed in another order, may differ by
 _ROUNDING = 1e-12
 # step, mean training loss since the measurement before, what was said, perplexity
-Measured = tuple[int, Optional[float], Heard, Optional[float]]
+Measured = tuple[int, float | None, Heard, float | None]
 
 
 def steps_to_level(
