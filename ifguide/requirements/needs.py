@@ -78,6 +78,9 @@ NEEDS = {
     "attack-relearn": Needs(_ATTACK.always, (*_ATTACK.sometimes, "peft")),
     "attack-orthogonalise": _ATTACK,
     "attack-prompts": _ATTACK,
+    "analyse": Needs(
+        ("torch", "transformers", "scikit-learn", "matplotlib"), (*_TOKENIZERS, *_SCORERS, "safetensors")
+    ),
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
          "matplotlib", "megatron-core"),

@@ -47,6 +47,7 @@ VERBS = {
     "attack-relearn": "how many documents and steps bring a model's toxicity back",
     "attack-orthogonalise": "models without a direction, judged again",
     "attack-prompts": "a file of adversarial prompts: toxic, refused, empty",
+    "analyse": "what is inside models: toxic tokens by layer, directions, probes, neurons, drift",
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
     "doctor": "what is installed here, what was tested, which verbs will work",
 }

@@ -20,7 +20,7 @@ class Compare:
     """The options of this verb."""
 
     runs: Sequence[str] = option(
-        flags=["runs"], metavar="RUN", kind="input", help="folders that `ifguide evaluate` wrote"
+        flags=["runs"], metavar="RUN", kind="input", help="folders that `ifguide evaluate` wrote, or all of them `ifguide analyse`"
     )  # fmt: skip
     html: Path | None = option(
         None, metavar="FILE", kind="output", help="write the comparison as one HTML page"
@@ -34,12 +34,15 @@ WRITES = Writes(lambda args: args.html and page(args.html), named(Compare), show
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.analysis.report import holds_findings
     from ifguide.evaluation.compare import compare
     from ifguide.pages.evaluation_table import comparison_table
     from ifguide.system.files import write_text
     from ifguide.system.outputs import with_request
 
     asked = options_of(args, Compare)
+    if any(map(holds_findings, asked.runs)):
+        return _findings(asked, args.json)
     if asked.html:
         from ifguide.pages.comparison import comparison_page  # needs matplotlib: before the work
 
@@ -51,3 +54,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if result["left_out"]:
             print(f"\nnot compared, not in every run: {', '.join(result['left_out'])}")
     return result
+
+
+def _findings(asked: Compare, quiet: bool) -> dict[str, Any]:
+    """Analyses on one page, each with its verdicts: they are not resampled again."""
+    from ifguide.analysis.report import load_findings, verdicts
+    from ifguide.system.files import write_text
+    from ifguide.system.outputs import with_request
+
+    found = load_findings(asked.runs)
+    if asked.html:
+        from ifguide.pages.analysis.report import findings_page
+
+        write_text(asked.html, with_request(findings_page(found)))
+    if not quiet:
+        for results in found:
+            print(f"{results['folder']}:", *verdicts(results), sep="\n  ")
+    return {"runs": [{"folder": one["folder"], "what": one.get("what"), "verdicts": verdicts(one)} for one in found]}

@@ -25,6 +25,7 @@ _ONE_PROCESS = {
     "audit-mask",
     "validate-scores",
     "attack-gcg", "attack-relearn", "attack-orthogonalise", "attack-prompts",
+    "analyse",
 }  # fmt: skip
 
 
