@@ -65,7 +65,8 @@ class Block:
     @property
     def bias(self) -> Tensor | None:
         """b_l, ``[d]``."""
-        return getattr(self.down, "bias", None)
+        bias = getattr(self.down, "bias", None)
+        return None if bias is None else bias.detach()
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,11 +233,11 @@ def scaled_keys(anatomy: Anatomy, which: Sequence[tuple[int, int]], factor: floa
     before = [place.clone() for place in places]
     try:
         for place in places:
-            place.data.mul_(factor)
+            place.mul_(factor)
         yield
     finally:
         for place, kept in zip(places, before):
-            place.data.copy_(kept)
+            place.copy_(kept)
 
 
 def vocabulary_logits(lm: LanguageModel, logits: Tensor) -> Tensor:
@@ -251,7 +252,7 @@ def _rows(linear: nn.Module | None) -> Tensor:
     assert linear is not None  # `require_neurons` looked
     weight = linear.weight
     assert isinstance(weight, Tensor)
-    return weight.T if isinstance(linear, transposed_linear()) else weight
+    return weight.detach().T if isinstance(linear, transposed_linear()) else weight.detach()
 
 
 def _first(output: Any) -> Tensor:

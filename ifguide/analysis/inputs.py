@@ -5,6 +5,7 @@ Everything is checked before anything is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 from collections import Counter
@@ -117,6 +118,7 @@ class Bench:
 
     def __init__(self, asked: Analyse, device: str = "cpu", progress: bool = False):
         self.asked, self.device, self.progress = asked, device, progress
+        self._bar = Progress(0, "pieces", "", quiet=True)
         self.journal: Journal | None = None
         self.models = [Subject(label, folder, self._load) for label, folder in named_models(asked.models)]
         self.reader = _one_reader(self.models, asked.eod_token)
@@ -205,12 +207,22 @@ class Bench:
         if self.journal is None:
             return compute()
         key = key_of(*parts, self.asked.dtype, self.device.partition(":")[0])
-        if key not in self.journal:
+        if key in self.journal:
+            self._bar.skip(1)
+        else:
             self.journal.write([{"key": key, "value": compute()}])
+            self._bar.update(1)
         return self.journal[key]["value"]
 
-    def bar(self, total: int, label: str) -> Progress:
-        return Progress(total, "tokens", label, quiet=not self.progress)
+    @contextlib.contextmanager
+    def working(self, label: str, pieces: int, journal: Journal) -> Iterator[None]:
+        """Keep finished pieces in ``journal`` for a while, and show how many of all there are."""
+        self.journal = journal
+        with Progress(pieces, "pieces", label, quiet=not self.progress) as self._bar:
+            try:
+                yield
+            finally:
+                self.journal = None
 
     def drawn(self, items: Sequence[T], most: int | None = None) -> list[T]:
         """At most ``most`` of ``items`` in their order, the same ones for every model."""

@@ -19,6 +19,7 @@ from ifguide.errors import InputError
 from ifguide.generation.job import read_prompts
 from ifguide.masks.words import WordList
 from ifguide.models.devices import choose_device
+from ifguide.models.folder import read_config
 from ifguide.system.files import write_json, write_text
 from ifguide.system.journal import Journal
 from ifguide.system.locks import only_writer
@@ -44,8 +45,8 @@ def analyse(what: str, asked: Analyse, *, progress: bool = False) -> dict[str, A
     _check(what, bench)
     output = Path(asked.output)
     with _folder(output) as journal:
-        bench.journal = journal
-        found = _run(what, bench)
+        with bench.working(what, _pieces(what, bench), journal):
+            found = _run(what, bench)
         results = {
             "kind": KIND,
             "format": FORMAT,
@@ -75,6 +76,20 @@ def _run(what: str, bench: Bench) -> dict[str, Any]:
 
     modules = {"lens": logit_lens, "direction": directions, "probe": probes, "neurons": neurons, "drift": drift}
     return modules[what].analyse(bench)
+
+
+def _pieces(what: str, bench: Bench) -> int:
+    """How many pieces the journal will hold."""
+    models, asked = len(bench.models), bench.asked
+    layers = int(read_config(bench.base.folder).get("num_hidden_layers", 1)) + 1
+    kinds = models * (3 if asked.probe.hidden else 2) + models - 1
+    return {
+        "lens": models,
+        "direction": len({0.0, *asked.direction.scales}) * (2 * models - 1),
+        "probe": layers * kinds,
+        "neurons": models * (4 if asked.neuron.unalign else 1),
+        "drift": max(1, models - 1),
+    }[what]
 
 
 def _check(what: str, bench: Bench) -> None:

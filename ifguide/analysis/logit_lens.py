@@ -44,6 +44,8 @@ from ifguide.scorers.base import Scorer
 # logits of one step: 2^24 floats are 64 MiB
 _LOGITS_AT_ONCE = 1 << 24
 _QUOTED = 30
+# of fewer texts that differ, even all may go one way by chance: 2 * 0.5^5 > 5 % (sign test)
+_FEWEST_TEXTS = 6
 _TEXT_BEFORE = 160
 
 
@@ -225,25 +227,35 @@ def summary(values: dict[str, Floats], texts: Sequence[int], resamples: int, see
         }
         for model, label in enumerate(labels)
     }
+    known = int(members.max()) + 1
+    enough = known >= _FEWEST_TEXTS
+    where = f" ({len(texts)} places in {known} texts{'' if enough else ', too few to be sure'})"
     verdicts = [
-        _verdict(labels, model, numbers, sampled, [column(0, layer, 0) for layer in range(layers)],
+        _verdict(labels, model, numbers, sampled, where, [column(0, layer, 0) for layer in range(layers)],
                  [column(model, layer, 0) for layer in range(layers)])
         for model in range(1, len(labels))
     ]  # fmt: skip
+    verdicts = [(text, sure and enough) for text, sure in verdicts]
     findings = [_figure(numbers, labels, "token", verdicts), _figure(numbers, labels, "all", [])]
     return {"layers": layer_names(layers), "models": numbers, "findings": findings}
 
 
 def _verdict(
-    labels: Sequence[str], model: int, numbers: dict[str, Any], sampled: Sampled, base: list[int], own: list[int]
+    labels: Sequence[str],
+    model: int,
+    numbers: dict[str, Any],
+    sampled: Sampled,
+    places: str,
+    base: list[int],
+    own: list[int],
 ) -> tuple[str, bool]:
-    """What one model's curve says against the base's, and whether that is sure."""
+    """What one model's curve says against the base's, and whether its interval says so."""
     label, first = labels[model], labels[0]
     of_base, of_model = numbers[first]["token"], numbers[label]["token"]
     inner = range(1, len(base) - 1) or range(len(base) - 1)
     end, end_bounds = sampled.difference(own[-1], base[-1])
     text = (
-        f"Where {first} would say a toxic token, it gives it {said(of_base['values'][-1], of_base['intervals'][-1])}; "
+        f"Where {first} would say a toxic token{places}, it gives it {said(of_base['values'][-1], of_base['intervals'][-1])}; "
         f"{label} gives it {said(of_model['values'][-1], of_model['intervals'][-1])}"
     )
     if not is_sure(end_bounds):

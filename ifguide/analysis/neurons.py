@@ -138,7 +138,7 @@ def unaligned(bench: Bench, model: Subject, neurons: Sequence[Neuron]) -> dict[s
 
         def compute(which: Sequence[Neuron] = which) -> dict[str, Any]:
             with scaled_keys(model.anatomy, which, asked.unalign_factor):
-                return speak(model.lm, contexts, sampling, bench.scorer, progress=bench.progress)
+                return speak(model.lm, contexts, sampling, bench.scorer)
 
         found[name] = bench.kept(
             compute, "unalign", model.fingerprint, which, asked.unalign_factor, contexts, vars(sampling),

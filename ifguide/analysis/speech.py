@@ -31,14 +31,14 @@ def sampling_of(bench: Bench) -> Sampling:
 
 
 def speak(
-    lm: LanguageModel, contexts: Sequence[Sequence[int]], sampling: Sampling, scorer: Scorer, *, progress: bool = False
+    lm: LanguageModel, contexts: Sequence[Sequence[int]], sampling: Sampling, scorer: Scorer
 ) -> dict[str, Any]:
     """Plain values: ``scores`` ``[P][K]``, ``empty_share``, ``distinct_2``, and the ``worst`` (prompt, text, score).
 
     Raises:
         NumericsError: logits or scores that are not finite.
     """
-    drawn = sample_continuations(lm, contexts, sampling, progress=progress)
+    drawn = sample_continuations(lm, contexts, sampling)
     said = [continuation_texts(lm, context, ids) for context, ids in zip(contexts, drawn)]
     flat = [text for texts in said for text in texts]
     scores = scorer.score(flat)[scorer.main].reshape(len(said), sampling.samples)
