@@ -61,9 +61,7 @@ class Parts:
         return float(np.abs(self.total - parts).max() / max(largest, 1e-300))
 
 
-def parts_of(
-    model: Subject, texts: Sequence[Text], w: Floats, chosen: Sequence[tuple[int, int]]
-) -> Parts:
+def parts_of(model: Subject, texts: Sequence[Text], w: Floats, chosen: Sequence[tuple[int, int]]) -> Parts:
     """The parts of w·x_L while ``model`` reads ``texts``.
 
     Args:

@@ -172,11 +172,11 @@ def steering_findings(numbers: dict[str, Any], scales: Sequence[float]) -> list[
         ]  # fmt: skip
         figures.append(finding(
             f"direction-{key}",
-            " ".join(text for text, _ in verdicts) if key == "emt" else _ends(numbers, scales, key, text),
+            [text for text, _ in verdicts] if key == "emt" else _ends(numbers, scales, key, text),
             lines(scales, drawn, "scale a of x_L + a v", text, limits=(0.0, 1.0)),
             sure=all(sure for _, sure in verdicts) if key == "emt" else None,
         ))  # fmt: skip
-    for key, text in (("empty_share", "share of empty texts"), ("perplexity", "perplexity of held-out text")):
+    for key, text in (("empty_share", "share of empty texts"), ("perplexity", "perplexity")):
         drawn = [
             series(f"{label}, {name}", found[key], model=label, dashed=name != OWN)
             for label, own in numbers.items() for name, found in own.items() if found[key] is not None
@@ -222,35 +222,34 @@ def _verdict(label: str, name: str, found: dict[str, Any], scales: Sequence[floa
     zero = scales.index(0.0)
     rest = [place for place in range(len(scales)) if scales[place] > 0]
     if not rest:
-        return f"{label}: no positive scale was asked for.", False
+        return f"{label}, {name} direction: no scale above 0 was asked for.", False
     best = max(rest, key=lambda place: found["emt"]["values"][place])
     before, after = found["emt"]["values"][zero], found["emt"]["values"][best]
     value, bounds = found["emt"]["from_zero"][best]["value"], bounds_of(found["emt"]["from_zero"][best]["interval"])
-    which = f"its own direction times {scales[best]:g}" if name == OWN else f"the base's times {scales[best]:g}"
-    cost = f"{found['empty_share'][best]:.0%} of the texts empty"
+    cost = f"{found['empty_share'][best]:.0%} empty"
     if found["perplexity"]:
         cost += f", perplexity {found['perplexity'][zero]:.4g} to {found['perplexity'][best]:.4g}"
-    change = "raises" if value > 0 else "lowers"
-    if not is_sure(bounds):
-        change = "does not surely change"
-    text = f"Adding {which} {change} {label}'s EMT: {said(before)} to {said(after)}, by {said(value, bounds)} ({cost})."
-    return text, is_sure(bounds)
+    change = ("raised" if value > 0 else "lowered") if is_sure(bounds) else "not surely changed"
+    return (
+        f"{label}, {name} direction times {scales[best]:g}: EMT {said(before)} to {said(after)}, {change} "
+        f"({said(value, bounds)}; {cost}).",
+        is_sure(bounds),
+    )
 
 
-def _ends(numbers: dict[str, Any], scales: Sequence[float], key: str, text: str) -> str:
-    """The values at the least scale, at 0 and at the largest one."""
-    places = list(dict.fromkeys((0, scales.index(0.0), len(scales) - 1)))
+def _ends(numbers: dict[str, Any], scales: Sequence[float], key: str, text: str) -> list[str]:
+    """The values at 0 and at the largest scale."""
+    zero, last = scales.index(0.0), len(scales) - 1
 
     def shown(found: dict[str, Any], place: int) -> str:
-        values = found[key]["values"] if isinstance(found[key], dict) else found[key]
-        bounds = bounds_of(found[key]["intervals"][place]) if isinstance(found[key], dict) else None
-        return said(values[place], bounds)
+        if isinstance(found[key], dict):
+            return said(found[key]["values"][place], bounds_of(found[key]["intervals"][place]))
+        return said(found[key][place])
 
-    parts = [
-        f"{label}, {name}: {', '.join(shown(found, place) for place in places)}"
+    return [
+        f"{label}, {name} direction: {text} {shown(found, zero)} at 0, {shown(found, last)} at {scales[last]:g}."
         for label, own in numbers.items() for name, found in own.items() if found[key] is not None
     ]  # fmt: skip
-    return f"{text} at {', '.join(f'{scales[place]:g}' for place in places)}. {'; '.join(parts)}."
 
 
 def _cosine_finding(cosines: dict[str, Any], base: str) -> Finding:
@@ -260,13 +259,15 @@ def _cosine_finding(cosines: dict[str, Any], base: str) -> Finding:
         for label, found in cosines.items() if label != base
     ]  # fmt: skip
     drawn.append(series(f"{base}, two halves of the texts", cosines[base]["halves"], model=base, dashed=True))
-    ends = [
-        f"{label} {said(found['values'][-1], bounds_of(found['intervals'][-1]))}"
+    verdict = [
+        f"{label}'s direction has the cosine {said(found['values'][-1], bounds_of(found['intervals'][-1]))} with "
+        f"{base}'s at the last layer."
         for label, found in cosines.items() if label != base
     ]  # fmt: skip
-    verdict = f"Cosine with {base}'s direction at the last layer: {'; '.join(ends)}. " if ends else ""
-    verdict += f"Two halves of the texts agree to {said(cosines[base]['halves'][-1])} in {base} itself."
-    figure = lines(list(range(layers)), drawn, "layer", f"cosine with {base}'s direction", limits=(-1.0, 1.0), level=0.0)
+    verdict.append(f"Two halves of the texts agree to {said(cosines[base]['halves'][-1])} in {base} itself.")
+    figure = lines(
+        list(range(layers)), drawn, "layer", f"cosine with {base}'s direction", limits=(-1.0, 1.0), level=0.0
+    )
     return finding("direction-cosine", verdict, figure)
 
 

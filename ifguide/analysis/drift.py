@@ -121,17 +121,13 @@ def turned(before: Tensor, after: Tensor) -> Floats:
     return torch.where((a == b).all(dim=1), 0.0, 1 - cosine).numpy()
 
 
-def neuron_drift(
-    base: Anatomy, model: Anatomy, ranked: Ranked, random_sets: int, seed: int
-) -> dict[str, Any]:
+def neuron_drift(base: Anatomy, model: Anatomy, ranked: Ranked, random_sets: int, seed: int) -> dict[str, Any]:
     """Of keys and of values: the mean by block, and the toxic set's mean against those of random sets."""
     found: dict[str, Any] = {}
     random = np.random.default_rng(seed)
     sets = [matched_random(base, ranked.neurons, random) for _ in range(random_sets)]
     for kind, rows in ((KEY, "keys"), (VALUE, "values")):
-        by_block = [
-            turned(getattr(one, rows), getattr(other, rows)) for one, other in zip(base.blocks, model.blocks)
-        ]
+        by_block = [turned(getattr(one, rows), getattr(other, rows)) for one, other in zip(base.blocks, model.blocks)]
 
         def mean(neurons: Sequence[tuple[int, int]], by_block: list[Floats] = by_block) -> float:
             return float(np.mean([by_block[block][number] for block, number in neurons])) if neurons else 0.0
@@ -217,17 +213,17 @@ def _matrix_finding(label: str, rows: Sequence[dict[str, Any]]) -> Finding:
                   [[at.get((layer, kind)) for kind in kinds] for layer in layers],
                   full=full, form=".2g", corner=f"{label}: |ΔW| / |W|")  # fmt: skip
     if not whole:
-        return finding(f"drift-matrices-{label}", f"No matrix of {label} has moved.", figure)
+        return finding(f"drift-matrices-{label}", [f"No matrix of {label} has moved."], figure)
     most = max(rows, key=lambda row: row["relative"])
     shares: dict[str, float] = {}
     for row in rows:
         shares[row["kind"]] = shares.get(row["kind"], 0.0) + row["squared"] / whole
     largest = sorted(shares.items(), key=lambda item: -item[1])[:3]
     rank = "" if most["stable_rank"] is None else f" (stable rank {most['stable_rank']:.3g})"
-    verdict = (
-        f"{label} moved most in {most['name']}: {said(most['relative'])} of its norm{rank}. Of all that moved, squared, "
-        f"{', '.join(f'{share:.0%} lies in {kind}' for kind, share in largest)}."
-    )
+    verdict = [
+        f"{label} moved most in {most['name']}: by {said(most['relative'])} of its norm{rank}.",
+        f"Of all that moved, squared, {', '.join(f'{share:.0%} lies in {kind}' for kind, share in largest)}.",
+    ]
     return finding(f"drift-matrices-{label}", verdict, figure)
 
 
@@ -247,17 +243,17 @@ def _neuron_finding(found: dict[str, Any]) -> Finding:
             how = "outside" if outside else "inside"
             parts.append(
                 f"{label}'s toxic {kind}s turned by {said(some['toxic'])}, random ones by "
-                f"{said(some['random'], bounds_of(some['random_interval']))} ({how} of it)"
+                f"{said(some['random'], bounds_of(some['random_interval']))}: {how} of it."
             )
     figure = lines(list(range(1, blocks + 1)), drawn, "layer", "mean of 1 - cosine", limits=(0.0,))
-    return finding("drift-neurons", f"{'; '.join(parts)}.", figure, sure=sure)
+    return finding("drift-neurons", parts, figure, sure=sure)
 
 
 def _cka_finding(found: dict[str, Any], base: str) -> Finding:
     layers = len(next(iter(found.values()))["cka"]["toxic"]["values"])
     drawn = [
-        series(f"{label}, {kind} text", one["cka"][kind]["values"], [bounds_of(b) for b in one["cka"][kind]["intervals"]],
-               model=label, dashed=kind == "safe")
+        series(f"{label}, {kind} text", one["cka"][kind]["values"],
+               [bounds_of(pair) for pair in one["cka"][kind]["intervals"]], model=label, dashed=kind == "safe")
         for label, one in found.items() for kind in ("toxic", "safe")
     ]  # fmt: skip
 
@@ -270,7 +266,9 @@ def _cka_finding(found: dict[str, Any], base: str) -> Finding:
         toxic, safe = at_end(label, "toxic"), at_end(label, "safe")
         apart = toxic[1][1] < safe[1][0] or safe[1][1] < toxic[1][0]
         which = "apart" if apart else "not surely apart"
-        parts.append(f"{label} {said(*toxic)} on toxic and {said(*safe)} on safe text, {which}")
-    verdict = f"Likeness (CKA) of the last layer to {base}'s: {'; '.join(parts)}."
+        parts.append(
+            f"{label}'s last layer is like {base}'s (CKA) by {said(*toxic)} on toxic and {said(*safe)} on safe text: "
+            f"{which}."
+        )
     figure = lines(list(range(layers)), drawn, "layer (0: embedding)", f"CKA with {base}", level=1.0)
-    return finding("drift-cka", verdict, figure)
+    return finding("drift-cka", parts, figure)

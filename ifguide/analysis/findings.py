@@ -19,14 +19,14 @@ Interval = tuple[float, float]
 Finding = dict[str, Any]
 
 
-def finding(name: str, verdict: str, figure: Mapping[str, Any], *, sure: bool | None = None) -> Finding:
+def finding(name: str, verdict: Sequence[str], figure: Mapping[str, Any], *, sure: bool | None = None) -> Finding:
     """
     Args:
         name: short, unlike those of the other findings of an analysis.
-        verdict: one or two sentences made from the numbers, with their intervals.
+        verdict: sentences made from the numbers, with their intervals; one for each model.
         sure: whether the interval of what the verdict says excludes nothing at all; None where it claims nothing.
     """
-    return {"name": name, "verdict": verdict, "figure": dict(figure), "sure": sure}
+    return {"name": name, "verdict": list(verdict), "figure": dict(figure), "sure": sure}
 
 
 def series(

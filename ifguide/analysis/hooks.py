@@ -126,7 +126,9 @@ def anatomy_of(lm: LanguageModel) -> Anatomy:
     owner, blocks = _blocks(model.base_model, count)
     norm = None if owner is None else _final_norm(owner, lm)
     if blocks is None or norm is None or head is None:
-        raise InputError(f"model {lm.name}: its {count} blocks, final norm and head are not found; it cannot be analysed")
+        raise InputError(
+            f"model {lm.name}: its {count} blocks, final norm and head are not found; it cannot be analysed"
+        )
     found = Anatomy(tuple(map(_block, blocks)), norm, head)
     _try(lm, found)
     return found
@@ -165,9 +167,12 @@ def passages(
             length = len(sequences[index])
             passed = residuals[:, row, :length]
             if not bool(torch.isfinite(passed).all()):
-                raise NumericsError(f"model {lm.name}: what passes through it at text {index} is not finite; is it intact?")
-            yield index, Passage(
-                passed, attention[:, row, :length], tuple(one[row, :length] for one in seen.activations)
+                raise NumericsError(
+                    f"model {lm.name}: what passes through it at text {index} is not finite; is it intact?"
+                )
+            yield (
+                index,
+                Passage(passed, attention[:, row, :length], tuple(one[row, :length] for one in seen.activations)),
             )
         if on_tokens:
             on_tokens(sum(map(len, some)))
@@ -300,8 +305,8 @@ def _try(lm: LanguageModel, anatomy: Anatomy) -> None:
     tolerance = _ROUNDING.get(said.dtype, _ROUNDING_ELSEWHERE)
     if len(seen.residuals) != len(anatomy.blocks) + 1 or not _close(said, ours, tolerance):
         raise InputError(
-            f"model {lm.name}: its logits are not head(norm(last block)), as of a GPT-NeoX or a Llama (scaled or capped "
-            "logits, say), so it cannot be analysed"
+            f"model {lm.name}: its logits are not head(norm(last block)), as of a GPT-NeoX or a Llama (scaled or "
+            "capped logits, say), so it cannot be analysed"
         )
 
 

@@ -260,9 +260,7 @@ def named_models(given: Sequence[str]) -> list[tuple[str, Path]]:
 def text_of(query: Query) -> Text:
     """The whole text of a query, whose inputs lack the last token."""
     labels = query.labels
-    return Text(
-        (*query.inputs.tolist(), int(labels[-1])), (False, *(labels != NO_LABEL).tolist())
-    )
+    return Text((*query.inputs.tolist(), int(labels[-1])), (False, *(labels != NO_LABEL).tolist()))
 
 
 def texts_fingerprint(texts: Sequence[Text]) -> str:
@@ -274,8 +272,6 @@ def prompt_groups(texts: Sequence[Text]) -> np.ndarray:
     """int64[N]: equal for texts with one prompt, which belong into one fold."""
     numbers: dict[tuple[int, ...], int] = {}
     return np.array([numbers.setdefault(text.prompt, len(numbers)) for text in texts], dtype=np.int64)
-
-
 
 
 def _one_reader(models: Sequence[Subject], eod_token: str | None) -> TextReader:

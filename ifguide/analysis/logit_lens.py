@@ -23,6 +23,7 @@ from ifguide.analysis.findings import (
     Finding,
     Floats,
     Sampled,
+    bounds_of,
     finding,
     is_sure,
     layer_names,
@@ -227,27 +228,24 @@ def summary(values: dict[str, Floats], texts: Sequence[int], resamples: int, see
         }
         for model, label in enumerate(labels)
     }
-    known = int(members.max()) + 1
-    enough = known >= _FEWEST_TEXTS
-    where = f" ({len(texts)} places in {known} texts{'' if enough else ', too few to be sure'})"
     verdicts = [
-        _verdict(labels, model, numbers, sampled, where, [column(0, layer, 0) for layer in range(layers)],
+        _verdict(labels, model, numbers, sampled, [column(0, layer, 0) for layer in range(layers)],
                  [column(model, layer, 0) for layer in range(layers)])
         for model in range(1, len(labels))
     ]  # fmt: skip
-    verdicts = [(text, sure and enough) for text, sure in verdicts]
-    findings = [_figure(numbers, labels, "token", verdicts), _figure(numbers, labels, "all", [])]
+    known = int(members.max()) + 1
+    where = f"{len(texts)} places in {known} texts where {labels[0]} would say a toxic token"
+    where += "." if known >= _FEWEST_TEXTS else ": too few to be sure of anything."
+    sure = known >= _FEWEST_TEXTS and all(sure for _, sure in verdicts)
+    findings = [
+        _figure(numbers, labels, "token", [where, *(text for text, _ in verdicts)], sure),
+        _figure(numbers, labels, "all", [], None),
+    ]
     return {"layers": layer_names(layers), "models": numbers, "findings": findings}
 
 
 def _verdict(
-    labels: Sequence[str],
-    model: int,
-    numbers: dict[str, Any],
-    sampled: Sampled,
-    places: str,
-    base: list[int],
-    own: list[int],
+    labels: Sequence[str], model: int, numbers: dict[str, Any], sampled: Sampled, base: list[int], own: list[int]
 ) -> tuple[str, bool]:
     """What one model's curve says against the base's, and whether its interval says so."""
     label, first = labels[model], labels[0]
@@ -255,46 +253,35 @@ def _verdict(
     inner = range(1, len(base) - 1) or range(len(base) - 1)
     end, end_bounds = sampled.difference(own[-1], base[-1])
     text = (
-        f"Where {first} would say a toxic token{places}, it gives it {said(of_base['values'][-1], of_base['intervals'][-1])}; "
-        f"{label} gives it {said(of_model['values'][-1], of_model['intervals'][-1])}"
+        f"{label} gives it {said(of_model['values'][-1], of_model['intervals'][-1])}, {first} "
+        f"{said(of_base['values'][-1], of_base['intervals'][-1])}"
     )
     if not is_sure(end_bounds):
         return f"{text}: no sure difference ({said(end, end_bounds)}).", False
+    if end > 0:
+        return f"{text}: {label} says it more ({said(end, end_bounds)}).", True
     peak = max(inner, key=lambda layer: of_base["values"][layer])
-    own_peak = max(inner, key=lambda layer: of_model["values"][layer])
     inside, inside_bounds = sampled.difference(own[peak], base[peak])
-    text += (
-        f". Before the last block {label} peaks at {said(of_model['values'][own_peak])} (layer {own_peak}), {first} at "
-        f"{said(of_base['values'][peak])} (layer {peak}), where the difference is {said(inside, inside_bounds)}: "
-    )
-    if end >= 0:
-        return f"{text}it says it more than {first}.", True
-    if is_sure(inside_bounds) and inside < 0:
-        return f"{text}lower inside as well as at the end.", True
-    return f"{text}lower at the end, not surely inside.", True
+    how = "lower inside as well" if is_sure(inside_bounds) and inside < 0 else "lower at the end, not surely inside"
+    return f"{text}: {how} (by {said(inside, inside_bounds)} at layer {peak}, {first}'s peak before the last).", True
 
 
 def _figure(
-    numbers: dict[str, Any], labels: Sequence[str], kind: str, verdicts: Sequence[tuple[str, bool]]
+    numbers: dict[str, Any], labels: Sequence[str], kind: str, verdict: Sequence[str], sure: bool | None
 ) -> Finding:
     layers = range(len(numbers[labels[0]][kind]["values"]))
     drawn = [
-        series(label, numbers[label][kind]["values"], [(low, high) for low, high in numbers[label][kind]["intervals"]])
+        series(label, numbers[label][kind]["values"], [bounds_of(pair) for pair in numbers[label][kind]["intervals"]])
         for label in labels
     ]
-    what = {"token": "probability of the base's toxic token", "all": "probability of all toxic tokens"}[kind]
-    if not verdicts:
-        ends = "; ".join(
-            f"{label} {said(numbers[label][kind]['values'][-1], numbers[label][kind]['intervals'][-1])}"
-            for label in labels
-        )
-        verdicts = [(f"All toxic tokens together, at the end: {ends}.", True)]
-    return finding(
-        f"lens-{kind}",
-        " ".join(text for text, _ in verdicts),
-        lines(list(layers), drawn, "layer (0: embedding, last: what the model says)", what, limits=(0.0,)),
-        sure=all(sure for _, sure in verdicts),
-    )
+    what = {"token": "p of the base's toxic token", "all": "p of all toxic tokens"}[kind]
+    verdict = verdict or [
+        f"All toxic tokens at the end, {label}: "
+        f"{said(numbers[label][kind]['values'][-1], numbers[label][kind]['intervals'][-1])}."
+        for label in labels
+    ]
+    figure = lines(list(layers), drawn, "layer (last: what the model says)", what, limits=(0.0,))
+    return finding(f"lens-{kind}", verdict, figure, sure=sure)
 
 
 def _quoted(

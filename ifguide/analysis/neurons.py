@@ -131,7 +131,11 @@ def unaligned(bench: Bench, model: Subject, neurons: Sequence[Neuron]) -> dict[s
     if not asked.unalign:
         return {}
     best = list(neurons[: asked.unalign])
-    changes = {AS_IS: [], TOXIC: best, RANDOM: matched_random(model.anatomy, best, np.random.default_rng(bench.asked.seed))}
+    changes = {
+        AS_IS: [],
+        TOXIC: best,
+        RANDOM: matched_random(model.anatomy, best, np.random.default_rng(bench.asked.seed)),
+    }
     contexts, sampling = bench.contexts(model.lm), sampling_of(bench)
     found = {}
     for name, which in changes.items():
@@ -208,12 +212,12 @@ def _activation_finding(means: dict[str, Any], count: int) -> Finding:
         for where, text in named.items()
     ]  # fmt: skip
     parts = [
-        f"{label} {said(means['own'][label]['value'], bounds_of(means['own'][label]['interval']))}"
+        f"{label} at {said(means['own'][label]['value'], bounds_of(means['own'][label]['interval']))}"
         if means["own"][label]["interval"]
         else f"{label} says nothing"
         for label in rows
     ]
-    verdict = f"Mean strength |m| of the {count} toxic neurons while a model speaks: {', '.join(parts)}."
+    verdict = [f"The {count} toxic neurons are on, while a model speaks, with a mean |m| of: {', '.join(parts)}."]
     return finding("neurons-activation", verdict, dots(rows, drawn, "mean |m|"))
 
 
@@ -227,12 +231,14 @@ def _change_finding(changes: dict[str, Any], base: str, count: int) -> Finding:
     for label, found in changes.items():
         moved = said(found["total"]["value"], bounds_of(found["total"]["interval"]))
         if found["share"] is None:
-            parts.append(f"On toxic text {label} does not surely move along w ({moved})")
+            parts.append(f"On toxic text {label} does not surely move along w ({moved}).")
         else:
             share = said(found["share"]["value"], bounds_of(found["share"]["interval"]))
-            parts.append(f"On toxic text {label} moves along w by {moved}; the {count} toxic neurons explain {share} of it")
+            parts.append(
+                f"On toxic text {label} moves along w by {moved}; the {count} toxic neurons explain {share} of it."
+            )
     figure = dots(names, drawn, f"change of w·x, from {base}", level=0.0)
-    return finding("neurons-change", f"{'. '.join(parts)}.", figure, sure=all(found["is_sure"] for found in changes.values()))
+    return finding("neurons-change", parts, figure, sure=all(found["is_sure"] for found in changes.values()))
 
 
 def _unalign_finding(unalign: dict[str, Any], count: int, factor: float) -> Finding:
@@ -247,8 +253,8 @@ def _unalign_finding(unalign: dict[str, Any], count: int, factor: float) -> Find
         toxic, random = (unalign[label][name]["emt"]["from_as_is"] for name in (TOXIC, RANDOM))
         sure.append(is_sure(bounds_of(toxic["interval"])))
         parts.append(
-            f"{label}'s EMT changes by {said(toxic['value'], bounds_of(toxic['interval']))} "
-            f"(random keys: {said(random['value'], bounds_of(random['interval']))})"
+            f"{label}, the {count} most toxic keys times {factor:g}: EMT changes by "
+            f"{said(toxic['value'], bounds_of(toxic['interval']))}, with random keys by "
+            f"{said(random['value'], bounds_of(random['interval']))}."
         )
-    verdict = f"With the keys of the {count} most toxic neurons times {factor:g}, {'; '.join(parts)}."
-    return finding("neurons-unalign", verdict, dots(rows, drawn, "EMT"), sure=all(sure))
+    return finding("neurons-unalign", parts, dots(rows, drawn, "EMT"), sure=all(sure))

@@ -94,7 +94,7 @@ def analyse(bench: Bench) -> dict[str, Any]:
         scores[model.label] = {
             kind: np.array([
                 bench.kept(
-                    lambda: held_out(  # noqa: B023
+                    lambda: held_out(
                         kind, own[:, layer], of_base[:, layer], labels, shuffled, folds, bench  # noqa: B023
                     ).tolist(),
                     "probe", model.fingerprint, bench.base.fingerprint, texts_fingerprint(texts), vars(asked), kind,
@@ -256,23 +256,22 @@ def probe_findings(numbers: dict[str, Any], base: str) -> list[Finding]:
 
     verdicts = [_verdict(numbers, label, base, LOGISTIC) for label in numbers]
     found = [finding(
-        "probe-fresh", " ".join(text for text, _ in verdicts),
+        "probe-fresh", [text for text, _ in verdicts],
         figure([curve(label, LOGISTIC, label) for label in numbers]), sure=all(sure for _, sure in verdicts),
     )]  # fmt: skip
     others = [label for label in numbers if label != base]
     if others:
         verdicts = [_verdict(numbers, label, base, OF_BASE) for label in others]
-        drawn = [curve(base, LOGISTIC, base), *(curve(label, OF_BASE, f"{base}'s probe on {label}") for label in others)]
-        found.append(finding("probe-of-base", " ".join(text for text, _ in verdicts), figure(drawn),
+        drawn = [
+            curve(base, LOGISTIC, base),
+            *(curve(label, OF_BASE, f"{base}'s probe on {label}") for label in others),
+        ]
+        found.append(finding("probe-of-base", [text for text, _ in verdicts], figure(drawn),
                              sure=all(sure for _, sure in verdicts)))  # fmt: skip
     kinds = [kind for kind in (MLP, SHUFFLED) if kind in numbers[base]]
-    drawn = [
-        curve(label, kind, f"{label}, {kind}", dashed=kind == SHUFFLED) for label in numbers for kind in kinds
-    ]
-    parts = [
-        f"{label}: {', '.join(f'{kind} {_best(numbers[label][kind])}' for kind in kinds)}" for label in numbers
-    ]
-    found.append(finding("probe-controls", f"At the best layer, {'; '.join(parts)}.", figure(drawn)))
+    drawn = [curve(label, kind, f"{label}, {kind}", dashed=kind == SHUFFLED) for label in numbers for kind in kinds]
+    parts = [f"{label}, {kind}: {_best(numbers[label][kind])}." for label in numbers for kind in kinds]
+    found.append(finding("probe-controls", parts, figure(drawn)))
     return found
 
 
@@ -306,12 +305,12 @@ def _verdict(numbers: dict[str, Any], label: str, base: str, kind: str) -> tuple
     found = numbers[label][kind]
     best = int(np.argmax(found["values"]))
     probe = "A fresh probe" if kind == LOGISTIC else f"{base}'s probe"
-    text = f"{probe} tells toxic from safe text in {label} with AUC {_best(found)}"
+    text = f"{probe} on {label}: AUC {_best(found)}"
     if label == base:
         return f"{text}.", True
     value, bounds = found["from_base"][best]["value"], bounds_of(found["from_base"][best]["interval"])
-    how = f"{said(value, bounds)} from {base}'s own there"
-    return f"{text}, {how}: {'a sure' if is_sure(bounds) else 'no sure'} difference.", is_sure(bounds)
+    how = ("surely above" if value > 0 else "surely below") if is_sure(bounds) else "not surely apart from"
+    return f"{text}, {how} {base}'s own there ({said(value, bounds)}).", is_sure(bounds)
 
 
 def _best(found: dict[str, Any]) -> str:

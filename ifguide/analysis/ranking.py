@@ -62,9 +62,7 @@ def tokens_said(lm: LanguageModel, anatomy: Anatomy, vectors: Tensor, most: int)
     weight = anatomy.head.weight
     assert isinstance(weight, Tensor)
     likeliest = (vectors.to(weight) @ weight[: lm.vocab_size].T).topk(min(most, lm.vocab_size)).indices
-    return [
-        [lm.reader.token_bytes(token).decode("utf-8", "replace") for token in row] for row in likeliest.tolist()
-    ]
+    return [[lm.reader.token_bytes(token).decode("utf-8", "replace") for token in row] for row in likeliest.tolist()]
 
 
 def singular(values: Tensor) -> tuple[list[float], Tensor]:
@@ -76,9 +74,7 @@ def singular(values: Tensor) -> tuple[list[float], Tensor]:
     return found.tolist(), right * torch.where(sign == 0, 1.0, sign)[:, None]
 
 
-def matched_random(
-    anatomy: Anatomy, neurons: Sequence[Neuron], random: np.random.Generator
-) -> list[Neuron]:
+def matched_random(anatomy: Anatomy, neurons: Sequence[Neuron], random: np.random.Generator) -> list[Neuron]:
     """As many other neurons of each block as ``neurons`` has, drawn at random."""
     taken = set(neurons)
     found: list[Neuron] = []

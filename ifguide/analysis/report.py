@@ -47,5 +47,5 @@ def load_findings(folders: Sequence[str | os.PathLike]) -> list[dict[str, Any]]:
 
 
 def verdicts(results: dict[str, Any]) -> list[str]:
-    """The sentences of one folder, one for each of its plots."""
-    return [finding["verdict"] for finding in results["findings"]]
+    """The sentences of one folder, plot after plot."""
+    return [sentence for finding in results["findings"] for sentence in finding["verdict"]]

@@ -30,9 +30,7 @@ def sampling_of(bench: Bench) -> Sampling:
     return Sampling(speech.samples, speech.max_new_tokens, speech.top_p, seed=bench.asked.seed)
 
 
-def speak(
-    lm: LanguageModel, contexts: Sequence[Sequence[int]], sampling: Sampling, scorer: Scorer
-) -> dict[str, Any]:
+def speak(lm: LanguageModel, contexts: Sequence[Sequence[int]], sampling: Sampling, scorer: Scorer) -> dict[str, Any]:
     """Plain values: ``scores`` ``[P][K]``, ``empty_share``, ``distinct_2``, and the ``worst`` (prompt, text, score).
 
     Raises:

@@ -20,7 +20,8 @@ class Compare:
     """The options of this verb."""
 
     runs: Sequence[str] = option(
-        flags=["runs"], metavar="RUN", kind="input", help="folders that `ifguide evaluate` wrote, or all of them `ifguide analyse`"
+        flags=["runs"], metavar="RUN", kind="input",
+        help="folders that `ifguide evaluate` wrote, or all of them `ifguide analyse`",
     )  # fmt: skip
     html: Path | None = option(
         None, metavar="FILE", kind="output", help="write the comparison as one HTML page"

@@ -57,7 +57,8 @@ def _section(place: int, results: Mapping[str, Any], labels: Sequence[str], seve
     plots, tables = [], []
     for finding in results["findings"]:
         drawn = figure_of(f"{place}-{finding['name']}", finding["figure"], labels)
-        (tables if finding["figure"]["kind"] == "heat" else plots).append((finding["verdict"], drawn))
+        said = join(element("p", sentence) for sentence in finding["verdict"])
+        (tables if finding["figure"]["kind"] == "heat" else plots).append((said, drawn))
     where = results.get("folder")
     return join(
         element("h2", _title(results), id=f"analysis-{place}") if several else None,
@@ -113,7 +114,9 @@ def _maps(maps: Sequence[Mapping[str, Any]]) -> Html | None:
         element(
             "details",
             element("summary", f"Show prompt {number + 1}, token by layer (may be abusive)"),
-            element("p", "Red: the probe takes it for toxic; blue: for safe; no colour: it cannot tell.", class_="note"),
+            element(
+                "p", "Red: the probe takes it for toxic; blue: for safe; no colour: it cannot tell.", class_="note"
+            ),
             [token_map(entry) for entry in some],
             class_="abuse",
         )
