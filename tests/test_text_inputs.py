@@ -69,12 +69,20 @@ READERS = [
     Reader("evaluate", "--data", "heldout"),
     Reader("evaluate", "--data", "lambada"),
     Reader("evaluate", "--data", "rtp"),
+    Reader("analyse", "--toxic-queries", "queries"),
+    Reader("analyse", "--safe-queries", "queries"),
+    Reader("analyse", "--prompts", "prompts"),
+    Reader("analyse", "--text", "heldout"),
     Reader("quickstart", "--input", "corpus"),
     Reader("quickstart", "--toxic-queries", "queries"),
     Reader("quickstart", "--safe-queries", "queries"),
 ]
-# the others train, fit, or continue prompts for longer than the tiny model reads
-ACCEPTING = [reader for reader in READERS if reader.verb not in ("quickstart", "fit-factors") and reader.kind != "rtp"]
+# the others train, fit, write pages, or continue prompts for longer than the tiny model reads
+ACCEPTING = [
+    reader
+    for reader in READERS
+    if reader.verb not in ("quickstart", "fit-factors", "analyse") and reader.kind != "rtp"
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,6 +149,14 @@ def options(verb: str, made: Path, output: Path) -> dict[str, Any]:
         },
         "fetch-eval-data": {"--source": f"heldout={made / 'heldout.jsonl'}", "--output": output / "sets"},
         "evaluate": {"--model": made / "model", "--output": output / "evaluation"},
+        "analyse": {
+            "direction": None,
+            "--models": f"base={made / 'model'}",
+            "--output": output / "analysis",
+            "--toxic-queries": made / "queries.jsonl",
+            "--safe-queries": made / "safe.jsonl",
+            "--scorer": "lexicon",
+        },
         "quickstart": {
             "--output": output / "new",
             "--input": made / "corpus.jsonl",
