@@ -33,7 +33,6 @@ from ifguide.analysis.findings import (
 from ifguide.analysis.hooks import passages, steered
 from ifguide.analysis.inputs import Bench, Subject, Text, texts_fingerprint
 from ifguide.analysis.speech import sampling_of, speak, toxicity
-from ifguide.errors import InputError
 from ifguide.evaluation.perplexity import language_model_perplexity
 from ifguide.statistics.resampling import interval
 from ifguide.system.files import hash_value
@@ -47,7 +46,7 @@ def analyse(bench: Bench) -> dict[str, Any]:
     """Numbers, findings and quotes.
 
     Raises:
-        InputError: unusable files or scales.
+        InputError: unusable files.
     """
     scales = _scales(bench.asked.direction.scales)
     toxic, safe = bench.queries
@@ -189,8 +188,6 @@ def steering_findings(numbers: dict[str, Any], scales: Sequence[float]) -> list[
 
 def _scales(given: Sequence[float]) -> list[float]:
     """Ascending, each once, 0 among them: all others are held against it."""
-    if not all(np.isfinite(given)):
-        raise InputError("--scales must be numbers")
     return sorted({0.0, *map(float, given)})
 
 

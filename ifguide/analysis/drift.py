@@ -42,6 +42,8 @@ _BLOCK_NUMBER = re.compile(r"\.(\d+)\.")
 # of the jackknife: CKA without a tenth of the texts
 _BLOCKS_OF_TEXTS = 10
 _NORMAL = 1.96
+# of all that moved, what is named
+_LEAST_SHARE = 0.005
 KEY, VALUE = "key", "value"
 
 
@@ -218,7 +220,7 @@ def _matrix_finding(label: str, rows: Sequence[dict[str, Any]]) -> Finding:
     shares: dict[str, float] = {}
     for row in rows:
         shares[row["kind"]] = shares.get(row["kind"], 0.0) + row["squared"] / whole
-    largest = sorted(shares.items(), key=lambda item: -item[1])[:3]
+    largest = [item for item in sorted(shares.items(), key=lambda item: -item[1])[:3] if item[1] >= _LEAST_SHARE]
     rank = "" if most["stable_rank"] is None else f" (stable rank {most['stable_rank']:.3g})"
     verdict = [
         f"{label} moved most in {most['name']}: by {said(most['relative'])} of its norm{rank}.",

@@ -165,7 +165,7 @@ def find_places(
             likeliest = logits.topk(min(top_k, logits.shape[-1])).indices  # [places, K], the best first
             hit = is_toxic[likeliest]
             for row in hit.any(dim=1).nonzero()[:, 0].tolist():
-                token = int(likeliest[row, int(hit[row].int().argmax())])
+                token = int(likeliest[row, hit[row].nonzero()[0, 0]])
                 found.append(Place(index, int(some[row]), token))
     return sorted(found, key=lambda place: (place.sequence, place.position))
 

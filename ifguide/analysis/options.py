@@ -5,12 +5,13 @@ Nothing here needs torch, so that a parser can be filled without it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ifguide.config.options import option, part
 from ifguide.errors import ConfigError, InputError
-from ifguide.generation.options import DTYPES
+from ifguide.generation.options import DTYPES, Sampling
 
 ANALYSES = {
     "lens": "the probability of toxic tokens by layer",
@@ -71,6 +72,10 @@ class DirectionOptions:
         None, metavar="FILE", kind="input", group="direction",
         help='JSONL with a "text": held-out clean text, whose perplexity is measured at each scale',
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.scales)):
+            raise InputError("--scales must be numbers")
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class SpeechOptions:
     )
 
     def __post_init__(self) -> None:
+        Sampling(self.samples, self.max_new_tokens, self.top_p)  # which refuses what cannot be drawn
         if self.max_prompts < 1:
             raise InputError(f"--max-prompts {self.max_prompts} must be at least 1")
 

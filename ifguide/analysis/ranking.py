@@ -76,13 +76,13 @@ def singular(values: Tensor) -> tuple[list[float], Tensor]:
 
 def matched_random(anatomy: Anatomy, neurons: Sequence[Neuron], random: np.random.Generator) -> list[Neuron]:
     """As many other neurons of each block as ``neurons`` has, drawn at random."""
-    taken = set(neurons)
     found: list[Neuron] = []
     for block, module in enumerate(anatomy.blocks):
-        wanted = sum(at == block for at, _ in neurons)
-        left = [number for number in range(module.values.shape[0]) if (block, number) not in taken]
-        drawn = random.choice(left, min(wanted, len(left)), replace=False) if left and wanted else []
-        found += [(block, int(number)) for number in drawn]
+        taken = [number for at, number in neurons if at == block]
+        if taken:
+            left = np.setdiff1d(np.arange(module.values.shape[0]), taken)
+            drawn = random.choice(left, min(len(taken), len(left)), replace=False)
+            found += [(block, number) for number in drawn.tolist()]
     return found
 
 

@@ -17,7 +17,16 @@ from ifguide.analysis.options import DirectionOptions, SpeechOptions
 from ifguide.errors import InputError
 from ifguide.generation.draw import sample_continuations
 from ifguide.generation.options import Sampling
-from tests.support.insides import CountsZ, make_bench, plain_neox, small_neox, subject, token, write_jsonl
+from tests.support.insides import (
+    CountsZ,
+    free_direction,
+    make_bench,
+    plain_neox,
+    small_neox,
+    subject,
+    token,
+    write_jsonl,
+)
 
 
 def text(*tokens: int) -> Text:
@@ -98,17 +107,9 @@ def with_direction(known: bool) -> Any:
     """Of texts that end in ``!`` and in ``.`` the last residuals differ along d; the head says z along d, if it is
     known."""
     model = plain_neox()
-    embedding, head = model.gpt_neox.embed_in.weight.data, model.embed_out.weight.data
-    d = torch.zeros(16, dtype=torch.float64)
-    d[0], d[1] = 1.0, -1.0  # the norm takes the mean away
-    embedding[:, :2] = 0.0
-    embedding[token("!"), :2] += d[:2]
-    embedding[token("!"), 2:] = embedding[token("."), 2:]
-    model.gpt_neox.final_layer_norm.weight.data.fill_(1.0)
-    model.gpt_neox.final_layer_norm.bias.data.zero_()
-    head[:, :2] = 0.0
-    if known:
-        head[token("z")] = 6.0 * d
+    d = free_direction(model, "z" if known else None)
+    embedding = model.gpt_neox.embed_in.weight.data
+    embedding[token("!")] = embedding[token(".")] + d
     return model
 
 
@@ -142,4 +143,4 @@ def test_a_known_direction_brings_back_what_it_says(tmp_path: Path) -> None:
 def test_scales_must_be_numbers() -> None:
     assert directions._scales([2, -1, 2]) == [-1.0, 0.0, 2.0]
     with pytest.raises(InputError, match="--scales must be numbers"):
-        directions._scales([float("inf")])
+        DirectionOptions(scales=[float("inf")])

@@ -105,4 +105,3 @@ def test_random_sets_have_as_many_neurons_in_each_block() -> None:
     found = neuron_drift(base.anatomy, other.anatomy, ranked, 20, 0)
     assert found["value"]["toxic"] == found["value"]["random"] == pytest.approx(1.0)
     assert found["value"]["random_interval"] == pytest.approx([1.0, 1.0])
-    assert found["value"]["share_of_random_below"] == 0.5

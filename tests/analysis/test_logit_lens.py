@@ -14,7 +14,17 @@ from ifguide.analysis.hooks import passages
 from ifguide.analysis.logit_lens import Place, find_places, lens, listed_tokens, probabilities, scored_tokens, summary
 from ifguide.errors import InputError
 from ifguide.scorers.lexicon import LexiconScorer
-from tests.support.insides import FAMILIES, CountsZ, make_bench, plain_neox, plant, small_neox, subject, token
+from tests.support.insides import (
+    FAMILIES,
+    CountsZ,
+    free_direction,
+    make_bench,
+    plain_neox,
+    plant,
+    small_neox,
+    subject,
+    token,
+)
 from tests.support.tiny_models import as_loaded, byte_tokenizer
 
 TEXTS = [[0, 5, 9, 200], [0, 7], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
@@ -107,11 +117,11 @@ def test_means_weigh_places_and_resample_texts() -> None:
 def planted(*, learned: bool, hidden: bool):
     """A model that writes z from its second block on, unless its last one takes it back."""
     model = plain_neox()
-    u = model.embed_out.weight.data[token("z")]
+    d = free_direction(model, "z")
     if learned:
-        plant(model, 1, 7, u / u.norm(), 20.0)
+        plant(model, 1, 7, d, 20.0)
     if hidden:
-        plant(model, 2, 9, u / u.norm(), -40.0)
+        plant(model, 2, 9, d, -40.0)
     return model
 
 

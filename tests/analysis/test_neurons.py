@@ -16,7 +16,17 @@ from ifguide.analysis.inputs import Text
 from ifguide.analysis.options import NeuronOptions, SpeechOptions
 from ifguide.analysis.ranking import matched_random, rank, singular, tokens_said, values_of
 from ifguide.errors import InputError
-from tests.support.insides import FAMILIES, CountsZ, make_bench, plain_neox, plant, small_neox, subject, token
+from tests.support.insides import (
+    FAMILIES,
+    CountsZ,
+    free_direction,
+    make_bench,
+    plain_neox,
+    plant,
+    small_neox,
+    subject,
+    token,
+)
 
 TEXTS = [Text((0, 5, 6, 7, 8), (False, False, True, True, True)), Text((0, 9, 3), (False, True, True))]
 W = np.random.default_rng(0).normal(size=16)
@@ -117,8 +127,7 @@ def test_random_neurons_are_others_of_the_same_blocks() -> None:
 def planted(strength: float, gain: float = 1.0) -> Any:
     """Neuron 7 of the second block writes z wherever ``!`` was just read, as strongly as its key is long."""
     model = plain_neox()
-    u = model.embed_out.weight.data[token("z")].clone()
-    plant(model, 1, 7, u / u.norm(), strength)
+    plant(model, 1, 7, free_direction(model, "z"), strength)
     mlp = model.gpt_neox.layers[1].mlp
     mlp.dense_h_to_4h.bias.data[7] = 0.0
     norm = model.gpt_neox.layers[1].post_attention_layernorm
@@ -131,7 +140,7 @@ def planted(strength: float, gain: float = 1.0) -> Any:
 
 def test_a_planted_neuron_is_found_explains_the_change_and_comes_back(tmp_path: Path) -> None:
     """``dampened`` was trained to leave the value as it is and to read less: its key scaled is the base's again."""
-    models = {"base": planted(30.0, gain=8.0), "dampened": planted(30.0, gain=0.08)}
+    models = {"base": planted(2.0, gain=8.0), "dampened": planted(2.0, gain=0.08)}
     toxic, safe = ([f"{'ghijkl'[n % 6]}{letter}" for n in range(24)] for letter in "!.")
     bench = make_bench(
         tmp_path, models, toxic, safe, neuron=NeuronOptions(neurons=1, unalign=1, unalign_factor=100.0),
@@ -146,8 +155,7 @@ def test_a_planted_neuron_is_found_explains_the_change_and_comes_back(tmp_path: 
     assert found["changes"]["dampened"]["share"]["value"] == pytest.approx(1.0, abs=1e-9)
     assert found["changes"]["dampened"]["remainder"] < 1e-12
     assert found["cosine_with_base"]["dampened"] == pytest.approx([1.0])
-    strengths = {label: one["value"] for label, one in found["activations"]["base"].items()}
-    assert strengths["dampened"] < strengths["base"] or strengths["base"] == 0
+    assert found["activations"]["base"]["dampened"]["texts"] == 3
     unalign = found["unalign"]["dampened"]
     assert unalign["as it is"]["emt"]["value"] < 0.5 and unalign["toxic keys scaled"]["emt"]["value"] == 1.0
     assert unalign["random keys scaled"]["emt"]["from_as_is"]["value"] == 0.0
@@ -158,7 +166,7 @@ def test_a_planted_neuron_is_found_explains_the_change_and_comes_back(tmp_path: 
 def test_tokens_are_those_of_the_largest_products() -> None:
     model = subject(small_neox())
     vectors = values_of(model.anatomy, CHOSEN)
-    head = model.lm.model.embed_out.weight
+    head = model.lm.model.get_output_embeddings().weight
     for vector, said in zip(vectors, tokens_said(model.lm, model.anatomy, vectors, 3)):
         products = [(float(head[index] @ vector), index) for index in range(model.lm.vocab_size)]
         best = [index for _, index in sorted(products, reverse=True)[:3]]

@@ -77,6 +77,21 @@ def plant(model: Any, block: int, neuron: int, direction: torch.Tensor, strength
     mlp.dense_4h_to_h.weight.data[:, neuron] = strength * direction
 
 
+def free_direction(model: Any, character: str | None) -> torch.Tensor:
+    """A direction of `plain_neox` that no embedding has and that says ``character``, and no other token does (None:
+    not even that one)."""
+    d = torch.zeros(WIDTH, dtype=torch.float64)
+    d[0], d[1] = 1.0, -1.0  # the norm takes the mean away
+    head = model.get_output_embeddings().weight.data
+    model.gpt_neox.embed_in.weight.data[:, :2] = 0.0
+    head[:, :2] = 0.0
+    if character is not None:
+        head[token(character)] = 6.0 * d
+    model.gpt_neox.final_layer_norm.weight.data.fill_(1.0)
+    model.gpt_neox.final_layer_norm.bias.data.zero_()
+    return d
+
+
 def subject(model: Any, label: str = "base") -> Subject:
     """A model that is loaded already."""
     lm = as_loaded(model, byte_tokenizer())
