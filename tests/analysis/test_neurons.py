@@ -140,10 +140,10 @@ def planted(strength: float, gain: float = 1.0) -> Any:
 
 def test_a_planted_neuron_is_found_explains_the_change_and_comes_back(tmp_path: Path) -> None:
     """``dampened`` was trained to leave the value as it is and to read less: its key scaled is the base's again."""
-    models = {"base": planted(2.0, gain=8.0), "dampened": planted(2.0, gain=0.08)}
+    models = {"base": planted(2.0, gain=8.0), "dampened": planted(2.0, gain=0.04)}
     toxic, safe = ([f"{'ghijkl'[n % 6]}{letter}" for n in range(24)] for letter in "!.")
     bench = make_bench(
-        tmp_path, models, toxic, safe, neuron=NeuronOptions(neurons=1, unalign=1, unalign_factor=100.0),
+        tmp_path, models, toxic, safe, neuron=NeuronOptions(neurons=1, unalign=1, unalign_factor=200.0),
         speech=SpeechOptions(samples=2, max_new_tokens=1), prompts=None,
     )  # fmt: skip
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a!"}\n{"prompt": "b!"}\n{"prompt": "c!"}\n')

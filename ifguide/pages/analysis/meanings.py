@@ -42,7 +42,7 @@ MEANINGS = {
     "neurons": {
         "Toxic set": "The neurons of all layers whose value vectors have the largest cosine with the base's probe w.",
         "Change along w": "From the base to the model: w·Δx_0 + Σ w·Δattn + Σ Δ(m_i w·v_i) + w·Δb, without remainder.",
-        "Share": "The part of the toxic set in that change. It can exceed 1 or be below 0 where others work against it.",
+        "Share": "The part of the toxic set in that change, above 1 or below 0 where others work against it.",
         "Un-align": "The keys of the best few are multiplied (of a gated MLP the rows beside the gate), the biases "
         "left as they are, and the model speaks again; as many random neurons of the same layers are the control.",
     },
