@@ -197,7 +197,7 @@ def _cell(
     """What is said, and the perplexity, at one scale."""
     vector = torch.from_numpy(push).to(model.lm.device)
     with steered(model.anatomy, vector, scale):
-        said_ = speak(model.lm, contexts, sampling_of(bench), bench.scorer, progress=bench.progress)
+        said_ = speak(model.lm, contexts, sampling_of(bench), bench.scorer)
         nll = None
         if text is not None:
             found = language_model_perplexity(model.lm, text)

@@ -95,7 +95,7 @@ def test_a_scaled_key_scales_what_it_reads_and_comes_back(family: str) -> None:
     bias = torch.zeros(32, dtype=torch.float64) if getattr(block.up, "bias", None) is None else block.up.bias
     for neuron in range(32):
         factor = 10.0 if neuron == 3 else 1.0
-        assert float(after[neuron]) == pytest.approx(float(factor * (before[neuron] - bias[neuron]) + bias[neuron]))
+        assert after[neuron].item() == pytest.approx((factor * (before[neuron] - bias[neuron]) + bias[neuron]).item())
     changed = [name for name, value in model.lm.model.state_dict().items() if not torch.equal(value, weights[name])]
     assert changed == []
 
