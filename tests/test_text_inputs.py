@@ -79,9 +79,7 @@ READERS = [
 ]
 # the others train, fit, write pages, or continue prompts for longer than the tiny model reads
 ACCEPTING = [
-    reader
-    for reader in READERS
-    if reader.verb not in ("quickstart", "fit-factors", "analyse") and reader.kind != "rtp"
+    reader for reader in READERS if reader.verb not in ("quickstart", "fit-factors", "analyse") and reader.kind != "rtp"
 ]
 
 

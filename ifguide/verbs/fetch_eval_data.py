@@ -31,7 +31,8 @@ class FetchEvalData:
     )  # fmt: skip
     only_with_terms: str | None = option(
         None, nargs="?", const=str(BUILT_IN), metavar="FILE",
-        help="keep only texts and prompts that have an identity term (one a line; without FILE the list of the package)",
+        help="keep only texts and prompts that have an identity term (one a line; without FILE the list of the "
+        "package)",
     )  # fmt: skip
     only_without_terms: str | None = option(
         None, nargs="?", const=str(BUILT_IN), metavar="FILE",

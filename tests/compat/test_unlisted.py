@@ -35,7 +35,8 @@ DOCUMENTED = {
     "cycler", "datasets", "deepspeed", "deepspeed.accelerator", "matplotlib", "matplotlib.axes",
     "huggingface_hub", "matplotlib.figure", "matplotlib.ticker", "numpy", "numpy.lib.stride_tricks", "numpy.typing",
     "safetensors", "safetensors.torch", "scipy.sparse", "scipy.special", "scipy.stats", "sentencepiece",
-    "sklearn.exceptions", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.neural_network", "sklearn.metrics", "sklearn.preprocessing", "tokenizers",
+    "sklearn.exceptions", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.metrics",
+    "sklearn.neural_network", "sklearn.preprocessing", "tokenizers",
     "torch", "torch.autograd", "torch.distributed", "torch.nn", "torch.nn.functional", "torch.utils.data",
     "torch.utils.tensorboard", "transformers", "transformers.utils", "yaml", "zstandard", "peft",
 }  # fmt: skip

@@ -217,8 +217,8 @@ CASES: dict[str, Case] = {
         lambda m: ["--seed", "1"], "--seed was 0, is 1",
     ),
     "analyse": (
-        lambda m: ["analyse", "drift", "--models", f"a={m.folder}/model", f"b={m.folder}/model", *_queries(m), "--device",
-                   "cpu", "--neurons", "2", "--unalign", "0", "--random-sets", "20", "--output", "{out}/a"],
+        lambda m: ["analyse", "drift", "--models", f"a={m.folder}/model", f"b={m.folder}/model", *_queries(m),
+                   "--device", "cpu", "--neurons", "2", "--unalign", "0", "--random-sets", "20", "--output", "{out}/a"],
         lambda m: ["--random-sets", "30"], "--random-sets was 20, is 30",
     ),
     "mask-stats": (
