@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ifguide.analysis.options import ANALYSES, PARTS, Analyse, require_options
-from ifguide.config.options import add_options, given, named, options_of
+from ifguide.config.options import given, named, option, options_of
 from ifguide.system.outputs import Source
 from ifguide.verbs.writes import Writes, folder, source
 
@@ -22,17 +22,20 @@ EXAMPLE = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnalyseWhat(Analyse):
+    """The options of this verb: those of all analyses, and which of them it is."""
+
+    what: str = option(flags=["what"], choices=tuple(ANALYSES), metavar="WHAT", help=f"one of {', '.join(ANALYSES)}")
+
+
+OPTIONS = AnalyseWhat
 WRITES = Writes(
     lambda args: folder(args.output, "results.json", ["run.json", "report.html"], ["journal.jsonl"]),
-    named(Analyse),
+    named(AnalyseWhat),
     sources=lambda args: _models(args),
     settle=lambda args, settings: _settle(args, settings),
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=ANALYSES, metavar="WHAT", help=f"one of {', '.join(ANALYSES)}")
-    add_options(parser, Analyse)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ifguide.models.language_model import LanguageModel
 from tests.support.eval_sets import word_pieces
 from tests.support.folders import write_rows
 from tests.support.language_models import no_network
-from tests.support.tiny_models import as_loaded, byte_tokenizer, tiny_neox
+from tests.support.tiny_models import as_loaded, byte_tokenizer, exact_norms, tiny_neox
 
 __all__ = ["no_network"]
 
@@ -43,6 +43,7 @@ def slope(function: Callable[[float], float], h: float = 4e-4) -> float:
 def tiny_lm(family: str = "neox", **changes) -> LanguageModel:
     """fp64, with a tokenizer of bytes and of two words."""
     model = tiny_model(family, **changes).double()
+    exact_norms(model)
     model.requires_grad_(False)
     return as_loaded(model, word_pieces())
 

@@ -13,6 +13,7 @@ from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.influence.curvature.job import fit_factors
 from ifguide.models.tracked import ScoredModel, load_model
 from tests.support.datasets import random_documents, write_tokens
+from tests.support.tiny_models import exact_norms
 
 VOCAB = 512
 WINDOW = 16
@@ -80,11 +81,7 @@ def model_folders(tmp_path_factory) -> dict[str, Path]:
 def load_exact(folder: Path, pattern: str | None = None) -> ScoredModel:
     """The model in fp64 throughout: the stock RMS norms round to fp32, which would hide any error below 1e-7."""
     model = load_model(folder, dtype=torch.float64, device="cpu", pattern=pattern)
-    for name, module in list(model.model.named_modules()):
-        if type(module).__name__.endswith("RMSNorm"):
-            norm = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=torch.float64)
-            norm.weight = module.weight
-            model.model.set_submodule(name, norm)
+    exact_norms(model.model)
     return model
 
 
