@@ -6,13 +6,14 @@ All models share data, initialisation, sample order, steps and schedule; what se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.experiments.stages import Stage
-from ifguide.experiments.training import publish_model, train, train_here, write_overlay
+from ifguide.experiments.training import drop_weights, publish_model, train, train_here, write_overlay
+from ifguide.system.children import Children
 from ifguide.system.files import hash_file
 
 
@@ -59,11 +60,15 @@ class Way:
         threads: CPU threads.
         here: in this process instead of one of its own.
         copy_of: name of a model of this job whose result is taken instead; for a toy.
+        children: the commands of the job, of which it is one.
+        keeps_weights: whether its checkpoint stays beside the published folder.
     """
 
     threads: int
     here: bool = False
     copy_of: str | None = None
+    children: Children | None = None
+    keeps_weights: bool = True
 
 
 def check_models(models: Sequence[Model]) -> None:
@@ -97,12 +102,18 @@ def model_stage(model: Model, folder: Path, shared: Mapping[str, Any], way: Way,
 
     def work() -> dict[str, Any]:
         below = ", ".join(path.name for path in model.configs)
-        write_overlay(overlay, f"What the {model.name} run adds to {below}", keys)
-        if way.copy_of is None:
+        header = f"What the {model.name} run adds to {below}" if below else f"All keys of the {model.name} run"
+        write_overlay(overlay, header, keys)
+        cost = None
+        if way.children is not None:
+            cost = train(configs, log, model.name, way.threads, say, way.children)
+        elif way.copy_of is None:
             (train_here if way.here else train)(configs, log, model.name, way.threads, say)
         trained = folder / "checkpoints" / (way.copy_of or model.name)
         publish_model(trained, model.folder(folder))
-        return {}
+        if not way.keeps_weights:
+            drop_weights(trained)
+        return asdict(cost) if cost else {}
 
     settings = {"configs": [hash_file(path) for path in model.configs], "keys": keys}
     outputs = [f"models/{model.name}/{name}" for name in ("config.json", "model.safetensors")]

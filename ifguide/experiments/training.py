@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ifguide.system.children import Children, Cost
 from ifguide.system.files import write_text
-from ifguide.system.processes import as_only_process, run_logged
-
-_PACKAGES = Path(__file__).resolve().parents[2]  # where `ifguide` is imported from
+from ifguide.system.processes import as_only_process
 
 
 def write_overlay(path: Path, header: str, keys: dict[str, Any]) -> None:
@@ -25,21 +23,32 @@ def write_overlay(path: Path, header: str, keys: dict[str, Any]) -> None:
     write_text(path, f"# {header}\n" + yaml.safe_dump(keys, sort_keys=False))
 
 
-def train(configs: list[Path], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
+def train(
+    configs: list[Path],
+    log: Path,
+    name: str,
+    threads: int,
+    say: Callable[[str], None],
+    children: Children | None = None,
+) -> Cost:
     """``python -m ifguide.launch train.py ...`` with its output in ``log`` and its lines told to ``say``.
 
     Args:
         configs: absolute paths.
         threads: CPU threads of each process.
+        children: the commands of the job; None for a job of this one.
 
     Raises:
         IFGuideError: training failed; ends with its last lines.
     """
-    command = [sys.executable, "-m", "ifguide.launch", "train.py", *map(str, configs)]
-    command.append("--overwrite")  # the stage before has decided that this model is made anew
-    path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_PACKAGES))))
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
-    run_logged(command, log, f"training '{name}'", environment, say)
+    # the stage before has decided that this model is made anew
+    command = [*training_command(configs), "--overwrite"]
+    return (children or Children(threads)).run(command, log, name, say, f"training '{name}'")
+
+
+def training_command(configs: Sequence[Path]) -> list[str]:
+    """What trains from these configurations."""
+    return [sys.executable, "-m", "ifguide.launch", "train.py", *map(str, configs)]
 
 
 def train_here(configs: list[Path], log: Path, name: str, threads: int, say: Callable[[str], None]) -> None:
@@ -70,3 +79,9 @@ def publish_model(checkpoint: Path, target: Path) -> None:
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(checkpoint / "hf", target)
+
+
+def drop_weights(checkpoint: Path) -> None:
+    """Remove weights and optimizer states of a published run; its log and its record stay."""
+    for folder in (checkpoint / "hf", *checkpoint.glob("global_step*")):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-
-from ifguide.errors import IFGuideError
 
 # How threads of torch's OpenMP (GNU's) wait for each other: they spin a little, then sleep. Spinning as long as its
 # default does costs most of the speed as soon as other work is on the cores; sleeping at once costs a sixth on a quiet
@@ -17,7 +14,6 @@ from ifguide.errors import IFGuideError
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 _WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them is the user's own choice
 
-_TAIL_LINES = 5
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -63,45 +59,6 @@ def as_only_process(without_gpu: bool) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(saved)
-
-
-def run_logged(
-    command: Sequence[str], log: Path, name: str, environment: Mapping[str, str], say: Callable[[str], None]
-) -> None:
-    """Run ``command`` in the folder of ``log``, which gets its output; ``say`` hears its lines.
-
-    Args:
-        name: of the work, for a message.
-        environment: all of its variables.
-
-    Raises:
-        IFGuideError: it failed; ends with its last lines.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open(log, "w", encoding="utf-8") as record,
-        subprocess.Popen(
-            # Python imports from the current folder first, and the one of the logs holds no modules
-            list(command),
-            cwd=log.parent,
-            env=dict(environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                record.write(line)
-                if line.strip():
-                    say(f"  {name}: {line.rstrip()}")
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode:
-        tail = log.read_text(encoding="utf-8").strip().splitlines()[-_TAIL_LINES:]
-        raise IFGuideError(f"{name} failed (exit {process.returncode}, log {log}): " + " | ".join(tail))
 
 
 def let_waiting_threads_sleep() -> None:

@@ -8,7 +8,6 @@ DIR/work/NAME/          while it runs
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -26,13 +25,12 @@ import ifguide
 from ifguide.data.aligned import write_aligned
 from ifguide.data.fingerprint import fingerprint
 from ifguide.errors import InputError
+from ifguide.system.children import Children
 from ifguide.system.files import hash_value, read_json, write_json, write_text
-from ifguide.system.processes import run_logged
 from ifguide.system.progress import Progress
 from ifguide.validation.margin import Likelihoods, QuerySets, load_and_measure
 from ifguide.validation.run import FinishedRun
 
-_PACKAGES = Path(__file__).resolve().parents[2]  # where `ifguide` is imported from
 # what another launcher said of the process that this command runs in
 _NOT_INHERITED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -169,11 +167,8 @@ class Retrainer:
         keys = self.run.keys_of(work / "run", mask, training.seed)
         write_text(config, f"# The retraining {training.name} of {self.run.folder}\n" + yaml.safe_dump(keys))
         command = [sys.executable, "-m", "ifguide.launch", "train.py", str(config), "--engine", "embedded"]
-        path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_PACKAGES))))
-        environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
-        environment |= {"OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
         log = self.folder / "logs" / f"{training.name}.log"
-        run_logged(command, log, f"retraining '{training.name}'", environment, lambda line: None)
+        run_training(command, log, f"retraining '{training.name}'", self.threads)
 
     def _record(self, training: Training) -> Path:
         return self.folder / "trained" / f"{training.name}.json"
@@ -185,6 +180,14 @@ class Retrainer:
         data = fingerprint(self.run.tokens)
         about = [ifguide.__version__, keys, data, dropped, self.queries.fingerprint, self.threads, self.device]
         return hash_value(about)
+
+
+def run_training(command: Sequence[str], log: Path, name: str, threads: int) -> None:
+    """
+    Raises:
+        IFGuideError: it failed; ends with its last lines.
+    """
+    Children(threads, without=_NOT_INHERITED).run(command, log, name)
 
 
 def base_of(seed: int) -> Training:

@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -123,12 +122,10 @@ def here(process_group: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
 
-    def train(
-        command: Sequence[str], log: Path, name: str, environment: Mapping[str, str], say: Callable[[str], Any]
-    ) -> None:
-        assert list(command[1:4]) == ["-m", "ifguide.launch", "train.py"] and environment["OMP_NUM_THREADS"] == "1"
+    def train(command: Sequence[str], log: Path, name: str, threads: int) -> None:
+        assert list(command[1:4]) == ["-m", "ifguide.launch", "train.py"] and threads == 1
         worker.train(load_config([command[4]]), list(command), 0.0)
         done.append(name)
 
-    monkeypatch.setattr(retraining, "run_logged", train)
+    monkeypatch.setattr(retraining, "run_training", train)
     return done

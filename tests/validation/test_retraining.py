@@ -110,14 +110,14 @@ def test_a_training_that_fails_is_told_and_the_others_are_kept(
 ) -> None:
     from ifguide.validation import retraining
 
-    real = retraining.run_logged
+    real = retraining.run_training
 
-    def fails(command: list[str], log: Path, name: str, *more: object) -> None:
+    def fails(command: list[str], log: Path, name: str, threads: int) -> None:
         if "k0001" in name:
             raise IFGuideError(f"{name} failed (exit 1, log {log}): out of memory")
-        real(command, log, name, *more)  # type: ignore[arg-type]
+        real(command, log, name, threads)
 
-    monkeypatch.setattr(retraining, "run_logged", fails)
+    monkeypatch.setattr(retraining, "run_training", fails)
     trainings = [Training(f"s7-k{k:04d}", 7, np.arange(20 + k, 60)) for k in range(3)]
     with pytest.raises(IFGuideError, match=r"retraining 's7-k0001' failed .*out of memory"):
         retrainer(case, tmp_path)(trainings)
