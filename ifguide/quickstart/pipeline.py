@@ -137,7 +137,7 @@ class Job:
 
     def _tokenizer(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.quickstart.bpe import train_bpe
+            from ifguide.data.text.bpe import train_bpe
 
             (self.folder / "data").mkdir(exist_ok=True)
             texts = [row["text"] for row in read_jsonl(self.folder / FILES["corpus"])]

@@ -17,11 +17,11 @@ from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.sidecar import SCORES, read_sidecar
+from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.spans import Speller, TextDiffers, align, move
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import ConfigError
 from ifguide.inspection.lineage import trace
-from ifguide.quickstart.bpe import train_bpe
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.",

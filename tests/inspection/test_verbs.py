@@ -13,11 +13,11 @@ import pytest
 from ifguide import cli
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset
+from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.inspection.documents import inspect
 from ifguide.inspection.terminal import document_lines, wants_colour
 from ifguide.pages.text import densest, visible
-from ifguide.quickstart.bpe import train_bpe
 from tests.inspection.conftest import HOSTILE, Pipeline, run
 from tests.support.folders import write_rows
 

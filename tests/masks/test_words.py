@@ -14,10 +14,10 @@ from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.sidecar import PENALTIES, read_sidecar
+from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import InputError
 from ifguide.masks import BehaviourScores, MaskOptions, WordList, build_masks
-from ifguide.quickstart.bpe import train_bpe
 from ifguide.selection import SelectionSettings
 from tests.masks.datasets import write_scores
 from tests.support.folders import files

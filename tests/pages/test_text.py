@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.pages.text import split_text, visible
-from ifguide.quickstart.bpe import train_bpe
 from tests.inspection.conftest import HOSTILE
 
 TEXTS = [text for text in HOSTILE if text]

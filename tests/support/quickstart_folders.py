@@ -12,8 +12,8 @@ import pytest
 from ifguide.data.aligned import write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.preprocess import PreprocessOptions, preprocess
+from ifguide.data.text.bpe import train_bpe
 from ifguide.masks import build_mask
-from ifguide.quickstart.bpe import train_bpe
 from ifguide.selection import SelectionSettings
 from ifguide.system.files import write_json, write_jsonl
 
