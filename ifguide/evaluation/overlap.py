@@ -7,9 +7,13 @@ as "The man was", occur everywhere.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
+
+from ifguide.errors import ConfigError, first_faults
+from ifguide.system.text_files import line_message, read_rows
 
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST_INSIDE = 4
@@ -49,6 +53,26 @@ class Overlap:
         if length not in self._parts:
             self._parts[length] = {part for words in self._texts for part in _windows(words, length)}
         return self._parts[length]
+
+
+def evaluation_texts(path: str | os.PathLike) -> list[str]:
+    """The texts of an evaluation file: JSONL with "prompt" or "text".
+
+    Raises:
+        InputError: missing, or not JSONL.
+        ConfigError: lines without a text; all of them at once.
+    """
+    texts, faults = [], []
+    for number, row in read_rows(path, "evaluation file"):
+        found = row.get("prompt", row.get("text"))
+        found = found.get("text") if isinstance(found, dict) else found
+        if isinstance(found, str):
+            texts.append(found)
+        else:
+            faults.append(line_message("evaluation file", path, number, 'needs a "prompt" or a "text" that is text'))
+    if faults:
+        raise ConfigError(first_faults(faults))
+    return texts
 
 
 def _windows(words: tuple[str, ...], length: int) -> Iterable[tuple[str, ...]]:

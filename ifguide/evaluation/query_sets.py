@@ -22,7 +22,7 @@ import numpy as np
 
 from ifguide.errors import InputError
 from ifguide.evaluation.options import QueryChoice
-from ifguide.evaluation.overlap import Overlap, words_of
+from ifguide.evaluation.overlap import Overlap, evaluation_texts, words_of
 from ifguide.generation.job import raise_faults
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.registry import load_scorer
@@ -80,7 +80,7 @@ def build_queries(
     """
     if scorer is None and source != "rtp":
         raise InputError(f"source {source} has no scores of its own; give a scorer")
-    overlap = Overlap(text for path in exclude for text in _evaluation_texts(path))
+    overlap = Overlap(text for path in exclude for text in evaluation_texts(path))
     counts = Counter(dict.fromkeys(_COUNTED, 0))
     candidates = _distinct(_read(source, inputs), counts)
     loaded = load_scorer(scorer, device=device) if scorer else None
@@ -217,16 +217,3 @@ def _write(folder: Path, sets: dict[str, list[Candidate]], overlap: Overlap) -> 
         if any(overlap.with_query(row["prompt"], row["completion"]) for row in written):
             raise RuntimeError(f"{folder / name}.jsonl overlaps the evaluation")
     return {name: len(queries) for name, queries in sets.items()}
-
-
-def _evaluation_texts(path: str | os.PathLike) -> list[str]:
-    texts, faults = [], []
-    for number, row in read_rows(path, "evaluation file"):
-        found = row.get("prompt", row.get("text"))
-        found = found.get("text") if isinstance(found, dict) else found
-        if isinstance(found, str):
-            texts.append(found)
-        else:
-            faults.append(line_message("evaluation file", path, number, 'needs a "prompt" or a "text" that is text'))
-    raise_faults(faults)
-    return texts

@@ -37,6 +37,7 @@ from ifguide.evaluation.tasks import settings as task_settings
 from ifguide.evaluation.tasks.parts import TASKS_FOLDER
 from ifguide.evaluation.tasks.registry import prepare_lm_eval
 from ifguide.evaluation.tasks.settings import scorers_from
+from ifguide.generation.options import OURS, RAD_WEIGHTS
 from ifguide.generation.rad import Rad
 from ifguide.models.folder import model_fingerprint
 from ifguide.models.language_model import LanguageModel, load_language_model
@@ -215,16 +216,18 @@ def _model(settings: EvaluationSettings, guide: Scorer | None = None) -> tuple[L
     if settings.rad is None:
         return loaded, None
     scorer = guide or load_scorer(settings.rad, device=settings.torch_device)
-    return loaded, Rad(loaded, scorer, settings.rad_weight, settings.rad_top_k)
+    return loaded, Rad(loaded, scorer, settings.rad_weight, settings.rad_top_k, settings.rad_order)
 
 
 def _identity(settings: EvaluationSettings, guide: Scorer | None) -> dict[str, Any]:
     """What decides every continuation and likelihood, and so what one folder of journals can belong to."""
+    weight = RAD_WEIGHTS[settings.rad_order] if settings.rad_weight is None else settings.rad_weight
     steered = guide and {
         "scorer": settings.rad,
         "identity": guide.fingerprint(),
-        "weight": settings.rad_weight,
+        "weight": weight,
         "top_k": settings.rad_top_k,
+        **({"order": settings.rad_order} if settings.rad_order != OURS else {}),
     }
     return {
         "identity": model_fingerprint(settings.model),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ifguide.config.options import option
 from ifguide.errors import ConfigError, InputError
+from ifguide.generation.options import OURS, RAD_ORDERS
 from ifguide.models.devices import AUTO, choose_device, own_device
 from ifguide.models.folder import require_model_folder
 from ifguide.system.run_process import this_process
@@ -46,8 +47,9 @@ class EvaluationSettings:
         device: ``auto`` (a GPU where there is one), or torch's name of one.
         dtype: of the weights: one of `DTYPES`.
         rad: spec of the scorer that steers the decoding (RAD), None for plain sampling.
-        rad_weight: nats that its reward is worth.
+        rad_weight: nats that its reward is worth; None for that of the order.
         rad_top_k: candidates a step.
+        rad_order: of rewards and cuts, `ifguide.generation.rad`.
         rescore_prompts: RTP's prompts are called toxic by the main scorer, not by the data set.
         overwrite: throw away what the folder holds of another model or decoding.
         eod_token: the token that starts a document and ends a text, None for the model's own.
@@ -94,10 +96,14 @@ class EvaluationSettings:
     rad: str | None = option(
         None, metavar="SPEC", kind="scorer", group=_RAD, help="scorer that steers every token away from toxicity"
     )
-    rad_weight: float = option(
-        10.0, metavar="W", group=_RAD, help="nats that its reward is worth (default: 10)"
+    rad_weight: float | None = option(
+        None, metavar="W", group=_RAD, help="nats that its reward is worth (default: 10; 50 in the paper's order)"
     )  # fmt: skip
     rad_top_k: int = option(20, metavar="K", group=_RAD, help="candidates a step (default: 20)")
+    rad_order: str = option(
+        OURS, choices=RAD_ORDERS, group=_RAD,
+        help="ours (default): reward, then top-k and nucleus; paper: those first, and nothing after the reward",
+    )  # fmt: skip
     overwrite: bool = False
 
     def check(self) -> None:

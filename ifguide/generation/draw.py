@@ -73,9 +73,11 @@ def generate(
     return [continuation_texts(lm, context, ids) for context, ids in zip(contexts, drawn)]
 
 
-def prompt_contexts(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int) -> list[list[int]]:
-    """Tokens before each continuation: EOD, the template's leading tokens, and the prompt; of a prompt too long for the
-    model, its last tokens that fit.
+def prompt_contexts(
+    lm: LanguageModel, prompts: Sequence[str], max_new_tokens: int, condition: int | None = None
+) -> list[list[int]]:
+    """Tokens before each continuation: EOD, the template's leading tokens, the condition, and the prompt; of a prompt
+    too long for the model, its last tokens that fit, after the condition if there is one.
 
     Raises:
         InputError: no room for a prompt at all, or an empty prompt without an EOD token to start from.
@@ -86,7 +88,11 @@ def prompt_contexts(lm: LanguageModel, prompts: Sequence[str], max_new_tokens: i
             f"max_new_tokens {max_new_tokens} leaves no room for a prompt: the model takes {lm.max_length} tokens"
         )
     start = lm.reader.prompt("")
-    contexts = [(start + ids)[-room:] for ids in lm.encode(prompts)]
+    if condition is None:
+        contexts = [(start + ids)[-room:] for ids in lm.encode(prompts)]
+    else:
+        first = [*start, condition][-room:]
+        contexts = [first + (ids[-(room - len(first)) :] if room > len(first) else []) for ids in lm.encode(prompts)]
     for index, context in enumerate(contexts):
         if not context:
             raise InputError(
@@ -132,6 +138,7 @@ class Drawing:
         sampling: what to draw.
         rows_per_batch: samples worked on at once, None for what fits.
         rad: rewards that re-weight the next token.
+        banned: tokens that are never drawn.
 
     Attributes:
         batches: indices of contexts.
@@ -145,7 +152,9 @@ class Drawing:
         *,
         rows_per_batch: int | None = None,
         rad: Rad | None = None,
+        banned: Collection[int] = (),
     ):
+        self._banned = torch.tensor(sorted(banned), dtype=torch.int64, device=lm.device) if banned else None
         self._lm, self._contexts, self._sampling, self._rad = lm, contexts, sampling, rad
         self._identities = _identities(contexts)
         self.batches = self._plan(rows_per_batch)
@@ -193,7 +202,8 @@ class Drawing:
             [np.random.default_rng([sampling.seed, *self._identities[index]]).random(shape) for index in batch]
         )
         prompts = {index: self._contexts[index] for index in batch}
-        tokens = _sample_batch(lm, prompts, torch.from_numpy(uniforms).to(lm.device), sampling, self._rad)
+        drawn = torch.from_numpy(uniforms).to(lm.device)
+        tokens = _sample_batch(lm, prompts, drawn, sampling, self._rad, self._banned)
         return [[before_stop(row, lm.stops) for row in rows] for rows in tokens.cpu().tolist()]
 
 
@@ -206,7 +216,12 @@ def continuation_texts(lm: LanguageModel, context: Sequence[int], continuations:
 
 
 def _sample_batch(
-    lm: LanguageModel, prompts: Mapping[int, Sequence[int]], uniforms: Tensor, sampling: Sampling, rad: Rad | None
+    lm: LanguageModel,
+    prompts: Mapping[int, Sequence[int]],
+    uniforms: Tensor,
+    sampling: Sampling,
+    rad: Rad | None,
+    banned: Tensor | None = None,
 ) -> Tensor:
     """P ``prompts`` by their index, ``uniforms[P, K, T, 2]`` -> tokens ``[P, K, T]``; what follows a stop is
     arbitrary."""
@@ -221,10 +236,14 @@ def _sample_batch(
         logits = _finite(lm, logits, ended, prompts)
         if lm.undrawable is not None:
             logits = logits.masked_fill(lm.undrawable, -torch.inf)
+        if banned is not None:
+            logits = logits.index_fill(1, banned, -torch.inf)
+        top_p, temperature = sampling.top_p, sampling.temperature
         if rad and rewards:
-            logits = rad.reweight(logits, rewards, tokens[:, :step])
-        logits = keep_top_k(logits, sampling.top_k)
-        tokens[:, step] = sample_top_p(logits, uniforms[:, step], sampling.top_p, sampling.temperature)
+            logits, top_p, temperature = rad.steered(logits, rewards, tokens[:, :step], sampling)
+        else:
+            logits = keep_top_k(logits, sampling.top_k)
+        tokens[:, step] = sample_top_p(logits, uniforms[:, step], top_p, temperature)
         ended |= torch.isin(tokens[:, step], lm.stop_tokens)
         if step + 1 == t or bool(ended.all()):
             break

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from ifguide.data.text.tags import BAD, GOOD
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.generation.draw import Drawing, continuation_texts, prompt_contexts
 from ifguide.generation.options import GenerateOptions, Sampling
@@ -73,20 +74,23 @@ def generate_file(
         lm = load_language_model(model, _DTYPES[options.dtype], device, options.eod_token)
         rad = None
         if options.rad:
-            rad = Rad(lm, load_scorer(options.rad, device=device), options.rad_weight, options.rad_top_k)
+            scorer = load_scorer(options.rad, device=device)
+            rad = Rad(lm, scorer, options.rad_weight, options.rad_top_k, options.rad_order)
+        condition = None if options.condition is None else condition_of(lm, options.condition)
         settings: dict[str, Any] = {
             "model": {"path": str(model), "identity": model_fingerprint(Path(model))},
             "reader": lm.reader.record() | {"stops": sorted(lm.stops)},
             "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
             "sampling": asdict(sampling),
             "rad": rad.describe() if rad else None,
+            **({} if condition is None else {"condition": {"token": options.condition, "id": condition}}),
             "batch_size": batch_size or "auto",
             "dtype": options.dtype,
             "device": device.partition(":")[0],
             "versions": versions(),
         }
         if not _is_complete(output, settings):
-            _generate(lm, rows, output, sampling, rad, batch_size, settings, progress)
+            _generate(lm, rows, output, sampling, rad, batch_size, settings, progress, condition)
         partial_path(output).unlink(missing_ok=True)
         return {"output": str(output), **read_json(sidecar_path(output))}
 
@@ -108,6 +112,31 @@ def read_prompts(path: str | os.PathLike) -> list[dict[str, Any]]:
             faults.append(line_message("prompts", path, number, f'has "{taken[0]}" already; give prompts alone'))
     raise_faults(faults if rows else [f"prompts {path}: the file is empty"])
     return rows
+
+
+def condition_of(lm: LanguageModel, token: str) -> int:
+    """The id of a condition, by its name or as a number.
+
+    Raises:
+        InputError: neither a token of the vocabulary nor a row of the model's embedding, or the end of a document.
+    """
+    found = lm.reader.tokenizer.token_id(token)
+    if found is None and token.isdecimal():
+        found = int(token)
+    rows = int(lm.model.get_input_embeddings().num_embeddings)
+    if found is None or found >= rows:
+        raise InputError(
+            f"--condition {token}: neither a token of {lm.name}'s vocabulary nor one of its embedding's {rows} rows"
+        )
+    if found in lm.stops:
+        raise InputError(f"--condition {token}: ends a text; name the token that build-tags put before harmless spans")
+    return found
+
+
+def tags_of(lm: LanguageModel) -> set[int]:
+    """Ids of the tags of build-tags that the vocabulary has, which are no text."""
+    found = (lm.reader.tokenizer.token_id(name) for name in (GOOD, BAD))
+    return {one for one in found if one is not None and one < lm.drawn_ids}
 
 
 def raise_faults(faults: Sequence[str]) -> None:
@@ -157,10 +186,12 @@ def _generate(
     batch_size: int | None,
     settings: dict[str, Any],
     progress: bool,
+    condition: int | None,
 ) -> None:
     """Write ``output`` and its sidecar."""
-    contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens)
-    drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad)
+    contexts = prompt_contexts(lm, [row["prompt"] for row in rows], sampling.max_new_tokens, condition)
+    banned = set() if condition is None else tags_of(lm) | ({condition} if condition < lm.drawn_ids else set())
+    drawing = Drawing(lm, contexts, sampling, rows_per_batch=batch_size, rad=rad, banned=banned)
     with Journal(partial_path(output)) as partial:
         texts, cut = _continue(lm, contexts, drawing, sampling.samples, partial, key_of(settings), rad, progress)
     write_jsonl(

@@ -12,6 +12,9 @@ from ifguide.errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _RAD = "reward-augmented decoding (RAD)"
+OURS, PAPER = "ours", "paper"
+RAD_ORDERS = (OURS, PAPER)
+RAD_WEIGHTS = {OURS: 10.0, PAPER: 50.0}  # of each order, where none is given
 
 
 def batch_size(text: str) -> int | None:
@@ -62,7 +65,8 @@ class GenerateOptions:
         eod_token: the token that starts a document and ends a text, None for the model's own.
         device: where to run; ``auto`` for a GPU if there is one.
         rad: spec of the scorer of reward-augmented decoding, None without it.
-        rad_weight, rad_top_k: see `ifguide.generation.rad.Rad`.
+        rad_weight, rad_top_k, rad_order: see `ifguide.generation.rad.Rad`.
+        condition: a token, by its name or id, that stands before every prompt and is never drawn.
     """
 
     batch_size: int | None = option(
@@ -77,7 +81,16 @@ class GenerateOptions:
     rad: str | None = option(
         None, metavar="SCORER", kind="scorer", group=_RAD, help="classifier whose toxicity the next token avoids"
     )
-    rad_weight: float = option(
-        10.0, metavar="B", group=_RAD, help="added to a logit: B x (1 - score) (default: 10)"
+    rad_weight: float | None = option(
+        None, metavar="B", group=_RAD, help="added to a logit: B x (1 - score) (default: 10; 50 in the paper's order)"
     )  # fmt: skip
     rad_top_k: int = option(20, metavar="N", group=_RAD, help="candidates a token (default: 20)")
+    rad_order: str = option(
+        OURS, choices=RAD_ORDERS, group=_RAD,
+        help="ours (default): reward, then temperature, top-k and nucleus; paper: those first, and nothing after the "
+        "reward",
+    )  # fmt: skip
+    condition: str | None = option(
+        None, metavar="TOKEN",
+        help="put this token before every prompt: <|good|>, of a model trained on what build-tags wrote; a name or id",
+    )  # fmt: skip

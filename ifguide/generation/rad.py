@@ -6,7 +6,9 @@ Shapes: P prompts, K samples each, B = P * K rows, C candidates, V vocabulary, t
   z'_i = -inf                                           for all others
   reward = 1 - score                                    of the scorer's main label (toxicity)
 
-z' is then sampled as any logits are: temperature, top_k, top_p. A negative weight steers towards the label. The context
+z' is then sampled as any logits are: temperature, top_k, top_p. A negative weight steers towards the label. The
+published code goes another way (`PAPER`): temperature, top_k and top_p first, weight 50, and z' is sampled as it is.
+Tokens outside the nucleus are then no candidates, however good their reward. The context
 is all that the model reads, prompt included, without what starts a document. A candidate that ends the text (a stop)
 adds nothing to it, so its reward is that of the text before it.
 
@@ -24,6 +26,8 @@ import torch
 from torch import Tensor
 
 from ifguide.errors import InputError, NumericsError
+from ifguide.generation.options import OURS, PAPER, RAD_WEIGHTS, Sampling
+from ifguide.generation.sampling import keep_top_k, keep_top_p
 from ifguide.models.language_model import LanguageModel
 from ifguide.scorers.base import Scorer
 
@@ -42,19 +46,28 @@ class Rad:
     Args:
         lm: the model.
         scorer: its main label is what to avoid.
-        weight: nats that a reward of 1 is worth.
+        weight: nats that a reward of 1 is worth; None for 10, in the published order 50.
         top_k: candidates a step.
+        order: `OURS` or `PAPER`.
 
     Raises:
         InputError: an option out of range, or a scorer without a main label.
     """
 
-    def __init__(self, lm: LanguageModel, scorer: Scorer, weight: float = 10.0, top_k: int = 20):
+    def __init__(
+        self,
+        lm: LanguageModel,
+        scorer: Scorer,
+        weight: float | None = None,
+        top_k: int = 20,
+        order: str = OURS,
+    ):
+        weight = RAD_WEIGHTS[order] if weight is None else weight
         if top_k < 1:
             raise InputError(f"RAD needs at least one candidate, not {top_k}")
         if not math.isfinite(weight):
             raise InputError(f"the weight of RAD must be a number, not {weight}")
-        self._lm, self._scorer, self._weight = lm, scorer, weight
+        self._lm, self._scorer, self._weight, self.order = lm, scorer, weight, order
         self._top_k = min(top_k, lm.vocab_size)
         self._label = scorer.main
         self._causal = _causal_reader(scorer, lm)
@@ -72,6 +85,7 @@ class Rad:
             "weight": self._weight,
             "top_k": self._top_k,
             "cached": self._causal is not None,
+            **({"order": self.order} if self.order != OURS else {}),
         }
 
     def reads_from_cache(self, context: Sequence[int], max_new_tokens: int) -> bool:
@@ -86,6 +100,20 @@ class Rad:
             return self._causal.start(contexts, samples, max_new_tokens, self._top_k)
         return TextRewards(self._lm, self._scorer, self._label, contexts, samples)
 
+    def steered(
+        self, logits: Tensor, rewards: Rewards, tokens: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, float, float]:
+        """(logits ``[B, V]`` to sample from, the top_p and the temperature that are still to be applied).
+
+        Raises:
+            NumericsError: a reward that is not finite.
+        """
+        if self.order == PAPER:  # everything that cuts comes before the reward, and nothing after it
+            logits = keep_top_p(keep_top_k(logits / sampling.temperature, sampling.top_k), sampling.top_p)
+            return self.reweight(logits, rewards, tokens), 1.0, 1.0
+        logits = keep_top_k(self.reweight(logits, rewards, tokens), sampling.top_k)
+        return logits, sampling.top_p, sampling.temperature
+
     def reweight(self, logits: Tensor, rewards: Rewards, tokens: Tensor) -> Tensor:
         """z' ``[B, V]`` of ``logits[B, V]`` after the new ``tokens[B, t]``, with the batch's ``rewards``.
 
@@ -96,7 +124,8 @@ class Rad:
         found = rewards(candidates, tokens)
         if not bool(torch.isfinite(found).all()):
             raise NumericsError(f"scorer {self._scorer.name}: a reward is not finite; is the classifier intact?")
-        rewarded = highest + self._weight * found.to(logits.dtype)
+        # a score is a probability, up to rounding
+        rewarded = highest + self._weight * found.to(logits.dtype).clamp(0.0, 1.0)
         return torch.full_like(logits, -torch.inf).scatter_(1, candidates, rewarded)
 
 

@@ -49,6 +49,14 @@ def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
     return logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -torch.inf)
 
 
+def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
+    """``logits[B, V]`` with minus infinity outside the nucleus of each row."""
+    if top_p >= 1.0:
+        return logits
+    p = torch.softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+    return logits.masked_fill(_nucleus(p, top_p) == 0, -torch.inf)
+
+
 def _sample(logits: Tensor, uniforms: Tensor, top_p: float, temperature: float) -> Tensor:
     # sums over a vocabulary need more digits than half precision has
     logits = logits if logits.dtype == torch.float64 else logits.float()

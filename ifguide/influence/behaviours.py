@@ -26,12 +26,12 @@ class QueryFiles:
 
     Attributes:
         toxic: JSONL of what the model shall not learn.
-        safe: JSONL of what it may go on learning.
+        safe: JSONL of what it may go on learning; None scores along the toxic queries alone.
         name: ends the output's name; "" for the only behaviour.
     """
 
     toxic: str | Path
-    safe: str | Path
+    safe: str | Path | None
     name: str = ""
 
 
@@ -56,13 +56,15 @@ class Behaviour:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Hashes of both query sets."""
-        return {"toxic_queries": queries_fingerprint(self.toxic), "safe_queries": queries_fingerprint(self.safe)}
+        """Hashes of both query sets, or of the toxic one alone."""
+        found = {"toxic_queries": queries_fingerprint(self.toxic)}
+        return found if self.files.safe is None else {**found, "safe_queries": queries_fingerprint(self.safe)}
 
     @property
     def sources(self) -> dict[str, Any]:
-        """Records of both files, for the sidecar."""
-        return {"toxic_queries": file_record(self.files.toxic), "safe_queries": file_record(self.files.safe)}
+        """Records of both files, for the sidecar, or of the toxic one alone."""
+        found = {"toxic_queries": file_record(self.files.toxic)}
+        return found if self.files.safe is None else {**found, "safe_queries": file_record(self.files.safe)}
 
 
 def load_behaviours(

@@ -39,7 +39,8 @@ def compute_directions(
     damping: Damping,
     batch_tokens: int,
 ) -> list[Direction]:
-    """(M1) for each pair of a toxic and a safe set; a set that occurs twice is gone through once.
+    """(M1) for each pair of a toxic and a safe set; a set that occurs twice is gone through once. An empty safe set
+    leaves its term out: influence on the toxic queries alone.
 
     Raises:
         NumericsError: a gradient is not finite, or a curvature is zero.
@@ -53,8 +54,8 @@ def compute_directions(
         return means[key]
 
     differences = (
-        {name: g_toxic[name] - g_safe[name] for name in model.tracked}
-        for g_toxic, g_safe in ((mean(toxic), mean(safe)) for toxic, safe in pairs)
+        {name: g_toxic[name] - g_safe[name] if g_safe else g_toxic[name] for name in model.tracked}
+        for g_toxic, g_safe in ((mean(toxic), mean(safe) if safe else None) for toxic, safe in pairs)
     )
     return [precondition(difference, factors, damping) for difference in differences]
 

@@ -47,16 +47,19 @@ def queries_fingerprint(queries: Sequence[Query]) -> str:
 
 
 def load_query_sets(
-    toxic: str | Path, safe: str | Path, reader: TextReader, window: int | None
+    toxic: str | Path, safe: str | Path | None, reader: TextReader, window: int | None
 ) -> tuple[list[Query], list[Query]]:
-    """Read both sets.
+    """Read both sets; without safe queries the second one is empty.
 
     Raises:
         InputError: a file is missing or not JSONL.
         ConfigError: queries have faults; lists those of both files at once.
     """
     faults: list[str] = []
-    sets = [_load(path, role, reader, window, faults) for path, role in ((toxic, "toxic"), (safe, "safe"))]
+    sets = [
+        [] if path is None else _load(path, role, reader, window, faults)
+        for path, role in ((toxic, "toxic"), (safe, "safe"))
+    ]
     if faults:
         raise ConfigError(first_faults(faults))
     return sets[0], sets[1]

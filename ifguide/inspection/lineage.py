@@ -203,6 +203,8 @@ class _Tracer:
             sources.append(self.model(given.get("model", {}).get("path"), run.get("model")))
             sources.append(self.factors(given.get("factors", {}).get("path"), run.get("factors")))
             for name in ("toxic_queries", "safe_queries"):
+                if name not in given and name not in run:
+                    continue  # scored along the toxic queries alone
                 sources.append(self.file(name.replace("_", " "), given.get(name, {})))
         scores = sidecar.get("scores")  # of score datasets it is a summary
         if scores and sidecar.get("kind") != SCORES:

@@ -8,7 +8,9 @@ ignoring    tokens that a pattern leaves out
 sanity      what is odd about a mask
 outcome     what a method decided
 words       the control that a list of words gives
+documents   which documents document-level removal drops
 filtering   the tokens without the documents that document-level removal drops
+tagging     the tokens with a tag before every span
 importing   a mask made elsewhere -> one with a sidecar
 merging     masks or scores of several corpora -> those of the merged corpus
 """

@@ -13,6 +13,7 @@ from ifguide.masks.ignoring import Ignoring
 from ifguide.masks.inputs import BehaviourScores
 from ifguide.masks.spans.options import SpanOptions
 from ifguide.masks.words import WordList
+from ifguide.selection.documents import RANKINGS, WORDS, R
 from ifguide.system.files import folder_faults
 
 METHODS = ("influence", "classifier", "random", "wordlist", "document")
@@ -27,7 +28,9 @@ class MaskOptions:
         method: ``influence`` is Algorithm 1, or with spans what those say; ``classifier`` is the same with spans and
             scores of a classifier. Controls with exactly as many tokens as Algorithm 1 selects: ``random`` draws them;
             ``wordlist`` takes tokens of listed words, in documents shuffled by the seed (fewer, if there are fewer).
-            ``document`` drops whole documents by descending R within the budget.
+            ``document`` drops whole documents within the budget.
+        rank_by: of ``document``, one of `RANKINGS`: R of Algorithm 1, the sum or the mean of the scores (``toxic``: the
+            sum of scores along the toxic queries alone), the highest score (``scorer``), or the share of listed words.
         seed: of ``random`` and ``wordlist``.
     """
 
@@ -35,7 +38,13 @@ class MaskOptions:
     method: str = option(
         "influence", choices=METHODS,
         help="classifier: spans by the scores of --scorer; random, wordlist: controls of the same size as Algorithm "
-        "1's mask; document: whole documents by descending R",
+        "1's mask; document: whole documents, by --rank-by",
+    )  # fmt: skip
+    rank_by: str = option(
+        R, choices=RANKINGS,
+        help="of --method document: R of Algorithm 1 (default; documents without a toxic token stay), sum or mean of "
+        "the scores, toxic (the sum, of scores by score --toxic-alone), scorer (a document's worst piece, of scores by "
+        "score-text --span window:512), words (share of tokens in --wordlist)",
     )  # fmt: skip
     seed: int = option(0, help="of --method random and wordlist (default: 0)")
 
@@ -63,8 +72,12 @@ def check_arguments(
     by_scores = method in ("influence", "classifier")
     if not by_scores and encoding == "graded":
         faults.append(f"--encoding graded grades by score, which --method {method} does not select by; use binary")
-    if (method == "wordlist") != (words is not None):
-        faults.append("--method wordlist and a word list go together: give both or neither")
+    if options.rank_by not in RANKINGS:
+        faults.append(f"unknown ranking '{options.rank_by}' of documents; one of {', '.join(RANKINGS)}")
+    if options.rank_by != R and method != "document":
+        faults.append(f"--rank-by {options.rank_by} ranks documents; give --method document")
+    if (method == "wordlist" or options.rank_by == WORDS) != (words is not None):
+        faults.append("--method wordlist or --rank-by words and a word list go together: give both or neither")
     if filtered_outputs and method != "document":
         faults.append("--filtered-output writes what --method document leaves; give that method")
     if method == "document" and len(behaviours) > 1:

@@ -18,13 +18,14 @@ from ifguide.data.text.reader import TextReader, describe
 from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.masks.arguments import MaskOptions, check_arguments
+from ifguide.masks.documents import choose_documents
 from ifguide.masks.exactness import Exactness
 from ifguide.masks.filtering import write_filtered
 from ifguide.masks.ignoring import Ignoring
 from ifguide.masks.inputs import BehaviourScores, Inputs, open_inputs
 from ifguide.masks.outcome import Outcome, Paint
 from ifguide.masks.sanity import oddities
-from ifguide.masks.shortfall import of_documents, of_selection, of_words
+from ifguide.masks.shortfall import of_selection, of_words
 from ifguide.masks.spans.selecting import SpanOptions, select_by_spans
 from ifguide.masks.words import WordList, word_positions
 from ifguide.selection import (
@@ -32,15 +33,14 @@ from ifguide.selection import (
     Source,
     Span,
     graded_strengths,
-    paint_documents,
     paint_positions,
     paint_windows,
     random_positions,
-    ranked_documents,
     select,
 )
 from ifguide.selection.algorithm import PASSES
 from ifguide.selection.controls import DOCUMENT_PASSES
+from ifguide.selection.documents import R
 from ifguide.system.files import hash_value
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import origin
@@ -107,9 +107,9 @@ def build_masks(
         OutOfSpaceError: the disk is full; earlier files are untouched.
     """
     started = time.monotonic()
-    method, encoding, seed = options.method, options.encoding, options.seed
+    method, encoding = options.method, options.encoding
     check_arguments(behaviours, outputs, options, words, data_prefixes, filtered_outputs, spans, ignoring)
-    needs_tokens = method == "wordlist" or bool(filtered_outputs) or ignoring is not None
+    needs_tokens = words is not None or bool(filtered_outputs) or ignoring is not None
     inputs = open_inputs(behaviours, data_prefixes, needs_tokens, ignoring, quiet)
     if words is not None:
         _check_tokenizer(words, inputs)
@@ -121,9 +121,9 @@ def build_masks(
     if spans is not None:
         outcome = select_by_spans(behaviours, inputs, spans, encoding, quiet)
     else:
-        outcome = _decide(behaviours, inputs, method, encoding, seed, words, quiet)
+        outcome = _decide(behaviours, inputs, options, words, quiet)
     source = inputs.sources[0]
-    record = _record(outcome, inputs, method, encoding, seed, words, ignoring)
+    record = _record(outcome, inputs, options, words, ignoring)
     if exactness:
         record["cascade"] = exactness.check(_deciding(outcome, source))
     dropped = [] if outcome.dropped is None else _by_corpus(source, outcome.dropped)
@@ -154,27 +154,25 @@ def build_masks(
 def _decide(
     behaviours: Sequence[BehaviourScores],
     inputs: Inputs,
-    method: str,
-    encoding: str,
-    seed: int,
+    options: MaskOptions,
     words: WordList | None,
     quiet: bool,
 ) -> Outcome:
-    source = inputs.sources[0]
+    source, method = inputs.sources[0], options.method
     passes = DOCUMENT_PASSES if method == "document" else PASSES * len(behaviours)
     with Progress(passes * source.num_tokens, "tokens", "select", quiet=quiet) as progress:
         if method == "document":
-            return _documents(behaviours[0], source, progress)
-        outcome = _influence(behaviours, inputs.sources, encoding, progress)
+            return choose_documents(behaviours[0], inputs, options.rank_by, words, progress)
+        outcome = _influence(behaviours, inputs.sources, options.encoding, progress)
         if method == "influence":
             return outcome
         size = sum(int(np.count_nonzero(outcome.paint(span))) for span in source.spans())
         shortfall = outcome.shortfall
         if words is not None:
-            positions = word_positions(source, words, size, seed)
+            positions = word_positions(source, words, size, options.seed)
             shortfall = shortfall + of_words(len(positions), size)
         else:
-            positions = random_positions(source, size, seed)
+            positions = random_positions(source, size, options.seed)
     return Outcome(
         lambda span: paint_positions(span, positions), outcome.behaviours, outcome.centres, shortfall=shortfall
     )
@@ -210,20 +208,6 @@ def _influence(
     return Outcome(paint, about, [found.centres for found in selections], shortfall=shortfall)
 
 
-def _documents(behaviour: BehaviourScores, source: Source, progress: Progress) -> Outcome:
-    dropped, counts, threshold = ranked_documents(
-        source, behaviour.settings, lambda span: progress.update(len(span))
-    )  # fmt: skip
-    about = {"threshold": threshold, "counts": counts, "parameters": asdict(behaviour.settings)}
-    return Outcome(
-        lambda span: paint_documents(source, span, dropped),
-        {behaviour.name: about},
-        [],
-        dropped,
-        of_documents(behaviour, counts),
-    )
-
-
 def _deciding(outcome: Outcome, source: Source) -> list[NDArray[np.int64]]:
     """By behaviour: ascending global positions of the tokens whose scores decide what is selected, int64[C]."""
     if outcome.dropped is None:
@@ -248,17 +232,17 @@ def _counted(
 def _record(
     outcome: Outcome,
     inputs: Inputs,
-    method: str,
-    encoding: str,
-    seed: int,
+    options: MaskOptions,
     words: WordList | None,
     ignoring: Ignoring | None,
 ) -> dict[str, Any]:
     """The part of the sidecar that all outputs share."""
     single = outcome.behaviours.get("")
-    parameters: dict[str, Any] = {"method": method}
-    if method in _SEEDED:
-        parameters["seed"] = seed
+    parameters: dict[str, Any] = {"method": options.method}
+    if options.rank_by != R:
+        parameters["rank_by"] = options.rank_by
+    if options.method in _SEEDED:
+        parameters["seed"] = options.seed
     if ignoring is not None:
         parameters |= {"ignore_pattern": ignoring.pattern, "ignored": inputs.sources[0].num_ignored}
     if words is not None:
@@ -267,7 +251,7 @@ def _record(
     identity = hash_value(
         [
             parameters,
-            encoding,
+            options.encoding,
             {name: about["parameters"] for name, about in outcome.behaviours.items()},
             [record["fingerprint"] for record in scores],
             [record["hash"] for record in words.record["inputs"]] if words else [],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,26 @@ def write_filtered(
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     if not starts[-1]:
         raise InputError(f"no document of {tokens.prefix} would be left; give a smaller budget")
+    counts = {"documents": len(lengths), "tokens": int(starts[-1])}
+    write_documents(prefix, tokens, lengths, _kept(tokens, stays), {**sidecar, "counts": counts})
+    return counts
+
+
+def write_documents(
+    prefix: str | os.PathLike,
+    tokens: TokenDataset,
+    lengths: NDArray[np.integer],
+    pieces: Iterable[NDArray],
+    sidecar: dict[str, Any],
+) -> None:
+    """Write ``prefix.{bin,idx,json}``, made of ``tokens``: documents of these lengths, each a sequence of its own in
+    ``doc_idx``, whose ids are ``pieces`` one after the other.
+
+    Raises:
+        InputError: the folder cannot be written.
+        OutOfSpaceError: the disk is full; earlier files are untouched.
+    """
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     doc_idx = np.arange(len(lengths) + 1)
     prefix = os.fspath(prefix)
     with (
@@ -50,12 +70,11 @@ def write_filtered(
     ):
         digest = hashlib.blake2b(digest_size=32)
         with open(bin_file, "wb") as stream:
-            for piece in _kept(tokens, stays):
+            for piece in pieces:
                 stream.write(piece.data)
                 digest.update(piece.data)
         write_index(index_file, tokens.dtype, lengths, starts, doc_idx)
         tokenizer = read_sidecar(tokens.prefix).get("tokenizer")
-        counts = {"documents": len(lengths), "tokens": int(starts[-1])}
         dump_json(
             json_file,
             {
@@ -63,7 +82,6 @@ def write_filtered(
                 "kind": TOKENS,
                 **({"tokenizer": tokenizer} if tokenizer else {}),
                 **sidecar,
-                "counts": counts,
                 "data": fingerprint(tokens),
                 "data_prefix": tokens.prefix,
                 "fingerprint": make_fingerprint(tokens.dtype, lengths, doc_idx, digest.hexdigest()),
@@ -72,7 +90,6 @@ def write_filtered(
                 **origin(),
             },
         )
-    return counts
 
 
 def _kept(tokens: TokenDataset, stays: NDArray[np.bool_]) -> Iterator[NDArray]:

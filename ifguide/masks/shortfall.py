@@ -46,12 +46,16 @@ def of_spans(behaviour: BehaviourScores, counts: Mapping[str, int], did_not_fit:
 
 
 def of_documents(behaviour: BehaviourScores, counts: Mapping[str, int]) -> list[str]:
-    """Of document-level removal; ``counts`` as `ifguide.selection.ranked_documents` gives them."""
+    """Of document-level removal; ``counts`` as `ifguide.selection.ranked_documents` gives them, or
+    `ifguide.selection.documents.drop_documents`."""
     removed, budget = counts["tokens_removed"], counts["budget"]
     if removed >= budget:
         return []
     head = f"{_label(behaviour)}documents of {removed:,} tokens are dropped of a budget of {budget:,}: "
-    if counts["documents_removed"] == counts["documents_toxic"]:
+    ranked = counts.get("documents_ranked")
+    if ranked is not None and counts["documents_removed"] == ranked:
+        return [f"{head}no further document has what they are ranked by; a longer --wordlist drops more"]
+    if ranked is None and counts["documents_removed"] == counts["documents_toxic"]:
         return [f"{head}they are all that have a token above the threshold; a lower --threshold-quantile drops more"]
     return [f"{head}the next document does not fit whole; a larger {_budget_flag(behaviour)} drops more"]
 

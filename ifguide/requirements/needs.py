@@ -52,6 +52,7 @@ NEEDS = {
         (*_TOKENIZERS, "tensorboard"),
     ),
     "build-mask": Needs(sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors")),
+    "build-tags": Needs(sometimes=_TOKENIZERS),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),
     "inspect": Needs(sometimes=_TOKENIZERS),
@@ -67,6 +68,7 @@ NEEDS = {
     "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
     "score-generations": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
     "build-queries": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
+    "build-pairs": Needs(),
     "evaluate": Needs(
         ("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
     ),

@@ -44,7 +44,7 @@ class BuildMask:
     selection: SelectionSettings = part(SelectionSettings)
     how: MaskOptions = part(MaskOptions)
     wordlist: str | None = option(
-        None, metavar="FILE", kind="input", help="words or phrases, one a line, for --method wordlist"
+        None, metavar="FILE", kind="input", help="words or phrases, one a line, for --method wordlist, --rank-by words"
     )
     tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
     vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
@@ -184,6 +184,12 @@ def _show(result: dict[str, Any]) -> None:
     for label, about in (named or {"": result}).items():
         if "spans" in about:
             print(f"{label}{span_arguments.show(about)}")
+            continue
+        if "documents_ranked" in about:
+            print(
+                f"{label}{about['documents_removed']} of {about['documents']} documents removed, "
+                f"{about['tokens_removed']} tokens of a budget of {about['budget']}"
+            )
             continue
         print(f"{label}{about['toxic']} tokens above {about['threshold']:.4g}, budget {about['budget']} tokens")
     for line in result["shortfall"]:

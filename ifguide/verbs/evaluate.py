@@ -9,6 +9,7 @@ from typing import Any
 
 from ifguide.config.options import named, options_of
 from ifguide.evaluation.settings import EvaluationSettings
+from ifguide.generation.options import RAD_WEIGHTS
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Evaluate a model with lm-eval: toxicity of its continuations, LAMBADA, perplexity, any task lm-eval knows."
@@ -43,6 +44,7 @@ def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """A task of a file is what the file holds."""
     from ifguide.system.files import hash_unchanged
 
+    settings["--rad-weight"] = RAD_WEIGHTS[args.rad_order] if args.rad_weight is None else args.rad_weight
     settings["--tasks"] = [
         f"{Path(name).name} ({hash_unchanged(name)[:12]})" if Path(name).is_file() else name for name in args.tasks
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
-from ifguide.generation.options import GenerateOptions, Sampling
+from ifguide.generation.options import RAD_WEIGHTS, GenerateOptions, Sampling
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -29,7 +29,16 @@ class Generate:
 
 
 OPTIONS = Generate
-WRITES = Writes(lambda args: jsonl_with_sidecar(args.output), named(Generate))
+WRITES = Writes(
+    lambda args: jsonl_with_sidecar(args.output),
+    named(Generate),
+    settle=lambda args, settings: settings.update({"--rad-weight": rad_weight(args)}),
+)
+
+
+def rad_weight(args: argparse.Namespace) -> float:
+    """The weight that stands for none given."""
+    return RAD_WEIGHTS[args.rad_order] if args.rad_weight is None else args.rad_weight
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

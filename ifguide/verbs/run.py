@@ -26,6 +26,7 @@ _ONE_PROCESS = {
     "validate-scores",
     "attack-gcg", "attack-relearn", "attack-orthogonalise", "attack-prompts",
     "analyse",
+    "build-tags", "build-pairs",
 }  # fmt: skip
 
 

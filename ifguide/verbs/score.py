@@ -43,6 +43,9 @@ class Score(ModelAndData):
     per_category: bool = option(
         False, group=_QUERIES, help="each category of the toxic queries alone, into PREFIX.CATEGORY"
     )
+    toxic_alone: bool = option(
+        False, group=_QUERIES, help="along the toxic queries alone, without safe ones: the usual influence, a baseline"
+    )
     output: str = option(metavar="PREFIX", kind="output", help="writes PREFIX.bin, .idx and .json")
     how: Options = part(Options, group="how")
     cascade: Cascade = part(Cascade, prefix="cascade-")
@@ -59,7 +62,15 @@ class Score(ModelAndData):
         if self.behaviour:
             if toxic or safe:
                 raise InputError("--behaviour takes its own queries; leave out --toxic-queries and --safe-queries")
+            if self.toxic_alone:
+                raise InputError(
+                    "--toxic-alone is of --toxic-queries; --behaviour names safe ones: leave one of them out"
+                )
             return [QueryFiles(one, other, name) for name, one, other in self.behaviour]
+        if self.toxic_alone:
+            if safe or not toxic:
+                raise InputError("--toxic-alone scores along --toxic-queries; give those, and no --safe-queries")
+            return [QueryFiles(toxic, None)]
         if not (toxic and safe):
             raise InputError("give --toxic-queries and --safe-queries, or --behaviour NAME TOXIC SAFE")
         return [QueryFiles(toxic, safe)]

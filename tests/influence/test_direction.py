@@ -7,8 +7,15 @@ import pytest
 import torch
 
 from ifguide.errors import InputError, NumericsError
+from ifguide.influence.behaviours import QueryFiles, load_behaviours
 from ifguide.influence.curvature.store import Factors
-from ifguide.influence.direction import load_direction, mean_gradient, precondition, save_direction
+from ifguide.influence.direction import (
+    compute_directions,
+    load_direction,
+    mean_gradient,
+    precondition,
+    save_direction,
+)
 from ifguide.influence.options import Damping
 from ifguide.influence.queries import make_query
 from tests.influence import reference
@@ -80,3 +87,46 @@ def test_saved_directions_are_reused_only_for_the_same_run(tmp_path, model):
     (tmp_path / "s.direction.safetensors").write_bytes(b"broken")
     assert load_direction(tmp_path / "s", {"damping": 0.1}) is None
     assert load_direction(tmp_path / "other", {"damping": 0.1}) is None
+
+
+def test_without_safe_queries_it_is_the_toxic_gradient_alone(model):
+    factors, toxic, safe = _factors(model, "ekfac"), _queries(1), _queries(2)
+    alone, both = compute_directions(model, factors, [(toxic, []), (toxic, safe)], Damping(0.1), 512)
+    g_toxic, g_safe = mean_gradient(model, toxic, 512), mean_gradient(model, safe, 512)
+    expected = precondition(g_toxic, factors, Damping(0.1))
+    difference = precondition({name: g_toxic[name] - g_safe[name] for name in g_toxic}, factors, Damping(0.1))
+    for name in model.tracked:
+        torch.testing.assert_close(alone[name], expected[name], rtol=0, atol=0)
+        torch.testing.assert_close(both[name], difference[name], rtol=0, atol=0)
+
+
+def test_a_behaviour_without_safe_queries_records_none(model, tmp_path):
+    rows = '{"prompt": "a", "completion": " b"}\n' * 2
+    (tmp_path / "toxic.jsonl").write_text(rows)
+    (alone,) = load_behaviours([QueryFiles(tmp_path / "toxic.jsonl", None)], False, model.reader, None)
+    assert len(alone.toxic) == 2 and not alone.safe
+    assert list(alone.fingerprints) == list(alone.sources) == ["toxic_queries"]
+
+
+@pytest.mark.parametrize(
+    "given", [["--safe-queries", "s"], ["--behaviour", "n", "t", "s"]], ids=["safe queries", "behaviours"]
+)
+def test_toxic_alone_takes_no_safe_queries(given, tmp_path, capsys):
+    from ifguide.cli import main
+
+    command = [
+        "score",
+        "--model",
+        "m",
+        "--data",
+        "d",
+        "--factors",
+        "f",
+        "--output",
+        str(tmp_path / "s"),
+        "--toxic-alone",
+    ]
+    if given[0] == "--safe-queries":
+        command += ["--toxic-queries", "t"]
+    assert main([*command, *given]) == 2
+    assert "--toxic-alone" in capsys.readouterr().err

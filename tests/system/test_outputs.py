@@ -66,6 +66,11 @@ def made(tmp_path_factory: pytest.TempPathFactory, _quiet: Any) -> Pipeline:
             folder / f"{name}.jsonl", [{"prompt": f"{name} {i}", "completion": f" you {word}"} for i in range(9)]
         )
     write_rows(folder / "exclude.jsonl", [{"prompt": "nothing of this"}])
+    scored = [
+        {"prompt": f"tell me {n}", "continuations": [f"a kind word {n}", f"a bad name {n}"], "scores": {"l": [0, 1]}}
+        for n in ("one", "two")
+    ]
+    write_rows(folder / "scored.jsonl", scored)
     (folder / "eval").mkdir()
     write_rows(folder / "eval/lambada.jsonl", [{"text": "the cat sat on the mat"}, {"text": "a dog is a dog"}])
     write_rows(folder / "more.jsonl", [{"text": "one more text"}])
@@ -181,6 +186,16 @@ CASES: dict[str, Case] = {
         lambda m: ["build-queries", "--source", "rtp", "--input", f"{m.folder}/rtp.jsonl", "--exclude",
                    f"{m.folder}/exclude.jsonl", "--output", "{out}/q"],
         lambda m: ["--max", "2"], "--max was not given, is 2",
+    ),
+    "build-pairs": (
+        lambda m: ["build-pairs", "--generations", f"{m.folder}/scored.jsonl", "--exclude",
+                   f"{m.folder}/exclude.jsonl", "--output", "{out}/p.jsonl"],
+        lambda m: ["--max", "1"], "--max was not given, is 1",
+    ),
+    "build-tags": (
+        lambda m: ["build-tags", "--scores", m.scores, "--threshold", "0", "--good", "40000", "--bad", "40001",
+                   "--mask-output", "{out}/m", "--output", "{out}/t"],
+        lambda m: ["--threshold", "0.001"], "--threshold was 0.0, is 0.001",
     ),
     "fetch-eval-data": (
         lambda m: ["fetch-eval-data", "--output", "{out}/e", "--source", f"heldout={m.folder}/other.jsonl"],
