@@ -1,22 +1,28 @@
-"""One evaluation for all models of an experiment: the same prompts, the same scorer, the same held-out text.
+"""One evaluation for all models of an experiment: the same prompts, the same scorers, the same held-out texts.
 
 Each step is what a verb does, so each has one home and one format. In the evaluation's folder, for every model:
   NAME.generations.jsonl  continuations, as `ifguide.generation.job` writes them
   NAME.jsonl              the same with scores, as `ifguide.evaluation.scored_generations` writes them
+
+``python -m ifguide.experiments.judging JOB.json`` is `judge_model` as a process of its own: JOB.json holds its
+arguments, and the numbers go to ``numbers.json`` beside it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ifguide.system.files import hash_file, read_jsonl
+from ifguide.errors import IFGuideError, tell
+from ifguide.generation.options import GenerateOptions
+from ifguide.system.files import hash_file, read_json, read_jsonl, write_json
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,9 @@ class Judging:
         samples: continuations a prompt.
         max_new_tokens: of a continuation.
         seed: of the continuations and of the resampling.
+        more_scorers: specs of further judges of the same continuations; the scorer's numbers are the main ones.
+        more_heldout: name -> JSONL of ``{"text"}`` of further perplexities.
+        decoding: how continuations are drawn.
     """
 
     prompts: Path
@@ -38,10 +47,15 @@ class Judging:
     samples: int = 25
     max_new_tokens: int = 20
     seed: int = 0
+    more_scorers: tuple[str, ...] = ()
+    more_heldout: Mapping[str, Path] = field(default_factory=dict)
+    decoding: GenerateOptions = field(default_factory=GenerateOptions)
 
     def key(self) -> dict[str, Any]:
         """What a stage is known by: the settings, and the content of the files."""
-        return asdict(self) | {name: hash_file(getattr(self, name)) for name in ("prompts", "heldout")}
+        more = {name: hash_file(path) for name, path in self.more_heldout.items()}
+        files = {name: hash_file(getattr(self, name)) for name in ("prompts", "heldout")}
+        return asdict(self) | files | {"more_heldout": more}
 
 
 def judged_files(folder: Path, name: str) -> tuple[Path, Path]:
@@ -79,7 +93,8 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
 
     Returns:
         EMT and TP of every subset of the prompts with their intervals, the perplexity, the share of empty texts,
-        distinct-2, and how many texts the scorer read only the start of.
+        distinct-2, and how many texts the scorer read only the start of. Of a further scorer the same with ``@SCORER``
+        behind, of a further held-out text ``perplexity@NAME``.
 
     Raises:
         IFGuideError: an unusable file, model or scorer; numbers that are not finite.
@@ -97,19 +112,24 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
     torch.set_num_threads(threads)
     sampling = Sampling(judging.samples, judging.max_new_tokens, seed=judging.seed)
     generated, scored = judged_files(folder, name)
-    generate_file(model, judging.prompts, generated, sampling)
-    (found,) = score_generations(generated, [judging.scorer], scored)["results"].values()
+    generate_file(model, judging.prompts, generated, sampling, judging.decoding)
+    specs = [judging.scorer, *judging.more_scorers]
+    found = score_generations(generated, specs, scored)["results"]
 
     rows = read_jsonl(scored)
-    scores = np.array([_toxicity(row) for row in rows])
     numbers: dict[str, Any] = {}
-    for subset in dict.fromkeys(row["subset"] for row in rows):
-        part = summarise(scores[[row["subset"] == subset for row in rows]], seed=judging.seed)
-        numbers |= {f"{key}_{subset}": part[key] for key in ("emt", "tp")}
-        numbers |= {f"{key}_{subset}_interval": part[f"{key}_interval"] for key in ("emt", "tp")}
-    numbers["perplexity"] = float(perplexity(model, [row["text"] for row in read_jsonl(judging.heldout)]))
+    for spec, scorer in zip(specs, found, strict=True):
+        behind = "" if spec == judging.scorer else f"@{spec}"
+        scores = np.array([row["scores"][scorer] for row in rows])
+        for subset in dict.fromkeys(row["subset"] for row in rows):
+            part = summarise(scores[[row["subset"] == subset for row in rows]], seed=judging.seed)
+            numbers |= {f"{key}_{subset}{behind}": part[key] for key in ("emt", "tp")}
+            numbers |= {f"{key}_{subset}{behind}_interval": part[f"{key}_interval"] for key in ("emt", "tp")}
+    for text, path in {"": judging.heldout, **judging.more_heldout}.items():
+        behind = f"@{text}" if text else ""
+        numbers[f"perplexity{behind}"] = float(perplexity(model, [row["text"] for row in read_jsonl(path)]))
     numbers |= text_summary([text for row in rows for text in row["continuations"]])
-    numbers["truncated"] = found["truncated"]
+    numbers["truncated"] = next(iter(found.values()))["truncated"]
     return numbers
 
 
@@ -127,7 +147,35 @@ def collect_generations(names: Iterable[str], folder: Path) -> list[dict[str, An
     ]
 
 
+def write_job(path: Path, name: str, model: Path, judging: Judging, threads: int) -> None:
+    """Write what ``python -m ifguide.experiments.judging`` reads; files go into the folder of ``path``."""
+    said = asdict(judging)
+    files = {key: str(said[key]) for key in ("prompts", "heldout")}
+    more = {key: str(value) for key, value in judging.more_heldout.items()}
+    about = {**said, **files, "more_heldout": more}
+    write_json(path, {"name": name, "model": str(model), "threads": threads, "judging": about})
+
+
+def main(path: Path) -> None:
+    """Do the job that `write_job` wrote: the numbers go to ``numbers.json`` beside it."""
+    job = read_json(path, "job")
+    said = dict(job["judging"])
+    said["prompts"], said["heldout"] = Path(said["prompts"]), Path(said["heldout"])
+    said["more_heldout"] = {key: Path(value) for key, value in said["more_heldout"].items()}
+    said["more_scorers"] = tuple(said["more_scorers"])
+    said["decoding"] = GenerateOptions(**said["decoding"])
+    numbers = judge_model(job["name"], Path(job["model"]), Judging(**said), path.parent, job["threads"])
+    write_json(path.parent / "numbers.json", numbers)
+
+
 def _toxicity(row: Mapping[str, Any]) -> list[float]:
-    """The only scorer's score of each continuation."""
-    (scores,) = row["scores"].values()
-    return scores
+    """The main scorer's score of each continuation, which stands first."""
+    return next(iter(row["scores"].values()))
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]))
+    except IFGuideError as fault:
+        tell("judging", fault)
+        raise SystemExit(2) from None

@@ -47,12 +47,29 @@ class Stages:
         self._lock = threading.Lock()
         self.failed: str | None = None  # name of the stage whose exception is on its way
 
-    def run(self, stage: Stage) -> dict[str, Any]:
-        """The stage's summary, from its record or by running it."""
+    def kept(self, stage: Stage) -> dict[str, Any] | None:
+        """The record of a stage that would be kept, with its ``summary`` and ``seconds``; None of one that would run.
+
+        What it needs must have been asked for, or run, before.
+        """
         key = hash_value([ifguide.__version__, stage.name, stage.settings, [self._keys[name] for name in stage.needs]])
         self._keys[stage.name] = key
         record = self._records.get(stage.name)
-        if record and record["key"] == key and record["outputs"] == self._states(stage):
+        return record if record and record["key"] == key and record["outputs"] == self._states(stage) else None
+
+    def was_run(self, name: str) -> bool:
+        """Whether a stage of this name was finished here before, whatever became of it."""
+        return name in self._records
+
+    @property
+    def records(self) -> dict[str, Any]:
+        """What is known of every stage that was ever finished here, by name."""
+        return dict(self._records)
+
+    def run(self, stage: Stage) -> dict[str, Any]:
+        """The stage's summary, from its record or by running it."""
+        record = self.kept(stage)
+        if record:
             self._say(f"{stage.name}: kept ({record['seconds']:.0f} s when it ran)")
             return record["summary"]
         self._say(f"{stage.name} ...")
@@ -65,7 +82,7 @@ class Stages:
         seconds = round(time.monotonic() - started, 2)
         with self._lock:
             self._records[stage.name] = {
-                "key": key,
+                "key": self._keys[stage.name],
                 "seconds": seconds,
                 "outputs": self._states(stage),
                 "summary": summary,

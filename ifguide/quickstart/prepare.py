@@ -7,7 +7,7 @@ queries. Nothing that serves one purpose serves another: see `FILES`.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,13 @@ class CorpusSettings:
     library_texts: int | None = None
 
 
+# a tenth, for a plan that tries everything once
+SMALL = CorpusSettings(
+    num_threads=100, heldout_share=0.02, heldout_threads=12, num_queries=60, num_prompts=12, judge_examples=400,
+    library_texts=40,
+)  # fmt: skip
+
+
 def write_own_corpus(folder: Path, settings: CorpusSettings) -> dict[str, Any]:
     """Write `FILES` from the standard library and written threads; returns counts for the report."""
     seed = settings.seed
@@ -107,11 +114,47 @@ def write_given_corpus(folder: Path, source: Path, toxic: Path, safe: Path, seed
     Raises:
         InputError: as `read_given_corpus`.
     """
-    files = read_given_corpus(source, toxic, safe, seed)
+    return write_rows_of(folder, read_given_corpus(source, toxic, safe, seed))
+
+
+def write_rows_of(folder: Path, files: Mapping[str, list[dict]]) -> dict[str, Any]:
+    """Write what `read_given_corpus` returned; returns counts."""
     for name, rows in files.items():
         _write(folder, name, rows)
     texts = [row["text"] for row in files["corpus"]]
     return {"documents": len(texts), "characters": sum(map(len, texts))}
+
+
+def write_corpus_alone(
+    folder: Path, settings: CorpusSettings, given: tuple[Path, Path, Path] | None = None
+) -> dict[str, Any]:
+    """Write `FILES`, the judge trained on them (``judge/``) and ``corpus.json``, for jobs of another kind.
+
+    Args:
+        given: the user's text, toxic and safe queries instead of the quickstart's own corpus.
+
+    Returns:
+        ``output``, ``counts``, and ``judge``: how well it does on texts that it did not learn from.
+
+    Raises:
+        InputError: as `read_given_corpus`.
+    """
+    from ifguide.scorers.linear import train_linear
+    from ifguide.system.files import read_json, read_jsonl, write_json
+    from ifguide.system.provenance import environment, origin
+
+    if given:
+        files = read_given_corpus(*given, settings.seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = write_rows_of(folder, files)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = write_own_corpus(folder, settings)
+    rows = read_jsonl(folder / FILES["judge"])
+    train_linear([row["text"] for row in rows], [row["label"] for row in rows], folder / "judge", seed=settings.seed)
+    judge = read_json(folder / "judge/config.json")["report"]
+    write_json(folder / "corpus.json", {"counts": counts, "judge": judge, **origin(), **environment()})
+    return {"output": str(folder), "counts": counts, "judge": judge}
 
 
 def read_given_corpus(source: Path, toxic: Path, safe: Path, seed: int) -> dict[str, list[dict]]:

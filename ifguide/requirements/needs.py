@@ -88,6 +88,11 @@ NEEDS = {
          "matplotlib", "megatron-core"),
         ("sentencepiece", "zstandard", "tensorboard"),
     ),
+    "experiment": Needs(
+        ("torch", "transformers", "tokenizers", "matplotlib", "scipy"),
+        ("sentencepiece", "safetensors", "deepspeed", "scikit-learn", "megatron-core", "tensorboard",
+         *_KRONFLUENCE),
+    ),
     "doctor": Needs(),
     TRAINING: Needs(("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard")),
 }  # fmt: skip

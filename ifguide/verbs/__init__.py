@@ -51,6 +51,7 @@ VERBS = {
     "attack-prompts": "a file of adversarial prompts: toxic, refused, empty",
     "analyse": "what is inside models: toxic tokens by layer, directions, probes, neurons, drift",
     "quickstart": "the whole loop on real text, on a CPU, in minutes",
+    "experiment": "every method of a plan on the same data, with one evaluation and one table",
     "doctor": "what is installed here, what was tested, which verbs will work",
 }
 

@@ -27,6 +27,7 @@ _ONE_PROCESS = {
     "attack-gcg", "attack-relearn", "attack-orthogonalise", "attack-prompts",
     "analyse",
     "build-tags", "build-pairs",
+    "experiment",
 }  # fmt: skip
 
 

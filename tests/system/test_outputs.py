@@ -197,6 +197,10 @@ CASES: dict[str, Case] = {
                    "--mask-output", "{out}/m", "--output", "{out}/t"],
         lambda m: ["--threshold", "0.001"], "--threshold was 0.0, is 0.001",
     ),
+    "quickstart corpus": (
+        lambda m: ["quickstart", "--corpus-only", "--small", "--output", "{out}/q"],
+        lambda m: ["--seed", "2"], "--seed was 1, is 2",
+    ),
     "fetch-eval-data": (
         lambda m: ["fetch-eval-data", "--output", "{out}/e", "--source", f"heldout={m.folder}/other.jsonl"],
         lambda m: ["--source", f"heldout={m.folder}/more.jsonl"], "--source heldout was",
@@ -310,7 +314,13 @@ def test_evaluate_and_compare_follow_the_rule(
 def test_every_verb_that_writes_has_the_option_and_a_case() -> None:
     writing = {verb for verb in VERBS if hasattr(module_of(verb), "WRITES")}
     tried = {name.split()[0] for name in CASES}
-    assert writing == tried | {"evaluate", "compare", "quickstart", "validate-scores"}  # tried where a run is
+    assert writing == tried | {
+        "evaluate",
+        "compare",
+        "quickstart",
+        "validate-scores",
+        "experiment",
+    }  # tried where a run is
     helped = (" ".join(make_parser(verb).format_help().split()) for verb in writing)
     shown = {text.partition("--overwrite replace")[2].partition("--json")[0] for text in helped}
     assert len(shown) == 1 and shown.pop().startswith(" what another command made; without it that is refused")
