@@ -81,7 +81,7 @@ def _timed(args: argparse.Namespace, folder: Path, sections: list[str]) -> dict[
     from attribution_precision import precisions
     from attribution_speed import Setting, speed
 
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()  # for everybody here, as `ifguide score` does
     setting = Setting(folder / "model", SHAPES[args.shape], args.device, args.windows, args.repeats, args.rank)

@@ -127,7 +127,7 @@ def _status(path: Path) -> dict[str, int]:
 
 def _child_batch(args: argparse.Namespace) -> None:
     """Score one batch and print the peak."""
-    from ifguide.system.allocator import keep_freed_memory, release_freed_memory
+    from ifguide.system.processes import keep_freed_memory, release_freed_memory
 
     model = open_model(args.model, args.device)
     batch = random_batch(SHAPES[args.shape], args.windows, args.device)

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--output", metavar="FILE")
     args = parser.parse_args()
 
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     settings = CascadeSettings(args.keep, args.audit)

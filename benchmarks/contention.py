@@ -148,7 +148,7 @@ def make_works() -> dict[str, Callable[[], Any]]:
     import torch
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     torch.manual_seed(0)

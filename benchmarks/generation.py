@@ -41,7 +41,7 @@ def main() -> None:
 
     from ifguide.generation.draw import Sampling, prompt_contexts, sample_continuations
     from ifguide.models.language_model import load_language_model
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     sampling = Sampling(SAMPLES, MAX_NEW_TOKENS, TOP_P)

@@ -53,7 +53,7 @@ def main() -> None:
     from ifguide.generation.rad import Rad
     from ifguide.models.language_model import load_language_model
     from ifguide.scorers.registry import load_scorer
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     sampling = Sampling(args.samples, args.max_new_tokens)

@@ -22,8 +22,8 @@ def measure(folder: Path, model: Path, name: str, seed: int) -> dict[str, float]
     from ifguide.evaluation.perplexity import perplexity
     from ifguide.generation.draw import Sampling
     from ifguide.generation.job import generate_file
-    from ifguide.system.allocator import keep_freed_memory
     from ifguide.system.files import read_jsonl
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     target = folder / "measured" / f"{name}.jsonl"

@@ -37,7 +37,7 @@ def main() -> None:
     from detoxify import Detoxify
 
     from ifguide.scorers.detoxify import DetoxifyScorer
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
     from tests.support.tiny_scorers import save_detoxify
 
     keep_freed_memory()

@@ -64,7 +64,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
     from ifguide.objectives.registry import build_objective
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)

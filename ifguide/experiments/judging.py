@@ -106,7 +106,7 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
     from ifguide.evaluation.scored_generations import score_generations
     from ifguide.generation.draw import Sampling
     from ifguide.generation.job import generate_file
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(threads)

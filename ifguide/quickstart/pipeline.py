@@ -24,8 +24,8 @@ from ifguide.influence.options import FitOptions
 from ifguide.quickstart import masking
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
 from ifguide.quickstart.settings import QuickstartSettings
-from ifguide.system.allocator import release_freed_memory
 from ifguide.system.files import hash_file, read_json, read_jsonl, write_text
+from ifguide.system.processes import release_freed_memory
 
 _DATA = "data/corpus_text_document"
 _MASK, _RANDOM_MASK = "data/mask", "data/random_mask"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from pathlib import Path
 WAITING = {"GOMP_SPINCOUNT": "1000"}
 _WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # any of them is the user's own choice
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP_BYTES = 1 << 30
 _GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -90,3 +94,33 @@ def spare_compilation() -> None:
     compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
     if compatible is not None:
         compatible["deepspeed_shm_comm"] = False
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to serve buffers up to 1 GB from its heap and not to shrink it.
+
+    Tensors of a few megabytes are otherwise mapped, zeroed page by page and unmapped in every batch, which
+    costs a small model on a CPU a fifth of its time. Does nothing where the C library is another.
+    """
+    libc = _glibc()
+    if libc:
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
+def release_freed_memory() -> None:
+    """Hand back what was kept, before other processes need the room."""
+    libc = _glibc()
+    if libc:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, if it is one with these functions."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+    except OSError:
+        return None

@@ -41,7 +41,7 @@ WRITES = Writes(
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.analysis.job import analyse
     from ifguide.analysis.report import verdicts
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     asked = options_of(args, Analyse)
     parts = {one.name for one in fields(Analyse)} & {name for names in PARTS.values() for name in names}

@@ -32,7 +32,7 @@ WRITES = attack_writes(AttackGcg)
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.attacks.gcg.job import gcg
     from ifguide.attacks.lines import gcg_lines
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     asked = options_of(args, AttackGcg)

@@ -32,7 +32,7 @@ WRITES = attack_writes(AttackPrompts)
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.attacks.lines import prompts_lines
     from ifguide.attacks.prompts import attack_prompts
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     asked = options_of(args, AttackPrompts)

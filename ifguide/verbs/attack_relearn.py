@@ -33,7 +33,7 @@ WRITES = attack_writes(AttackRelearn)
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.attacks.lines import relearn_lines
     from ifguide.attacks.relearn import relearn
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     asked = options_of(args, AttackRelearn)

@@ -46,7 +46,7 @@ WRITES = Writes(
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.influence.curvature.job import fit_factors
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     asked = options_of(args, FitFactors)

@@ -43,7 +43,7 @@ def rad_weight(args: argparse.Namespace) -> float:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.generation.job import generate_file
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     asked = options_of(args, Generate)

@@ -73,7 +73,7 @@ _CORPUS = (
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.quickstart import toy
     from ifguide.quickstart.pipeline import run_quickstart
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     def say(line: str) -> None:
         print(line, file=sys.stderr if args.json else sys.stdout, flush=True)

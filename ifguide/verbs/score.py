@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     from ifguide.influence.job import Inputs
     from ifguide.influence.score import score
     from ifguide.influence.shards import Share
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
     asked = _asked(args)

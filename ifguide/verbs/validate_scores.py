@@ -32,7 +32,7 @@ WRITES = Writes(
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.system.allocator import keep_freed_memory
+    from ifguide.system.processes import keep_freed_memory
     from ifguide.validation.job import plan_lines, validate_scores
 
     keep_freed_memory()

@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import numpy as np
-from ifguide.system.allocator import _glibc, keep_freed_memory, release_freed_memory
+from ifguide.system.processes import _glibc, keep_freed_memory, release_freed_memory
 if _glibc() is None:
     raise SystemExit(77)
 def resident():
