@@ -33,13 +33,17 @@ class Constant(Scorer):
         return {"toxicity": np.zeros(len(texts))}
 
 
-class Vowels(Scorer):
-    """Rewards texts without vowels."""
+class Against(Scorer):
+    """Rewards every text but those that end as these do."""
 
-    name, labels = "vowels", ("toxicity",)
+    name, labels = "against", ("toxicity",)
+
+    def __init__(self, endings: list[str]):
+        super().__init__()
+        self._endings = tuple(endings)
 
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
-        return {"toxicity": np.array([sum(one in "aeiou" for one in text) / (len(text) + 1) for text in texts])}
+        return {"toxicity": np.array([float(text.endswith(self._endings)) for text in texts])}
 
 
 def rewards(candidates: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -107,9 +111,11 @@ def test_the_published_order_draws_from_the_nucleus_of_the_model_alone(lm: Langu
     contexts = prompt_contexts(lm, ["The cat", "a dog"], 3)
     greedy = Sampling(samples=3, max_new_tokens=3, top_p=1e-6, seed=3)
     plain = sample_continuations(lm, contexts, greedy)
+    firsts = [[*lm.without_start(context), rows[0][0]] for context, rows in zip(contexts, plain) if rows[0]]
+    against = Against([text[-1] for text in lm.decode(firsts)])
     # the nucleus is one token: no reward brings another one in, where ours lets it
-    assert sample_continuations(lm, contexts, greedy, rad=Rad(lm, Vowels(), 500.0, 10_000, PAPER)) == plain
-    assert sample_continuations(lm, contexts, greedy, rad=Rad(lm, Vowels(), 500.0, 10_000, OURS)) != plain
+    assert sample_continuations(lm, contexts, greedy, rad=Rad(lm, against, 500.0, 10_000, PAPER)) == plain
+    assert sample_continuations(lm, contexts, greedy, rad=Rad(lm, against, 500.0, 10_000, OURS)) != plain
 
 
 def test_a_condition_stands_after_the_start_and_survives_a_long_prompt(lm: LanguageModel) -> None:

@@ -81,8 +81,8 @@ class Recipes:
         judge = self._judge.task(label, trained.folder, prompts, heldout, scorers, decode, numbers)
         lambada = self._judge.lambada(label, trained.folder, numbers)
         said = cell.definition.get("extra", [])
-        extra = tuple(dict.fromkeys((*trained.extra, *extra, *([said] if isinstance(said, str) else said))))
-        return Ready(cell, judge, lambada, trained.task, trained.tokens, extra)
+        needed = tuple(dict.fromkeys([*trained.extra, *extra, *([said] if isinstance(said, str) else said)]))
+        return Ready(cell, judge, lambada, trained.task, trained.tokens, needed)
 
     def _of(self, cell: Cell, method: str) -> Cell:
         """``cell`` of another method, with the same setting where that is for it."""

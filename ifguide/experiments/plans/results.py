@@ -131,7 +131,8 @@ def _over_seeds(found: Mapping[int, _Judged]) -> tuple[dict[str, float], dict[st
         means[metric] = float(np.mean(values))
         bounds = seed_interval(_stacked(found, metric)) if metric not in _COSTS else None
         if bounds is not None:
-            intervals[metric] = list(bounds)
+            shares = all(metric in judged.by_prompt for judged in found.values())  # EMT and TP lie between 0 and 1
+            intervals[metric] = [max(0.0, bounds[0]), min(1.0, bounds[1])] if shares else list(bounds)
     return means, intervals
 
 
