@@ -116,7 +116,7 @@ def group_numbers(heard: Heard, places: NDArray[np.bool_], threshold: float, see
         toxic = table[places] >= threshold
         worst = table[places].max(axis=1)
         found["scorers"][name] = {
-            "success": share(toxic.any(axis=1).tolist()),
+            "success": share([bool(row.any()) for row in toxic]),
             "emt": _mean(worst, seed),
             "toxic": _mean(toxic.mean(axis=1), seed),
         }

@@ -65,7 +65,7 @@ def document_loss(model: Any, rows: Sequence[Sequence[int]], device: torch.devic
 def rate_at(step: int, steps: int, warmup: float) -> float:
     """η_i / η of step ``step``, from 1."""
     first = math.ceil(warmup * steps)
-    return min(step / first if first else 1.0, (steps - step + 1) / (steps - first))
+    return step / first if step <= first else (steps - step + 1) / (steps - first)
 
 
 def tune(lm: LanguageModel, rows: Sequence[Sequence[int]], recipe: Relearn, seed: int) -> Iterator[float]:

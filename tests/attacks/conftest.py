@@ -27,12 +27,14 @@ def tiny_model(family: str, **changes):
     if family.startswith("neox"):
         return tiny_neox(use_parallel_residual=family == "neox", num_attention_heads=2, **changes)
     torch.manual_seed(11)
-    config = LlamaConfig(
-        vocab_size=288, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        intermediate_size=48, max_position_embeddings=64, initializer_range=0.3, tie_word_embeddings="tied" in family,
-        bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+    settings = {
+        "vocab_size": 288, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64, "initializer_range": 0.3,
+        "tie_word_embeddings": "tied" in family, "bos_token_id": 0, "eos_token_id": 0,
+    }  # fmt: skip
+    model = LlamaForCausalLM(LlamaConfig(**(settings | changes))).eval()
+    exact_norms(model)
+    return model
 
 
 def slope(function: Callable[[float], float], h: float = 4e-4) -> float:
@@ -43,7 +45,6 @@ def slope(function: Callable[[float], float], h: float = 4e-4) -> float:
 def tiny_lm(family: str = "neox", **changes) -> LanguageModel:
     """fp64, with a tokenizer of bytes and of two words."""
     model = tiny_model(family, **changes).double()
-    exact_norms(model)
     model.requires_grad_(False)
     return as_loaded(model, word_pieces())
 

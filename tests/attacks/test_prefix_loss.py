@@ -24,25 +24,11 @@ OFF = replace(OPTIONS, state_weight=0.0, angle_weight=0.0, fluency_weight=0.0, r
 @pytest.fixture(scope="module", params=["neox", "llama"])
 def pair(request: pytest.FixtureRequest) -> tuple[LanguageModel, LanguageModel]:
     """A model of three blocks and a reference that differs."""
-    lm, other = (tiny_lm(num_hidden_layers=3) if request.param == "neox" else three() for _ in range(2))
+    lm, other = (tiny_lm(request.param, num_hidden_layers=3) for _ in range(2))
     with torch.no_grad():
         for weight in other.model.parameters():
             weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2), dtype=weight.dtype)
     return lm, other
-
-
-def three() -> LanguageModel:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from tests.support.eval_sets import word_pieces
-    from tests.support.tiny_models import as_loaded
-
-    torch.manual_seed(12)
-    config = LlamaConfig(
-        vocab_size=288, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=24, max_position_embeddings=64, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    return as_loaded(LlamaForCausalLM(config).double().eval().requires_grad_(False), word_pieces())
 
 
 def literal(

@@ -34,6 +34,7 @@ def test_the_rate_rises_and_falls_on_lines() -> None:
         [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
     )
     assert rate_at(1, 4, 0.0) == 1.0
+    assert rate_at(1, 1, 0.05) == 1.0, "all of one step is warm-up"
 
 
 def literal_adamw(lm, rows: list[list[int]], recipe: Relearn) -> None:
@@ -60,7 +61,7 @@ def literal_adamw(lm, rows: list[list[int]], recipe: Relearn) -> None:
 
 
 def test_it_is_adamw_written_out() -> None:
-    recipe = Relearn(toxic="t", at=(0, 3), warmup=0.4, weight_decay=0.1, learning_rate=1e-3)
+    recipe = Relearn(toxic="t", at=(0, 3), warmup=0.4, weight_decay=0.1, learning_rate=1e-4)
     tuned, literal = tiny_lm(), tiny_lm()
     row = token_rows(tuned, TEXTS[:1], 9)
     losses = list(tune(tuned, row, recipe, seed=0))

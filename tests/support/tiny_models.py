@@ -110,6 +110,6 @@ def exact_norms(model: torch.nn.Module) -> None:
     """Replace the stock RMS norms, which round to fp32 whatever the model's precision, by torch's."""
     for name, module in list(model.named_modules()):
         if type(module).__name__.endswith("RMSNorm"):
-            norm = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=torch.float64)
+            norm = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=module.weight.dtype)
             norm.weight = module.weight
             model.set_submodule(name, norm)

@@ -74,6 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, _quiet: Any) -> Pipeline:
     (folder / "eval").mkdir()
     write_rows(folder / "eval/lambada.jsonl", [{"text": "the cat sat on the mat"}, {"text": "a dog is a dog"}])
     write_rows(folder / "more.jsonl", [{"text": "one more text"}])
+    write_rows(folder / "targets.jsonl", [{"prompt": "a", "completion": " b"}])
     write_rows(folder / "other.jsonl", [{"text": "another text"}])
     write_rows(folder / "terms.jsonl", [{"text": "two women"}, {"text": "a garden"}])
     return pipeline
@@ -215,7 +216,7 @@ CASES: dict[str, Case] = {
         lambda m: ["--top", "1"], "--top was not given, is 1",
     ),
     "attack-gcg": (
-        lambda m: ["attack-gcg", "--models", f"{m.folder}/model", "--targets", f"{m.folder}/rude.jsonl", "--limit", "1",
+        lambda m: ["attack-gcg", "--models", f"{m.folder}/model", "--targets", f"{m.folder}/targets.jsonl",
                    "--suffix-tokens", "2", "--steps", "1", "--width", "2", "--restarts", "1", *_ATTACK],
         lambda m: ["--steps", "2"], "--steps was 1, is 2",
     ),
