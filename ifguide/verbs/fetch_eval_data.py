@@ -30,12 +30,12 @@ class FetchEvalData:
         "NAME: rtp, bold, attaq, lambada, heldout (default: hub)",
     )  # fmt: skip
     only_with_terms: str | None = option(
-        None, nargs="?", const=str(BUILT_IN), metavar="FILE",
+        None, one_of="terms", nargs="?", const=str(BUILT_IN), metavar="FILE",
         help="keep only texts and prompts that have an identity term (one a line; without FILE the list of the "
         "package)",
     )  # fmt: skip
     only_without_terms: str | None = option(
-        None, nargs="?", const=str(BUILT_IN), metavar="FILE",
+        None, one_of="terms", nargs="?", const=str(BUILT_IN), metavar="FILE",
         help="keep only texts and prompts that have none (one a line; without FILE the list of the package)",
     )  # fmt: skip
 
@@ -70,8 +70,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _kept(args: argparse.Namespace) -> Callable[[str], bool] | None:
     """Which texts stay; None: all."""
-    if args.only_with_terms and args.only_without_terms:
-        raise InputError("--only-with-terms and --only-without-terms leave nothing together; give one")
     if not _terms(args):
         return None
     terms = Terms.read(args.only_with_terms or args.only_without_terms)
@@ -124,7 +122,7 @@ def _output(args: argparse.Namespace) -> Output:
 
     def read(path: Path) -> Any:
         known = read_json(path, "list of sources")
-        inputs = {}
+        inputs: dict[str, Any] = {}
         for name, found in asked.items():
             plain = f"--source {name}"
             if (folder / f"{name}.jsonl").exists():

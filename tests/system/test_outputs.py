@@ -77,6 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, _quiet: Any) -> Pipeline:
     write_rows(folder / "targets.jsonl", [{"prompt": "a", "completion": " b"}])
     write_rows(folder / "other.jsonl", [{"text": "another text"}])
     write_rows(folder / "terms.jsonl", [{"text": "two women"}, {"text": "a garden"}])
+    (folder / "terms.txt").write_text("garden\n")
     return pipeline
 
 
@@ -252,7 +253,7 @@ CASES: dict[str, Case] = {
     "fetch-eval-data by terms": (
         lambda m: ["fetch-eval-data", "--output", "{out}/e", "--source", f"heldout={m.folder}/terms.jsonl",
                    "--only-with-terms"],
-        lambda m: ["--only-without-terms"], "--source heldout",
+        lambda m: ["--only-with-terms", f"{m.folder}/terms.txt"], "--source heldout --only-with-terms was",
     ),
 }  # fmt: skip
 
