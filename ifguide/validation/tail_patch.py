@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.statistics.resampling import RESAMPLES
+from ifguide.system.run_folder import named_tag
 from ifguide.validation.lds import judge
 from ifguide.validation.margin import QuerySets, log_likelihoods, token_losses
 from ifguide.validation.rankings import Ranking, eod_of
@@ -205,9 +206,7 @@ def check_checkpoint(run: FinishedRun) -> None:
     Raises:
         InputError: the run has no checkpoint that one process can load, or an older one than its model.
     """
-    from ifguide.engine.checkpoint import latest_tag
-
-    tag = latest_tag(run.folder)
+    tag = named_tag(run.folder)
     if tag is None or not (run.folder / tag).is_dir():
         raise InputError(f"--run {run.folder}: its checkpoint is gone, and with it the optimizer's moments")
     stage = (run.keys.get("zero_optimization") or {}).get("stage", 0)
