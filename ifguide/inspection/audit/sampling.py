@@ -138,7 +138,8 @@ def draw(walk: SpanWalk, strata: Strata, sample: int, seed: int) -> Draws:
             times_of.append(times[hit])
             stratum_of.append(np.full(int(hit.sum()), h))
     spans = Spans.join(kept)
-    order = generator.permutation(len(spans))
+    # first as they lie in the data, whatever pieces they came in
+    order = np.argsort(spans.begins, kind="stable")[generator.permutation(len(spans))]
     times, number = np.concatenate(times_of)[order], np.concatenate(stratum_of)[order]
     return Draws(allotted, complete, number, times, spans.take(order))
 
