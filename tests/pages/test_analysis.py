@@ -83,6 +83,10 @@ def test_models_have_one_colour_on_a_page() -> None:
     kinds = [series(name, [0.5], [(0.4, 0.6)], model=name) for name in ("as it is", "scaled")]
     svg = figure_of("y", dots(["base"], kinds, "EMT"), models)
     assert "var(--base)" in svg and "var(--guided)" in svg
+    kinds = [series(name, [0.5], [(0.4, 0.6)], model=name) for name in ("scaled", "base", "scaled")]
+    svg = figure_of("y", dots(["base"], kinds, "EMT"), models)
+    drawn_in = set(re.findall(r"var\(--(\w+)\)", svg)) - {"ink", "faint"}
+    assert drawn_in == {"base", "guided"}, "the same name twice has one colour, and not that of a model beside it"
     with pytest.raises(ValueError, match="kind pie"):
         figure_of("z", {"kind": "pie", "series": []}, models)
 

@@ -129,11 +129,13 @@ def _legend(axes: Axes, figure: Mapping[str, Any]) -> None:
 
 
 def _colours(figure: Mapping[str, Any], models: Sequence[str]) -> list[str]:
-    """Of each series: its model's, or for what is no model the next one."""
+    """Of each series: its model's, or for what is no model the next one that no model of the figure has."""
     of_model = dict(zip(models, colours_of(models)))
-    others = cycle(SERIES)
-    names = dict.fromkeys(one["model"] for one in figure["series"] if one["model"] not in of_model)
-    return [(of_model | dict(zip(names, others)))[one["model"]] for one in figure["series"]]
+    names = dict.fromkeys(one["model"] for one in figure["series"])
+    taken = {of_model[name] for name in names if name in of_model}
+    left = cycle([colour for colour in SERIES if colour not in taken] or SERIES)
+    others = dict(zip([name for name in names if name not in of_model], left))
+    return [of_model.get(one["model"]) or others[one["model"]] for one in figure["series"]]
 
 
 def _numbers(values: Sequence[float | None]) -> Any:
