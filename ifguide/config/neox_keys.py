@@ -135,7 +135,7 @@ DERIVED = {
 # choices of NeoX beyond those of TrainConfig's Literal, so that the message can say who has them
 NEOX_CHOICES: dict[str, frozenset[str]] = {
     "norm": frozenset(["non_parametric_layernorm", "scalenorm", "te_rmsnorm", "te_layernorm"]),
-    "pos_emb": frozenset(["learned", "sinusoidal", "rpe", "alibi", "none"]),
+    "pos_emb": frozenset(["sinusoidal", "rpe", "alibi", "none"]),
     "activation": frozenset(["softsign"]),
     "tokenizer_type": frozenset(["HFGPT2Tokenizer", "TiktokenTokenizer"]),
     "init_method": frozenset(["orthogonal", "scaled_orthogonal"]),
