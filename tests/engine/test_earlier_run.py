@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
+from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.earlier_run import earlier_run
 from ifguide.system.run_folder import Earlier
 from tests.support.datasets import random_documents, write_tokens
@@ -46,7 +48,7 @@ def test_no_checkpoint_is_no_run(tmp_path: Path) -> None:
 
 def test_the_record_tells(tmp_path: Path, tokens: TokenDataset) -> None:
     found = earlier_run(save_folder(tmp_path, record(tmp_path, tokens)))
-    assert found == Earlier(KEYS, tmp_path, 6, [])
+    assert found == Earlier({**asdict(TrainConfig()), **KEYS}, tmp_path, 6, []), "what it does not name had its default"
 
 
 @pytest.mark.parametrize("written", [None, [], {"config": None}, {"train_iters": 6}])
