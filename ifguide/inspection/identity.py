@@ -86,7 +86,7 @@ def identity_statistics(
     parts = [[_Group() for _ in names] for _ in masks]
     for found, ids, begin in walk("identity terms"):
         has_term = _has_term(found, ids, begin, text, terms)
-        groups = [(slice(None), whole)]
+        groups = [(np.ones(len(found), bool), whole)]
         if category is not None:
             own = category[found.documents]
             groups += [(own == k, [row[k] for row in parts]) for k in np.unique(own).tolist()]

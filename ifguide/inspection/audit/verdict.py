@@ -63,12 +63,12 @@ def _compared(result: dict[str, Any]) -> list[str]:
     else:
         text.append("cannot tell apart: no labelled span is abuse; draw more spans")
     for row in result["comparisons"]:
-        gaps = [row["precision"], row["recall"]]
-        if all(gap and (gap["low"] > 0 or gap["high"] < 0) for gap in gaps) and (
-            (gaps[0]["value"] > 0) != (gaps[1]["value"] > 0)
+        precision, recall = row["precision"], row["recall"]
+        if all(gap and (gap["low"] > 0 or gap["high"] < 0) for gap in (precision, recall)) and (
+            (precision["value"] > 0) != (recall["value"] > 0)
         ):
-            careful = row["first"] if gaps[0]["value"] > 0 else row["second"]
-            other = row["second"] if gaps[0]["value"] > 0 else row["first"]
+            careful = row["first"] if precision["value"] > 0 else row["second"]
+            other = row["second"] if precision["value"] > 0 else row["first"]
             text.append(f"  {careful} touches less that is harmless, {other} leaves less abuse; F1 weighs both alike")
     if result["partial"]:
         text.append(

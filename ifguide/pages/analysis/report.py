@@ -54,7 +54,8 @@ def _page(title: str, several: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _section(place: int, results: Mapping[str, Any], labels: Sequence[str], several: bool) -> Html:
-    plots, tables = [], []
+    plots: list[tuple[Html, Html]] = []
+    tables: list[tuple[Html, Html]] = []
     for finding in results["findings"]:
         drawn = figure_of(f"{place}-{finding['name']}", finding["figure"], labels)
         said = join(element("p", sentence) for sentence in finding["verdict"])
