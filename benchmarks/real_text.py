@@ -162,7 +162,7 @@ class Run:
 
     def _tokens(self) -> Stage:
         def work() -> dict[str, Any]:
-            from ifguide.quickstart.bpe import train_bpe
+            from ifguide.data.text.bpe import train_bpe
 
             (self.folder / "data").mkdir(exist_ok=True)
             corpus, tokenizer = self.folder / FILES["corpus"], self.folder / "data/tokenizer.json"

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Union
 
-from ifguide.experiments.children import Children, Cost, verb_command
 from ifguide.experiments.graph import Task
 from ifguide.experiments.stages import Stage, Stages
+from ifguide.system.children import Children, Cost, verb_command
 from ifguide.system.files import hash_unchanged, hash_value
 
 MADE = "made"  # folder of what commands make

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import ConfigError, InputError, first_faults
-from ifguide.experiments.children import Children
 from ifguide.experiments.graph import DONE, FAILED, KEPT, SKIPPED, Outcome, run_tasks
 from ifguide.experiments.plans.commands import Commands
 from ifguide.experiments.plans.estimate import GUESSED, Estimate, estimates, wall_seconds
@@ -29,6 +28,7 @@ from ifguide.experiments.plans.recipes import Ready, Recipes
 from ifguide.experiments.plans.results import generations_file, results_of
 from ifguide.experiments.plans.texts import CLASSIFIER
 from ifguide.experiments.stages import Stages
+from ifguide.system.children import Children
 from ifguide.system.files import hash_unchanged, read_jsonl, write_json, write_text
 from ifguide.system.locks import only_writer
 from ifguide.system.processes import usable_cores

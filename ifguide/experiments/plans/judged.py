@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ifguide.experiments.children import Cost
 from ifguide.experiments.judging import Judging, judged_files, write_job
 from ifguide.experiments.plans.commands import Commands, Given, Item, Made, Own
 from ifguide.experiments.plans.plan import Plan
 from ifguide.generation.options import GenerateOptions
+from ifguide.system.children import Cost
 from ifguide.system.files import read_json
 
 MODEL = "model"  # the name in the files of one evaluation

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ifguide.experiments.children import Children, Cost
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from ifguide.cli import main
 from ifguide.errors import IFGuideError
 from ifguide.experiments import judging
+from ifguide.system.children import Children, Cost
 
 
 class InProcess:

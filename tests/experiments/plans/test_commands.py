@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ifguide.experiments.children import Children, Cost
 
 from ifguide.experiments.graph import Task
 from ifguide.experiments.plans.commands import Commands, Given, Made, Own, flags
 from ifguide.experiments.plans.estimate import GUESSED, MEASURED, estimates, wall_seconds
 from ifguide.experiments.stages import Stage, Stages
+from ifguide.system.children import Children, Cost
 
 
 @pytest.fixture

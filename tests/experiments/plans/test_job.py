@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ifguide.experiments.children import Children
 
 from ifguide.cli import main
 from ifguide.config.yaml_files import merge_files
@@ -21,6 +20,7 @@ from ifguide.experiments.plans.reading import read_plan
 from ifguide.experiments.plans.recipes import Recipes
 from ifguide.experiments.stages import Stages
 from ifguide.objectives.registry import OBJECTIVES
+from ifguide.system.children import Children
 from ifguide.system.files import read_json, write_jsonl
 from tests.experiments.plans.in_process import InProcess
 
