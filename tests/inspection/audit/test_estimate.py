@@ -16,6 +16,8 @@ from ifguide.inspection.audit.estimate import audit, point, resampled, strata_of
 from ifguide.inspection.audit.verdict import lines
 from tests.inspection.audit.corpora import drawn, make_corpus
 
+SEEDS = 60
+
 
 def literal(record: dict[str, Any], labels: dict[str, str], named: dict[str, bool]) -> dict[str, Any]:
     """The equations of the module, sum by sum, in exact numbers."""
@@ -108,10 +110,10 @@ def test_what_is_known_whole_varies_in_nothing() -> None:
 
 
 @cache
-def twenty(whole: bool) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(audit, truth) of twenty corpora."""
+def many(whole: bool) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(audit, truth) of as many corpora as tell a coverage of 95% from one of less."""
     found = []
-    for seed in range(20):
+    for seed in range(SEEDS):
         corpus = make_corpus(seed, whole=whole)
         found.append((audit(*drawn(corpus, 300, seed + 1000), seed=seed), corpus.true()))
     return found
@@ -119,27 +121,28 @@ def twenty(whole: bool) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_intervals_cover_the_truth_in_18_of_20_seeds(whole: bool) -> None:
-    def covered(pairs: list[tuple[dict[str, float], float]]) -> int:
-        return sum(found["low"] <= true <= found["high"] for found, true in pairs)
+    def misses(pairs: list[tuple[dict[str, float], float]]) -> int:
+        return sum(not found["low"] <= true <= found["high"] for found, true in pairs)
 
-    assert covered([(found["share"], true["share"]) for found, true in twenty(whole)]) >= 18
+    most = SEEDS * 2 // 20
+    assert misses([(found["share"], true["share"]) for found, true in many(whole)]) <= most
     for key in ("precision", "recall", "reached", "f1"):
         for m in range(2):
-            assert covered([(found["masks"][m][key], true[key][m]) for found, true in twenty(whole)]) >= 18, (key, m)
+            assert misses([(found["masks"][m][key], true[key][m]) for found, true in many(whole)]) <= most, (key, m)
     for key in ("precision", "recall", "f1"):
-        pairs = [(found["comparisons"][0][key], true[key][0] - true[key][1]) for found, true in twenty(whole)]
-        assert covered(pairs) >= 18, key
+        pairs = [(found["comparisons"][0][key], true[key][0] - true[key][1]) for found, true in many(whole)]
+        assert misses(pairs) <= most, key
 
 
 def test_intervals_are_no_wider_than_they_need_to_be() -> None:
     """Covering by width alone would be worthless: 300 labels tell F1 to about a tenth."""
-    widths = [found["masks"][0]["f1"]["high"] - found["masks"][0]["f1"]["low"] for found, _ in twenty(True)]
+    widths = [found["masks"][0]["f1"]["high"] - found["masks"][0]["f1"]["low"] for found, _ in many(True)]
     assert 0.1 < float(np.mean(widths)) < 0.25
 
 
 def test_the_better_mask_is_recommended_and_a_twin_is_not() -> None:
-    advised = [found["recommended"] for found, _ in twenty(True)]
-    assert set(advised) <= {"mask0", None} and advised.count("mask0") >= 18
+    advised = [found["recommended"] for found, _ in many(True)]
+    assert set(advised) <= {"mask0", None} and advised.count("mask0") >= SEEDS * 18 // 20
     corpus = make_corpus(5)
     second = corpus.selected[:, np.random.default_rng(0).permutation(len(corpus.sizes))]
     twin = type(corpus)(corpus.sizes, corpus.abuse, np.vstack([second[0], second[1]]))
@@ -149,8 +152,8 @@ def test_the_better_mask_is_recommended_and_a_twin_is_not() -> None:
 
 
 def test_masks_of_parts_are_named() -> None:
-    assert twenty(True)[0][0]["partial"] == []
-    found = twenty(False)[0][0]
+    assert many(True)[0][0]["partial"] == []
+    found = many(False)[0][0]
     assert found["partial"] == ["mask0", "mask1"]
     assert any("mask0, mask1: takes parts of spans" in line for line in lines(found))
 
