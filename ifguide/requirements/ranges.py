@@ -24,6 +24,7 @@ class Dependency:
         extras: of which extras it is part; "base" is the base install, "locked" the group of that name.
         tried: the versions that the whole suite passed with.
         why: why the range ends where it does; "" where any version below the next major one is expected to do.
+        python: the versions of Python that it is for, ">=3.11" say; "" is all.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Dependency:
     extras: tuple[str, ...]
     tried: tuple[str, ...]
     why: str = ""
+    python: str = ""
 
 
 @cache
@@ -43,7 +45,14 @@ def record() -> dict[str, Any]:
 def dependencies() -> dict[str, Dependency]:
     """Every direct dependency by its name."""
     return {
-        name: Dependency(name, facts["range"], tuple(facts["extras"]), tuple(facts["tried"]), facts.get("why", ""))
+        name: Dependency(
+            name,
+            facts["range"],
+            tuple(facts["extras"]),
+            tuple(facts["tried"]),
+            facts.get("why", ""),
+            facts.get("python", ""),
+        )
         for name, facts in record()["dependencies"].items()
     }
 
