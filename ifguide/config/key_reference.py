@@ -55,7 +55,8 @@ def markdown(*classes: type) -> str:
         "# YAML keys of the embedded engine",
         "",
         "Generated from `ifguide/engine/arguments.py` by `python -m ifguide.engine.arguments`. Names, types and",
-        "defaults are those of GPT-NeoX; the keys of the section IF-Guide are ours and work in both engines.",
+        "defaults are those of GPT-NeoX. The keys of the section IF-Guide are ours and work in both engines; those of",
+        "the section Other objectives are ours and work in the embedded engine (dpo_beta is GPT-NeoX's too).",
     ]
     section = ""
     for name, key in documented_keys(*classes).items():

@@ -40,7 +40,7 @@ HARMLESS = frozenset(
     text_gen_type temperature top_p top_k return_logits maximum_tokens prompt_end sample_input_file
     sample_output_file num_samples recompute eval_results_prefix eval_tasks
     moe_expert_interval moe_top_k moe_router_type moe_lbl_in_fp32 moe_jitter_eps
-    dpo_fp32 dpo_reference_free dpo_beta kto_fp32 kto_desirable_weight kto_undesirable_weight kto_beta
+    dpo_fp32 dpo_reference_free kto_fp32 kto_desirable_weight kto_undesirable_weight kto_beta
     fp32_reinforce kl_impl kl_div_beta reinforce_leave_one_out
     coord_check save_base_shapes base_shapes_file mup_init_scale mup_attn_temp mup_output_temp
     mup_embedding_mult mup_rp_embedding_mult mup_width_scale

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ifguide.objectives.keys import ObjectiveKeys
 from ifguide.penalties.keys import PenaltyKeys
 
 InitMethod = Literal[
@@ -21,7 +22,7 @@ REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "m
 
 
 @dataclass
-class TrainConfig(PenaltyKeys):
+class TrainConfig(ObjectiveKeys, PenaltyKeys):
     """One training run. Sizes are in the units that the docstring of each field names."""
 
     # ---- model ----
@@ -104,7 +105,8 @@ class TrainConfig(PenaltyKeys):
 
     # ---- optimisation ----
     objective: str = "lm"
-    """What training minimises. `lm`: cross-entropy, with IF-Guide's penalty where a dataset has a mask."""
+    """What training minimises. `lm`: cross-entropy, with IF-Guide's penalty where a dataset has a mask; `dpo`, `npo`,
+    `rmu` and `repo` read pairs of texts (docs/objectives.md)."""
     train_iters: int | None = None
     """Optimizer steps. One of train_iters and train_epochs is required."""
     train_epochs: int | None = None
@@ -212,7 +214,7 @@ def reference() -> str:
     """The Markdown reference of these keys: ``python -m ifguide.engine.arguments > configs/ifguide_arguments.md``."""
     from ifguide.config.key_reference import markdown
 
-    return markdown(TrainConfig, PenaltyKeys)
+    return markdown(TrainConfig, PenaltyKeys, ObjectiveKeys)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ifguide.config.hints import (
 )
 from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
 from ifguide.errors import ConfigError, InputError
+from ifguide.objectives import keys as objective_keys
 from ifguide.objectives.registry import OBJECTIVES
 from ifguide.penalties.hiding import action_faults
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, penalty_faults, values_of
@@ -46,7 +47,7 @@ def value_faults(config: TrainConfig, check_files: bool, given: Mapping[str, Any
     shape = [*_ranges(config), *_model(config)]
     faults = [
         *shape, *([] if shape else _architecture(config)), *_optimizer(config), *_precision(config), *_run(config),
-        *_data(config), *penalty_faults(values_of(config), given),
+        *_data(config), *penalty_faults(values_of(config), given), *_objective(config),
     ]  # fmt: skip
     if check_files:
         faults += _missing_files(config)
@@ -180,6 +181,11 @@ def _run(config: TrainConfig) -> Iterator[str]:
         yield "finetune: needs load, the folder of the weights to start from"
 
 
+def _objective(config: TrainConfig) -> Iterator[str]:
+    if config.objective in OBJECTIVES:
+        yield from objective_keys.objective_faults(config, masked=bool(mask_pairs(values_of(config))))
+
+
 def _data(config: TrainConfig) -> Iterator[str]:
     listed = {name: getattr(config, f"{name}_data_paths") for name in ("train", "valid", "test")}
     if config.data_path and any(listed.values()):
@@ -227,6 +233,7 @@ def _missing_files(config: TrainConfig) -> Iterator[str]:
     for _, mask in mask_pairs(values_of(config)):
         yield from missing_files(mask_key(values_of(config)), mask, mask=True)
     yield from action_faults(vars(config))
+    yield from objective_keys.missing_files(config)
     for key in ("vocab_file", "merge_file"):
         path = getattr(config, key)
         if path and not Path(path).is_file():

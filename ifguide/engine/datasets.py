@@ -24,6 +24,7 @@ from ifguide.errors import InputError, MismatchError
 from ifguide.penalties.hiding import graded_fault
 from ifguide.penalties.keys import action_of
 
+_CHUNK = 1 << 24
 # prefixes of the datasets of one split, and how often to draw from each (None: as they are, once)
 Blend = tuple[list[str], list[float] | None]
 
@@ -85,6 +86,20 @@ def open_training_data(settings: TrainSettings, tokenizer: Tokenizer) -> Trainin
         if fault := graded_fault(action_of(vars(settings.keys)), str(mask.prefix), mask.sidecar["encoding"]):
             raise InputError(fault)
     return TrainingData(tokens, penalties, encodings.pop() if encodings else None)
+
+
+def log_frequency(settings: TrainSettings, data: TrainingData, vocab_size: int) -> np.ndarray:
+    """float32[V]: log of (1 + how often the training datasets have each token).
+
+    Args:
+        vocab_size: V, of the model; tokens beyond it are refused when they are read.
+    """
+    counts = np.zeros(vocab_size, np.int64)
+    for prefix in settings.paths["train"]:
+        tokens = data.tokens[prefix].tokens
+        for first in range(0, len(tokens), _CHUNK):
+            counts += np.bincount(tokens[first : first + _CHUNK], minlength=vocab_size)[:vocab_size]
+    return np.log1p(counts).astype(np.float32)
 
 
 def training_iterations(settings: TrainSettings, data: TrainingData) -> int:

@@ -10,7 +10,7 @@ from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.engine.arguments import TrainConfig
 from ifguide.errors import InputError
-from ifguide.system.files import read_json
+from ifguide.system.files import hash_file, read_json
 from ifguide.system.run_folder import Earlier, latest_tag
 
 
@@ -41,4 +41,7 @@ def _changed(inputs: dict[str, Any]) -> list[str]:
             differs = True
         if differs:
             found.append(f"{prefix} has changed since")
+    for path, recorded in inputs.get("pairs", {}).items():
+        if not Path(path).is_file() or hash_file(path) != recorded:
+            found.append(f"{path} has changed since")
     return found

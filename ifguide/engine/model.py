@@ -115,14 +115,17 @@ def _initialiser(name: str, settings: TrainSettings) -> Callable[[Tensor, torch.
     return lambda weight, generator: weight.normal_(0.0, std, generator=generator)
 
 
-def load_huggingface_weights(model: Any, folder: str | Path) -> None:
+def load_huggingface_weights(model: Any, folder: str | Path, key: str = "load:") -> None:
     """Copy the weights of the Hugging Face model in ``folder`` into ``model``.
+
+    Args:
+        key: what names the folder, which begins a message.
 
     Raises:
         InputError: the folder holds no readable model of this kind, or not all weights.
         MismatchError: another architecture than ``model``'s; names what differs.
     """
-    source = load_causal_model(folder, torch.float32, "load:")
+    source = load_causal_model(folder, torch.float32, key)
     theirs, ours = _function(source.config), _function(model.config)
     differing = [
         f"{key} {theirs.get(key)} there, {ours.get(key)} configured"
@@ -130,7 +133,7 @@ def load_huggingface_weights(model: Any, folder: str | Path) -> None:
         if theirs.get(key) != ours.get(key)
     ]
     if differing:
-        raise MismatchError(f"load: {folder} is of another architecture: {'; '.join(differing)}")
+        raise MismatchError(f"{key} {folder} is of another architecture: {'; '.join(differing)}")
     model.load_state_dict(source.state_dict())
     if unheard := source.generation_config.suppress_tokens:
         never_generate(model, unheard)

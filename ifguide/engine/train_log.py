@@ -41,6 +41,8 @@ class TrainingLog:
         line = f"iteration {values['iteration']:>{width}}/{self._train_iters}"
         for name, form in (
             ("lm_loss", "{:.4f}"), ("penalty_ce", "{:.4f}"), ("penalty_fraction", "{:.2%}"), ("objective", "{:.4f}"),
+            ("forget", "{:.4f}"), ("retain", "{:.4f}"), ("reward_margin", "{:.4f}"), ("reward_accuracy", "{:.2%}"),
+            ("adversarial", "{:.4f}"), ("discriminator_accuracy", "{:.2%}"),
             ("lr", "{:.3e}"), ("grad_norm", "{:.3f}"),
         ):  # fmt: skip
             if name in values:

@@ -16,11 +16,12 @@ from ifguide.engine.checkpoint import save_checkpoint
 from ifguide.engine.datasets import PackedData
 from ifguide.engine.deepspeed_engine import clips_itself
 from ifguide.engine.packing import stack
+from ifguide.engine.pairs.reading import Pairs
 from ifguide.engine.schedule import learning_rate, saves_at
 from ifguide.engine.settings import TrainSettings
 from ifguide.engine.train_log import TrainingLog
 from ifguide.errors import NumericsError
-from ifguide.objectives.base import Objective, TokenBatch
+from ifguide.objectives.base import Batch, Objective
 from ifguide.objectives.cross_entropy import masked_sums, token_losses
 from ifguide.system.run_process import this_process
 
@@ -29,7 +30,8 @@ class Trainer:
     """One run, from ``first_iteration`` to the end.
 
     Sample s of iteration i (from 1) is ``train[(i - 1) * batch + s]``: the data position is a function of
-    the iteration, and the processes share a batch in equal consecutive parts, whatever their number.
+    the iteration, and the processes share a batch in equal consecutive parts, whatever their number. Pairs are dealt
+    out in the same way, as many of them as samples.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class Trainer:
         train_iters: int,
         objective: Objective,
         order: dict[str, int],
+        pairs: Pairs | None = None,
     ):
         self.engine, self.settings, self.data, self.tokenizer, self.log = engine, settings, data, tokenizer, log
         self.train_iters, self.objective, self.order = train_iters, objective, order
+        self.pairs = pairs
         self.rank = this_process().rank
         self.vocab_size = engine.module.config.vocab_size
         self._sums = torch.zeros(objective.num_sums, dtype=torch.float64, device=engine.device)
@@ -68,7 +72,7 @@ class Trainer:
                 values = self._collect(iteration)
                 seconds, steps = time.monotonic() - logged_at, iteration - logged_iteration
                 values |= {
-                    "lr": learning_rate(settings, self.train_iters, iteration),
+                    "lr": self._learning_rate(iteration),
                     "grad_norm": grad_norm,
                     "tokens_per_second": steps * settings.batch * settings.seq_length / seconds,
                 }
@@ -79,7 +83,7 @@ class Trainer:
                 self.validate("valid", iteration)
             if folder:
                 keep_last = settings.keep_last_n_checkpoints
-                save_checkpoint(self.engine, self.tokenizer, folder, iteration, self.order, keep_last)
+                save_checkpoint(self.engine, self.tokenizer, folder, iteration, self.order, keep_last, self.objective)
             logged_at += time.monotonic() - paused_at  # validating and saving are not training
             if leaving and not last:
                 self.log.say(f"exit_interval {settings.exit_interval}: leaving at iteration {iteration}")
@@ -91,24 +95,32 @@ class Trainer:
         """One optimizer step; returns the gradient's norm before clipping."""
         settings, engine = self.settings, self.engine
         engine.train()
-        if settings.hidden_dropout or settings.attention_dropout:
+        if settings.hidden_dropout or settings.attention_dropout or settings.keys.lora_dropout:
             # seeded per iteration and process: a continued run draws what the uninterrupted one would
             torch.manual_seed((settings.seed * 1_000_003 + iteration) * 4096 + self.rank)
         grad_norm: Tensor | float | None = None
-        for batch in self._batches(iteration):
+        batches = list(self._batches(iteration))
+        self.objective.begin(batches, iteration)
+        moves = iteration > self.objective.warmup_iters
+        for batch in batches:
+            if not moves:
+                with torch.no_grad():
+                    self._sums += self.objective.loss(engine.module, batch, iteration)[1]
+                continue
             loss, sums = self.objective.loss(engine, batch, iteration)
             self._sums += sums
             engine.backward(loss)
             if engine.is_gradient_accumulation_boundary():
                 grad_norm = self._before_update(iteration)
             engine.step()
-        if grad_norm is None:
+        self.objective.finish(iteration)
+        if grad_norm is None and moves:
             grad_norm = engine.get_global_grad_norm()
         return float(grad_norm or 0.0)
 
     def _before_update(self, iteration: int) -> Tensor | None:
         """Set the learning rate, and clip where DeepSpeed would not report the norm."""
-        rate = learning_rate(self.settings, self.train_iters, iteration)
+        rate = self._learning_rate(iteration)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         if not clips_itself(self.settings):
@@ -116,14 +128,26 @@ class Trainer:
         limit = self.settings.gradient_clipping or math.inf
         return torch.nn.utils.clip_grad_norm_(self.engine.module.parameters(), limit)
 
-    def _batches(self, iteration: int) -> Iterator[TokenBatch]:
+    def _learning_rate(self, iteration: int) -> float:
+        """The schedule begins where the model begins to move; 0 before."""
+        warmup = self.objective.warmup_iters
+        if iteration <= warmup:
+            return 0.0
+        return learning_rate(self.settings, self.train_iters - warmup, iteration - warmup)
+
+    def _batches(self, iteration: int) -> Iterator[Batch]:
         """This process's micro-batches of ``iteration``."""
         batch, micro_batch = self.settings.batch, self.settings.micro_batch
         share = batch // self.settings.world_size
         begin = (iteration - 1) * batch + self.rank * share
         for first in range(begin, begin + share, micro_batch):
             samples = [self.data.train[index] for index in range(first, first + micro_batch)]
-            yield stack(samples, self.vocab_size).to(self.engine.device)
+            text = stack(samples, self.vocab_size).to(self.engine.device)
+            if self.pairs is None:
+                yield Batch(text)
+            else:
+                numbers = [self.pairs.number(place) for place in range(first, first + micro_batch)]
+                yield Batch(text, self.pairs.batch(numbers).to(self.engine.device))
 
     def _collect(self, iteration: int) -> dict[str, Any]:
         """The interval's numbers over all micro-batches and processes, starting a new interval."""

@@ -56,13 +56,16 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     """Train as the process that the environment says this is; arguments as for `encode_arguments`."""
     import torch
 
+    from ifguide.data.text.reader import TextReader
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.engine.checkpoint import load_checkpoint, loads_huggingface
     from ifguide.engine.datasets import open_training_data, pack, training_iterations
     from ifguide.engine.deepspeed_engine import build_engine
     from ifguide.engine.model import build_model, hidden_input, load_huggingface_weights, never_generate
+    from ifguide.engine.pairs.preparation import open_pairs, start_objective
     from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
+    from ifguide.models.adapters import add_adapters
     from ifguide.objectives.registry import build_objective
     from ifguide.system.processes import keep_freed_memory
 
@@ -70,10 +73,14 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)
     data = open_training_data(settings, tokenizer)
     hidden = hidden_input(settings, tokenizer)
+    objective = build_objective(settings.keys, penalised=bool(data.penalties))
+    pairs = open_pairs(settings, TextReader(tokenizer, tokenizer.bos)) if objective.reads_pairs else None
     from_export = loads_huggingface(settings.load, settings.finetune)
     join_processes()
     leads = this_process().leads
     train_iters = training_iterations(settings, data)
+    if objective.warmup_iters >= train_iters:
+        raise InputError(f"repo_warmup_iters: {objective.warmup_iters} of {train_iters} leave the model no iteration")
     order = {
         "seed": settings.seed,
         "seq_length": settings.seq_length,
@@ -82,15 +89,21 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     }
     packed = pack(settings, data, tokenizer, train_iters * settings.batch, settings.eval_iters * settings.batch, hidden)
     model = build_model(settings, tokenizer.vocab_size, tokenizer.eod)
-    notes, finished = [], 0
+    notes, finished, kept = [], 0, {}
     if settings.load and from_export:
         load_huggingface_weights(model, settings.load)
         notes = [f"weights of {settings.load}, starting at iteration 0"]
     if hidden is not None:
         never_generate(model, [hidden])
+    if settings.keys.lora_rank:
+        keys = settings.keys
+        model = add_adapters(model, keys.lora_rank, keys.lora_alpha, keys.lora_dropout, settings.seed)
+    for name, parameter in model.named_parameters():
+        if not objective.trains(name, settings.num_layers):
+            parameter.requires_grad_(False)
     engine = build_engine(model, settings)
     if settings.load and not from_export:
-        finished, notes = load_checkpoint(engine, Path(settings.load), settings.finetune, order)
+        finished, notes, kept = load_checkpoint(engine, Path(settings.load), settings.finetune, order, objective.name)
     if settings.save and leads:
         _prepare_folder(Path(settings.save))
     log = TrainingLog(settings, train_iters, finished + 1, writes=leads)
@@ -104,7 +117,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": {"size": tokenizer.vocab_size, "padded": model.config.vocab_size},
         "tokenizer": tokenizer.vocabulary_fingerprint,
-        "inputs": data.fingerprints(),
+        "inputs": data.fingerprints() | ({} if pairs is None else {"pairs": {pairs.path: pairs.file_hash}}),
         "startup_seconds": round(time.time() - started, 2),
     }
     for note in notes:
@@ -115,13 +128,21 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         f"ready after {record['startup_seconds']:.1f} s"
     )
     if leads:  # a mask without a count in its sidecar is read once
-        for line in announcement(vars(settings.keys)):
+        said = announcement(vars(settings.keys))
+        if data.penalties and not settings.keys.repo_penalty:
+            said[0] = "penalty: none, the masks only say which tokens are toxic"
+        if pairs is not None:
+            said.append(f"objective: {objective.name}, {len(pairs):,} pairs of {pairs.path}")
+        for line in said:
             log.say(line)
     record_in = settings.save if leads else None
     _write_record(record_in, record, started)
+    start_objective(objective, engine, settings, data, pairs, tokenizer, train_iters, finished)
+    if kept:
+        objective.restore(kept)
     trainer = Trainer(
-        engine, settings, packed, tokenizer, log, train_iters=train_iters,
-        objective=build_objective(settings.keys, penalised=bool(data.penalties)), order=order,
+        engine, settings, packed, tokenizer, log, train_iters=train_iters, objective=objective, order=order,
+        pairs=pairs,
     )  # fmt: skip
     begun = time.monotonic()
     trainer.run(finished + 1)

@@ -11,12 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ifguide.objectives.base import Objective, TokenBatch
+from ifguide.objectives.base import Batch, Objective, TokenBatch
 
 
 def token_losses(model: Any, batch: TokenBatch) -> Tensor:
     """``l = -log p(label)`` of every label, nats, float32[B, T]."""
-    logits = model(input_ids=batch.tokens, use_cache=False).logits  # [B, T, V]
+    return label_losses(model(input_ids=batch.tokens, use_cache=False).logits, batch)
+
+
+def label_losses(logits: Tensor, batch: TokenBatch) -> Tensor:
+    """`token_losses` from the logits[B, T, V] of the batch."""
     return F.cross_entropy(logits.float().flatten(0, 1), batch.labels.flatten(), reduction="none").view_as(batch.labels)
 
 
@@ -32,9 +36,10 @@ class CrossEntropy(Objective):
     name = "lm"
     num_sums = 2
 
-    def loss(self, model: Any, batch: TokenBatch, iteration: int) -> tuple[Tensor, Tensor]:
-        ce = token_losses(model, batch)
-        return (ce * batch.loss_mask).sum() / batch.loss_mask.sum(), masked_sums(ce, batch.loss_mask)
+    def loss(self, model: Any, batch: Batch, iteration: int) -> tuple[Tensor, Tensor]:
+        mask = batch.text.loss_mask
+        ce = token_losses(model, batch.text)
+        return (ce * mask).sum() / mask.sum(), masked_sums(ce, mask)
 
     def report(self, sums: Tensor) -> dict[str, float]:
         total, count = sums.tolist()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ifguide.objectives.base import Objective, TokenBatch
+from ifguide.objectives.base import Batch, Objective, TokenBatch
 from ifguide.objectives.cross_entropy import token_losses
 from ifguide.penalties.coding import strength as strength_of
 from ifguide.penalties.keys import PenaltyKeys, push_of
@@ -140,9 +140,12 @@ class Penalised(Objective):
     def __init__(self, keys: PenaltyKeys):
         self._keys, self._push = keys, push_of(keys)
 
-    def loss(self, model: Any, batch: TokenBatch, iteration: int) -> tuple[Tensor, Tensor]:
+    def loss(self, model: Any, batch: Batch, iteration: int) -> tuple[Tensor, Tensor]:
+        return self.text_loss(token_losses(model, batch.text), batch.text, iteration)
+
+    def text_loss(self, ce: Tensor, batch: TokenBatch, iteration: int) -> tuple[Tensor, Tensor]:
+        """`loss` from the cross-entropy[B, T] of every label."""
         push = self._push
-        ce = token_losses(model, batch)
         strength = strength_of(batch.codes)
         weight = penalty_lambda_at(iteration, push.penalty_lambda, push.warmup_iters)
         token_loss = penalised_token_loss(ce, strength, form=push.form, penalty_lambda=weight, clip=push.clip)

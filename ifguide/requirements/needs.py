@@ -88,7 +88,7 @@ NEEDS = {
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
          "matplotlib", "megatron-core"),
-        ("sentencepiece", "zstandard", "tensorboard"),
+        ("sentencepiece", "zstandard", "tensorboard", "peft"),
     ),
     "experiment": Needs(
         ("torch", "transformers", "tokenizers", "matplotlib", "scipy"),
@@ -96,7 +96,7 @@ NEEDS = {
          *_KRONFLUENCE),
     ),
     "doctor": Needs(),
-    TRAINING: Needs(("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard")),
+    TRAINING: Needs(("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard", "peft")),
 }  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from ifguide.system.outputs import NEW, OPTION, REPLACED, SAME, UNFINISHED, refu
 
 _TAG = re.compile(r"^global_step(\d+)$")
 # what a run leaves beside its checkpoints
-_FILES = ("latest", "latest_checkpointed_iteration.txt", "run.json", "train_log.jsonl", "hf")
-_PATHS = re.compile(r"^(data_path|.*_data_paths?|vocab_file|merge_file|load|tensorboard_dir)$")
+_FILES = ("latest", "latest_checkpointed_iteration.txt", "run.json", "train_log.jsonl", "hf", "reference")
+_PATHS = re.compile(r"^(data_path|.*_data_paths?|vocab_file|merge_file|load|reference|tensorboard_dir)$")
 # of one start, not of what is trained
 _OF_THE_START = {"save", "master_port", "exit_interval"}
 
@@ -61,13 +61,16 @@ def claim_save(keys: Mapping[str, Any], earlier: Earlier | None, overwrite: bool
     tag = latest_tag(save) or "checkpoints"
     differing = differences(keys, earlier)
     loads_itself = bool(keys.get("load")) and _same_place(keys["load"], save)
-    inside = bool(keys.get("load")) and save.resolve() in Path(str(keys["load"])).resolve().parents
+    given = [name for name in ("load", "reference") if keys.get(name)]
+    inside = [name for name in given if save.resolve() in Path(str(keys[name])).resolve().parents]
     if not (differing or overwrite) and _iteration(tag) == earlier.iterations:
         return SAME, f"save: {save} holds this very run, finished ({tag}); nothing to do"
     if loads_itself and not keys.get("finetune"):
         return UNFINISHED, f"continuing {save} with other settings: {'; '.join(differing)}" if differing else ""
     if loads_itself or inside:
-        raise InputError(f"save: {save} holds what load names, and would lose it; choose another save")
+        raise InputError(
+            f"save: {save} holds what {[*inside, 'load'][0]} names, and would lose it; choose another save"
+        )
     if not overwrite:
         if differing:
             raise refusal(f"save: {save}", differing)

@@ -167,9 +167,9 @@ def test_batch_sizes_that_contradict(given: tuple[int, ...]) -> None:
 
 def test_every_key_is_documented() -> None:
     from ifguide.config.key_reference import documented_keys
-    from ifguide.engine.arguments import PenaltyKeys
+    from ifguide.engine.arguments import ObjectiveKeys, PenaltyKeys
 
-    keys = documented_keys(TrainConfig, PenaltyKeys)
+    keys = documented_keys(TrainConfig, PenaltyKeys, ObjectiveKeys)
     assert set(keys) == set(TrainConfig.__dataclass_fields__)
     assert all(entry.text for entry in keys.values())
 

@@ -12,7 +12,7 @@ from ifguide.cli import main
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.model import build_model, load_huggingface_weights
 from ifguide.engine.settings import resolve
-from ifguide.objectives.base import TokenBatch
+from ifguide.objectives.base import Batch, TokenBatch
 from ifguide.objectives.cross_entropy import token_losses
 from ifguide.objectives.penalised import Penalised
 from ifguide.penalties.keys import PenaltyKeys
@@ -55,7 +55,7 @@ def test_the_embedded_engine_computes_the_loss_that_neox_trained_on(
         (-signed).clamp(min=0).to(torch.uint8),
     )  # fmt: skip
     objective = Penalised(PenaltyKeys(penalty_lambda=0.6, penalty_form="clipped", penalty_clip=CLIP))
-    loss, sums = objective.loss(model, batch, iteration=1)
+    loss, sums = objective.loss(model, Batch(batch), iteration=1)
     ours, theirs = objective.report(sums), seen["steps"][0]["metrics"]
     assert loss.item() == pytest.approx(theirs["objective"], abs=1e-4)
     assert ours == pytest.approx(theirs, abs=1e-4)

@@ -79,6 +79,8 @@ def test_weights_are_not_lost_to_their_own_run(save: Path) -> None:
     for load in (save, save / "hf"):
         with pytest.raises(InputError, match="holds what load names"):
             claim_save(keys(save, load=str(load), finetune=True), earlier(save), True)
+    with pytest.raises(InputError, match="holds what reference names"):
+        claim_save(keys(save, reference=str(save / "reference")), earlier(save), True)
     assert names(save) == before
 
 
