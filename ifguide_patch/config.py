@@ -13,6 +13,7 @@ from ifguide.config.yaml_files import merge_files, numbers_as_text
 from ifguide.data.index_file import MAGIC
 from ifguide.data.text.record import config_faults as tokenizer_faults
 from ifguide.errors import ConfigError
+from ifguide.objectives.keys import KEYS as OBJECTIVE_KEYS
 from ifguide.penalties.hiding import action_faults
 from ifguide.penalties.keys import KEYS
 from ifguide_patch import cpu, told
@@ -25,6 +26,9 @@ _IMPLEMENTATIONS = {MAGIC[:8]: "mmap", b"TNTIDX\x00\x00": "cached"}
 
 # what NeoX and its launcher raise on a configuration that they refuse
 _REFUSALS = (AssertionError, ValueError, TypeError, KeyError, AttributeError)
+
+# keys of ours that GPT-NeoX has no counterpart of
+_EMBEDDED_ONLY = {"objective", *OBJECTIVE_KEYS}
 
 # the keys that the checks of penalties, packing, tokenizers and masks read
 _LOOKED_AT = {
@@ -86,11 +90,17 @@ def _value_faults(neox_args: Any, config: Mapping[str, Any]) -> Iterator[tuple[s
     for key, value in config.items():
         as_text = list(numbers_as_text(key, value))
         yield from ((key, fault) for fault in as_text)
-        if key not in fields:
+        if key not in fields and key in _EMBEDDED_ONLY:
+            yield key, f"{key}: the neox engine cannot do it; the embedded engine can" + _own_dpo(key, value)
+        elif key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             yield key, f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
         elif not as_text and not _fits(value, fields[key].type):
             yield key, f"{key}: expected {_describe(fields[key].type)}, got {value!r} ({type(value).__name__})"
+
+
+def _own_dpo(key: str, value: Any) -> str:
+    return "; GPT-NeoX's own is train_impl: dpo" if key == "objective" and value == "dpo" else ""
 
 
 def _fits(value: Any, expected: Any) -> bool:

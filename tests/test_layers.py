@@ -30,7 +30,7 @@ MOST_MODULES, MOST_LINES = 14, 400
 # What runs in the environment of GPT-NeoX's users, which has numpy and torch: a room, or one module of it.
 FOR_THE_PATCH = (
     "errors", "system", "config", "penalties",
-    "objectives.penalised", "objectives.base", "objectives.cross_entropy",
+    "objectives.penalised", "objectives.base", "objectives.cross_entropy", "objectives.keys",
     "data.aligned", "data.fingerprint", "data.index_file", "data.indexed", "data.sidecar",
     # tokenizer files as they are: a library comes in with the first text, and the patch reads none
     "data.text.content", "data.text.record", "data.text.tokenizers",

@@ -1,6 +1,6 @@
 """The sidecar: ``P.json`` beside ``P.idx`` and ``P.bin``, saying what the dataset is and where it came from.
 
-Fields that every sidecar has: ``format_version``; ``kind`` (`TOKENS`, `SCORES`, `PENALTIES` or `BOUNDARIES`);
+Fields that every sidecar has: ``format_version``; ``kind`` (`TOKENS`, `SCORES`, `PENALTIES`, `BOUNDARIES` or `LABELS`);
 ``fingerprint``, of the dataset itself; ``files``, the state of its two files when it was taken; and
 ``tool``, the versions that wrote it. Aligned datasets add ``data``, the fingerprint of their tokens.
 """
@@ -17,6 +17,8 @@ from ifguide.system.files import read_json
 
 FORMAT_VERSION = 1
 TOKENS, SCORES, PENALTIES, BOUNDARIES = "tokens", "scores", "penalties", "boundaries"
+# of the pairs that GPT-NeoX's DPO reads: a token where it counts, else -100
+LABELS = "labels"
 
 # fields that readers look into
 _OBJECTS = ("fingerprint", "files", "data", "tokenizer")

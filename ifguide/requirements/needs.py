@@ -41,6 +41,7 @@ _ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORER
 # every verb of ifguide.verbs, and `TRAINING`, which is `python deepy.py`
 NEEDS = {
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
+    "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
     "fit-factors": Needs(
         ("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy")

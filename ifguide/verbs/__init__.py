@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
     "preprocess": "text (JSONL) -> indexed dataset of tokens",
+    "preprocess-pairs": "pairs (JSONL) -> datasets of GPT-NeoX's own DPO",
     "plan": "what fitting factors and scoring will take, before they start",
     "fit-factors": "model + data -> EK-FAC curvature factors",
     "score": "influence of every training token on the toxic-minus-safe margin",
