@@ -89,7 +89,8 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     }
     packed = pack(settings, data, tokenizer, train_iters * settings.batch, settings.eval_iters * settings.batch, hidden)
     model = build_model(settings, tokenizer.vocab_size, tokenizer.eod)
-    notes, finished, kept = [], 0, {}
+    notes, finished = [], 0
+    kept: dict[str, Any] = {}
     if settings.load and from_export:
         load_huggingface_weights(model, settings.load)
         notes = [f"weights of {settings.load}, starting at iteration 0"]

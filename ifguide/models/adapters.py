@@ -14,7 +14,7 @@ from ifguide.errors import InputError
 _ADAPTER = "default"
 
 
-def add_adapters(model: Any, rank: int, alpha: float, dropout: float, seed: int) -> Any:
+def add_adapters(model: Any, rank: int, alpha: int, dropout: float, seed: int) -> Any:
     """``model`` with fresh adapters, which alone are trained; they start without an effect.
 
     Raises:

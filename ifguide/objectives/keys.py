@@ -68,7 +68,7 @@ class ObjectiveKeys:
     """First iterations, in which the discriminator alone is trained; none at repo_lambda 0."""
     lora_rank: int = 0
     """Rank of LoRA adapters on every linear layer but the output (needs peft); 0: all parameters are trained."""
-    lora_alpha: float = 16.0
+    lora_alpha: int = 16
     """Scale of LoRA: its update is multiplied by lora_alpha / lora_rank."""
     lora_dropout: float = 0.0
     """Dropout probability of LoRA's input."""

@@ -95,6 +95,7 @@ class RMU(Objective):
         chosen, rejected = pairs_of(batch).tokens.chunk(2)
         kept_counts, counts = pairs_of(batch).counts.chunk(2)
         hidden = _hidden(outputs_of(model, rejected, self._layer))[counts]
+        assert self._coefficient is not None, "`begin` settles it"
         forget = squared_distances(hidden, self._direction * self._coefficient).sum()
         kept = batch.text.tokens if self._on_text else chosen
         where = torch.ones_like(kept, dtype=torch.bool) if self._on_text else kept_counts

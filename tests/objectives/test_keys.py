@@ -99,7 +99,7 @@ def test_language_modelling_is_left_alone() -> None:
             {"objective": "repo", "pairs_data_path": "p", "repo_layer": 5}, False,
             "repo_layer: must be a block from 1 to num_layers 4, got 5",
         ),
-        ({"lora_alpha": 8.0}, False, "lora_alpha: has no effect without lora_rank"),
+        ({"lora_alpha": 8}, False, "lora_alpha: has no effect without lora_rank"),
         ({"objective": "dpo", "pairs_data_path": "p", "dpo_beta": 0.0}, False,
          "dpo_beta: must be a finite number above 0, got 0.0"),
         ({"objective": "npo", "pairs_data_path": "p", "npo_retain": -1.0}, False,

@@ -147,7 +147,7 @@ def test_the_merged_export_is_the_adapted_model(peft: None, corpus: Path) -> Non
     plain = model(corpus, 3).eval()
     tokens = torch.arange(12)[None] + 97
     before, weights = plain(input_ids=tokens).logits, {k: v.clone() for k, v in plain.state_dict().items()}
-    adapted = add_adapters(plain, 2, 16.0, 0.0, 0).eval()
+    adapted = add_adapters(plain, 2, 16, 0.0, 0).eval()
     assert torch.equal(adapted(input_ids=tokens).logits, before)
     trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
     assert trained and all(".lora_" in name for name in trained)
