@@ -19,7 +19,7 @@ from ifguide.engine.model import build_model, hidden_input
 from ifguide.engine.packing import stack
 from ifguide.engine.settings import resolve
 from ifguide.errors import InputError
-from ifguide.objectives.base import TokenBatch
+from ifguide.objectives.base import Batch, TokenBatch
 from ifguide.objectives.registry import build_objective
 from tests.engine.tiny import MODEL, read_log
 from tests.support.datasets import write_mask, write_tokens
@@ -73,7 +73,7 @@ def test_loss_and_gradient_are_the_literal_loops(data: dict[str, Any], action: d
     assert torch.equal(batch.labels, plain.labels)
     settings = resolve(TrainConfig(**{**MODEL, **keys, "init_method_std": 0.3}))
     model = build_model(settings, TOKENIZER.vocab_size, TOKENIZER.eod).double()
-    loss, _ = build_objective(settings.keys, penalised=True).loss(model, batch, iteration=1)
+    loss, _ = build_objective(settings.keys, penalised=True).loss(model, Batch(batch), iteration=1)
     expected = literal_loss(model, texts, action.get("penalty_hidden_token"), eod_mask_loss)
     # the objective itself computes in float32
     assert loss.item() == pytest.approx(expected.item(), rel=2e-6)

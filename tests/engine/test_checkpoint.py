@@ -11,8 +11,10 @@ import pytest
 
 from ifguide.engine.checkpoint import export, load_checkpoint, loads_huggingface, save_checkpoint
 from ifguide.errors import InputError, MismatchError, OutOfSpaceError
+from ifguide.objectives.keys import LM, REPO
 
 ORDER = {"seed": 1, "seq_length": 16, "train_batch_size": 8, "train_samples": 100}
+OBJECTIVE = SimpleNamespace(name=LM, state=dict)
 
 
 class Model:
@@ -71,7 +73,7 @@ def test_the_newest_are_kept_by_their_numbers(
     """10 is newer than 4, although its name sorts before it; nothing else in the folder is touched."""
     (tmp_path / "global_step_notes").mkdir()
     for iteration in (2, 4, 10):
-        save_checkpoint(Engine(), Tokenizer(), str(tmp_path), iteration, ORDER, keep_last)  # type: ignore[arg-type]
+        save_checkpoint(Engine(), Tokenizer(), str(tmp_path), iteration, ORDER, keep_last, OBJECTIVE)  # type: ignore[arg-type]
     steps = {f"global_step{iteration}" for iteration in left}
     assert names(tmp_path) == {*steps, "global_step_notes", "latest", "hf"}
     assert (tmp_path / "latest").read_text() == "global_step10"
@@ -80,13 +82,13 @@ def test_the_newest_are_kept_by_their_numbers(
 def test_a_full_disk_keeps_the_checkpoint_before(
     process_group: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint(Engine(), Tokenizer(), str(tmp_path), 2, ORDER, 1)  # type: ignore[arg-type]
+    save_checkpoint(Engine(), Tokenizer(), str(tmp_path), 2, ORDER, 1, OBJECTIVE)  # type: ignore[arg-type]
     broken = Engine(fault=RuntimeError("unexpected pos"))
     with pytest.raises(RuntimeError, match="unexpected pos"):  # there is room: the fault is another one
-        save_checkpoint(broken, Tokenizer(), str(tmp_path), 4, ORDER, 1)  # type: ignore[arg-type]
+        save_checkpoint(broken, Tokenizer(), str(tmp_path), 4, ORDER, 1, OBJECTIVE)  # type: ignore[arg-type]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(OutOfSpaceError, match="checkpoint of iteration 6 was not written"):
-        save_checkpoint(broken, Tokenizer(), str(tmp_path), 6, ORDER, 1)  # type: ignore[arg-type]
+        save_checkpoint(broken, Tokenizer(), str(tmp_path), 6, ORDER, 1, OBJECTIVE)  # type: ignore[arg-type]
     assert names(tmp_path) == {"global_step2", "global_step4", "latest", "hf"}
     assert (tmp_path / "latest").read_text() == "global_step2"
 
@@ -112,29 +114,45 @@ def test_a_tokenizer_without_that_form_is_said(tmp_path: Path) -> None:
 def test_continuing_says_what_changes_the_order(tmp_path: Path) -> None:
     (tmp_path / "latest").write_text("global_step4\n")
     engine = Engine({"iteration": 4, "order": {**ORDER, "seed": 2}})
-    iteration, notes = load_checkpoint(engine, tmp_path, False, ORDER)
+    iteration, notes, _ = load_checkpoint(engine, tmp_path, False, ORDER, LM)
     assert iteration == 4 and notes[0] == f"continuing {tmp_path / 'global_step4'}"
     assert notes[1:] == ["seed was 2 and is 1: the order of samples differs from before"]
     assert engine.asked["load_optimizer_states"] and not engine.asked["load_module_only"]
 
 
+def test_continuing_gives_the_objective_what_it_saved(process_group: None, tmp_path: Path) -> None:
+    """A checkpoint of before objectives had a state is one of `lm`, without any."""
+    given: list[dict[str, Any]] = []
+    engine = Engine()
+    monitored = SimpleNamespace(name=REPO, state=lambda: {"weights": 3})
+    engine.save_checkpoint = lambda save, tag, client_state: given.append(client_state)  # type: ignore[method-assign]
+    save_checkpoint(engine, Tokenizer(), str(tmp_path), 4, ORDER, 0, monitored)  # type: ignore[arg-type]
+    (tmp_path / "latest").write_text("global_step4")
+    assert load_checkpoint(Engine(given[0]), tmp_path, False, ORDER, REPO)[2] == {"weights": 3}
+    old = {"iteration": 4, "order": ORDER}
+    assert load_checkpoint(Engine(old), tmp_path, False, ORDER, LM)[2] == {}
+    with pytest.raises(MismatchError, match="is of a run with objective repo, not lm"):
+        load_checkpoint(Engine(given[0]), tmp_path, False, ORDER, LM)
+    assert load_checkpoint(Engine(given[0]), tmp_path, True, ORDER, LM)[2] == {}, "other weights to start from"
+
+
 def test_finetuning_takes_weights_alone(tmp_path: Path) -> None:
     (tmp_path / "latest").write_text("global_step4")
     engine = Engine({"iteration": 4, "order": {}})
-    assert load_checkpoint(engine, tmp_path, True, ORDER)[0] == 0
+    assert load_checkpoint(engine, tmp_path, True, ORDER, LM)[0] == 0
     assert engine.asked["load_module_only"] and not engine.asked["load_optimizer_states"]
 
 
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
-    assert load_checkpoint(Engine(), tmp_path, False, ORDER)[0] == 0, "a first start of a run that loads itself"
+    assert load_checkpoint(Engine(), tmp_path, False, ORDER, LM)[0] == 0, "a first start of a run that loads itself"
     with pytest.raises(InputError, match="holds neither a checkpoint"):
-        load_checkpoint(Engine(), tmp_path, True, ORDER)
+        load_checkpoint(Engine(), tmp_path, True, ORDER, LM)
     (tmp_path / "latest").write_text("global_step4")
     with pytest.raises(InputError, match=f"{tmp_path / 'latest'} names it"):
-        load_checkpoint(Engine(), tmp_path, False, ORDER)
+        load_checkpoint(Engine(), tmp_path, False, ORDER, LM)
     other = Engine(fault=RuntimeError("Error(s) in loading state_dict:\n\tsize mismatch for embed_in"))
     with pytest.raises(MismatchError, match="does not fit the configured model: size mismatch for embed_in"):
-        load_checkpoint(other, tmp_path, False, ORDER)
+        load_checkpoint(other, tmp_path, False, ORDER, LM)
 
 
 def test_a_model_folder_is_fine_tuned_and_not_continued(tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ def test_no_checkpoint_is_no_run(tmp_path: Path) -> None:
 
 
 def test_the_record_tells(tmp_path: Path, tokens: TokenDataset) -> None:
+    """A key that the record does not name, being older, had its default."""
     found = earlier_run(save_folder(tmp_path, record(tmp_path, tokens)))
-    assert found == Earlier({**asdict(TrainConfig()), **KEYS}, tmp_path, 6, []), "what it does not name had its default"
+    assert found == Earlier({**asdict(TrainConfig()), **KEYS}, tmp_path, 6, [])
 
 
 @pytest.mark.parametrize("written", [None, [], {"config": None}, {"train_iters": 6}])

@@ -16,7 +16,7 @@ from ifguide.engine.schedule import learning_rate
 from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.engine.training import Trainer
 from ifguide.errors import NumericsError
-from ifguide.objectives.base import Objective, TokenBatch
+from ifguide.objectives.base import Batch, Objective
 from tests.engine.tiny import MODEL
 
 LENGTH = 4
@@ -93,10 +93,11 @@ class Recording(Objective):
         self.drawn: list[float] = []
         self.nan_at = nan_at
 
-    def loss(self, model: Any, batch: TokenBatch, iteration: int) -> tuple[Tensor, Tensor]:
-        self.seen.append((iteration, batch.tokens[:, 0].tolist()))
+    def loss(self, model: Any, batch: Batch, iteration: int) -> tuple[Tensor, Tensor]:
+        tokens = batch.text.tokens
+        self.seen.append((iteration, tokens[:, 0].tolist()))
         self.drawn.append(float(torch.rand(())))
-        count = math.nan if iteration == self.nan_at else float(len(batch.tokens))
+        count = math.nan if iteration == self.nan_at else float(len(tokens))
         return model.module.weight**2, torch.tensor([count], dtype=torch.float64)
 
     def report(self, sums: Tensor) -> dict[str, float]:
