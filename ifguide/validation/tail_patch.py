@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.errors import ConfigError, InputError, NumericsError
+from ifguide.objectives.keys import LM
 from ifguide.statistics.resampling import RESAMPLES
 from ifguide.system.run_folder import named_tag
 from ifguide.validation.lds import judge
@@ -129,7 +130,7 @@ class Patch:
             "train_batch_size": batch,
             "train_samples": self._run.iterations * batch,
         }
-        load_checkpoint(engine, self._run.folder, False, order)
+        load_checkpoint(engine, self._run.folder, False, order, LM)
         for group in engine.optimizer.param_groups:
             group["lr"] = self._rate
         engine.eval()  # a step without dropout: the same for every set
