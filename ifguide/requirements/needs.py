@@ -52,7 +52,7 @@ NEEDS = {
     "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors")),
     "validate-scores": Needs(
         ("torch", "transformers", "deepspeed", "megatron-core", "safetensors", "scipy", "matplotlib"),
-        (*_TOKENIZERS, "tensorboard"),
+        (*_TOKENIZERS, "tensorboard", "peft"),
     ),
     "build-mask": Needs(sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors")),
     "build-tags": Needs(sometimes=_TOKENIZERS),
@@ -93,7 +93,7 @@ NEEDS = {
     ),
     "experiment": Needs(
         ("torch", "transformers", "tokenizers", "matplotlib", "scipy"),
-        ("sentencepiece", "safetensors", "deepspeed", "scikit-learn", "megatron-core", "tensorboard",
+        ("sentencepiece", "safetensors", "deepspeed", "scikit-learn", "megatron-core", "tensorboard", "peft",
          *_KRONFLUENCE),
     ),
     "doctor": Needs(),
