@@ -153,6 +153,10 @@ def _values(asked: Any) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
+def _some_value(action: argparse.Action) -> str:
+    return str(next(iter(action.choices or ("1" if action.type in (int, float) else "x"))))
+
+
 STATED = [verb for verb in VERBS if hasattr(module_of(verb), "OPTIONS")]
 
 
@@ -175,7 +179,7 @@ def test_a_verb_without_options_is_what_its_dataclass_says(verb: str) -> None:
     parser = make_parser(verb)
     one_of = [group._group_actions for group in parser._mutually_exclusive_groups if group.required]
     required = [action for action in parser._actions if action.required] + [first for first, *_ in one_of]
-    words = [word for action in required for word in (*action.option_strings[:1], next(iter(action.choices or "x")))]
+    words = [word for action in required for word in (*action.option_strings[:1], _some_value(action))]
     found = options_of(parser.parse_args(words), options)
     needed = [one.name for one in fields(options) if one.default is MISSING and one.default_factory is MISSING]
     by_hand = options(**{name: getattr(found, name) for name in needed})
