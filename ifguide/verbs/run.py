@@ -28,8 +28,7 @@ _ONE_PROCESS = {
     "analyse",
     "build-tags", "build-pairs",
     "experiment",
-    "preprocess", "preprocess-pairs", "fit-factors", "transfer-scores", "train-classifier", "build-mask", "import-mask",
-    "merge-masks", "convert", "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
+    "preprocess-pairs",
 }  # fmt: skip
 
 
