@@ -46,7 +46,7 @@ class Spans:
     def __len__(self) -> int:
         return len(self.begins)
 
-    def take(self, which: NDArray) -> Spans:
+    def take(self, which: NDArray | slice) -> Spans:
         """Those of these places, or where this is true."""
         return Spans(
             self.documents[which], self.begins[which], self.ends[which], self.sizes[which], self.selected[:, which]
