@@ -71,6 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, _quiet: Any) -> Pipeline:
         for n in ("one", "two")
     ]
     write_rows(folder / "scored.jsonl", scored)
+    write_rows(folder / "pairs.jsonl", [{"prompt": "tell me", "chosen": " a kind word", "rejected": " a bad name"}])
     (folder / "eval").mkdir()
     write_rows(folder / "eval/lambada.jsonl", [{"text": "the cat sat on the mat"}, {"text": "a dog is a dog"}])
     write_rows(folder / "more.jsonl", [{"text": "one more text"}])
@@ -193,6 +194,11 @@ CASES: dict[str, Case] = {
         lambda m: ["build-pairs", "--generations", f"{m.folder}/scored.jsonl", "--exclude",
                    f"{m.folder}/exclude.jsonl", "--output", "{out}/p.jsonl"],
         lambda m: ["--max", "1"], "--max was not given, is 1",
+    ),
+    "preprocess-pairs": (
+        lambda m: ["preprocess-pairs", "--input", f"{m.folder}/pairs.jsonl", "--tokenizer-type", "CharLevelTokenizer",
+                   "--seq-length", "64", "--output-prefix", "{out}/p"],
+        lambda m: ["--seq-length", "65"], "--seq-length was 64, is 65",
     ),
     "build-tags": (
         lambda m: ["build-tags", "--scores", m.scores, "--threshold", "0", "--good", "40000", "--bad", "40001",
