@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from ifguide.penalties.keys import action_of
+
 LM, DPO, NPO, RMU, REPO = "lm", "dpo", "npo", "rmu", "repo"
 
 
@@ -171,6 +173,8 @@ def _repo(config: Any, masked: bool) -> Iterator[str]:
         yield "repo_penalty: has no effect without a penalty mask"
     elif not config.repo_penalty and repo_labels(config) == "pairs":
         yield "repo_penalty: false leaves the masks without a use where the labels come from pairs; leave them out"
+    if masked and action_of(vars(config)) == "hide":
+        yield "penalty_action: hide replaces the tokens that objective repo reads; take drop or penalise"
     if not (config.repo_lambda or config.repo_retain != "none" or (masked and config.repo_penalty)):
         yield "repo_lambda: 0 without a retain term and without (M4) leaves nothing to minimise"
     if config.repo_confusion and config.repo_lambda == 0:

@@ -138,6 +138,8 @@ def _faults(folder: Path, record: Any) -> list[str]:
         faults.append("was trained with a penalty mask; validate on the run without one, whose model the scores are of")
     if (keys.get("objective") or "lm") != "lm":
         faults.append(f"objective {keys['objective']}: scores are of the loss of objective lm; validate on such a run")
+    if keys.get("lora_rank"):
+        faults.append("was trained with lora_rank, and scores are of whole weights; validate on a run without adapters")
     if not keys.get("data_path") and len(keys.get("train_data_paths") or []) != 1:
         count = len(keys.get("train_data_paths") or [])
         faults.append(f"reads {count} training datasets; merge them into one, as merge-masks does, and train on that")

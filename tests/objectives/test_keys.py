@@ -75,6 +75,10 @@ def test_language_modelling_is_left_alone() -> None:
             "repo_penalty: false leaves the masks without a use where the labels come from pairs; leave them out",
         ),
         (
+            {"objective": "repo", "penalty_action": "hide"}, True,
+            "penalty_action: hide replaces the tokens that objective repo reads; take drop or penalise",
+        ),
+        (
             {"objective": "repo", "pairs_data_path": "p", "repo_lambda": 0.0, "repo_retain": "none"}, False,
             "repo_lambda: 0 without a retain term and without (M4) leaves nothing to minimise",
         ),

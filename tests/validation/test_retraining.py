@@ -140,6 +140,7 @@ def edited(case: Case, folder: Path, **config: object) -> Path:
     ("config", "fault"),
     [
         ({"engine": "neox"}, "another engine than the embedded one"),
+        ({"lora_rank": 4}, "was trained with lora_rank"),
         ({"training_seconds": None}, "has not finished"),
         ({"penalty_data_path": "mask"}, "with a penalty mask"),
         ({"objective": "dpo"}, "objective dpo"),
