@@ -187,9 +187,12 @@ def cka_by_layer(x: Floats, y: Floats, texts: np.ndarray) -> dict[str, Any]:
     values, intervals = [], []
     for layer in range(len(x)):
         value = cka(x[layer], y[layer])
+        values.append(value)
+        if blocks < 2:
+            intervals.append([0.0, 1.0])  # one text says nothing of others
+            continue
         without = np.array([cka(x[layer][member != j], y[layer][member != j]) for j in range(blocks)])
         error = float(np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum()))
-        values.append(value)
         intervals.append([value - _NORMAL * error, value + _NORMAL * error])
     return {"values": values, "intervals": intervals}
 

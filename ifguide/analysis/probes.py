@@ -306,11 +306,12 @@ def _verdict(numbers: dict[str, Any], label: str, base: str, kind: str) -> tuple
     best = int(np.argmax(found["values"]))
     probe = "A fresh probe" if kind == LOGISTIC else f"{base}'s probe"
     text = f"{probe} on {label}: AUC {_best(found)}"
+    last = said(found["values"][-1], bounds_of(found["intervals"][-1]))
     if label == base:
-        return f"{text}.", True
+        return f"{text}; at the last layer {last}.", True
     value, bounds = found["from_base"][best]["value"], bounds_of(found["from_base"][best]["interval"])
     how = ("surely above" if value > 0 else "surely below") if is_sure(bounds) else "not surely apart from"
-    return f"{text}, {how} {base}'s own there ({said(value, bounds)}).", is_sure(bounds)
+    return f"{text}, {how} {base}'s own there ({said(value, bounds)}); at the last layer {last}.", is_sure(bounds)
 
 
 def _best(found: dict[str, Any]) -> str:

@@ -54,6 +54,8 @@ def test_the_interval_of_cka_is_a_jackknife_over_texts() -> None:
     error = np.sqrt(9 / 10 * sum((without - without.mean()) ** 2))
     whole = cka(x[0], y[0])
     np.testing.assert_allclose(found["intervals"][0], [whole - 1.96 * error, whole + 1.96 * error])
+    alone = cka_by_layer(x, y, np.zeros(30, dtype=int))
+    assert alone == {"values": found["values"], "intervals": [[0.0, 1.0]]}, "one text says nothing of others"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -168,6 +168,6 @@ def test_tokens_are_those_of_the_largest_products() -> None:
     vectors = values_of(model.anatomy, CHOSEN)
     head = model.lm.model.get_output_embeddings().weight
     for vector, said in zip(vectors, tokens_said(model.lm, model.anatomy, vectors, 3)):
-        products = [(float(head[index] @ vector), index) for index in range(model.lm.vocab_size)]
+        products = [((head[index] @ vector).item(), index) for index in range(model.lm.vocab_size)]
         best = [index for _, index in sorted(products, reverse=True)[:3]]
         assert said == [model.lm.reader.token_bytes(index).decode("utf-8", "replace") for index in best]
