@@ -29,6 +29,8 @@ PENALTIES: dict[str, dict[str, Any]] = {
     "hard": {"penalty_form": "clipped", "penalty_clip": 8.0, "penalty_lambda": 0.5},
     "harder": {"penalty_form": "clipped", "penalty_clip": 8.0, "penalty_lambda": 1.0},
     "drop": {"penalty_lambda": 0.0},
+    "unlikely": {"penalty_form": "unlikelihood", "penalty_lambda": 1.0},
+    "unlikelier": {"penalty_form": "unlikelihood", "penalty_lambda": 4.0},
 }
 # what a proxy is trained with beside the quickstart's configuration, and which queries it scores with
 PROXIES: dict[str, dict[str, Any]] = {
@@ -93,9 +95,10 @@ class Recipe:
         suspects, labels = str(folder / "data/suspects"), str(folder / "data/labels")
         budget = ["--max-fraction", self.values["b"]] if "b" in self.values else []
         if self.kind == "random":
-            return ["--scores", labels, "--method", "random", "--threshold-quantile", "0", "--window", "0", *budget]
+            return ["--scores", suspects, "--method", "random", "--threshold-quantile", "0", "--window", "0", *budget]
         if self.kind == "words":
-            words_of = ["--wordlist", str(words), "--data", data, "--max-fraction", "0.2"]
+            tokenizer = ["--tokenizer-type", "HFTokenizer", "--vocab-file", str(folder / "data/tokenizer.json")]
+            words_of = ["--wordlist", str(words), "--data", data, *tokenizer, "--max-fraction", "0.2"]
             return ["--scores", labels, "--method", "wordlist", "--threshold-quantile", "0", *words_of]
         if self.kind == "token":
             return ["--scores", scores, *budget]

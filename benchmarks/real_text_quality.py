@@ -60,7 +60,10 @@ def ranking_quality(folder: Path) -> dict[str, dict[str, float]]:
     truth = labels_of(folder)
     lines = _line_numbers(folder, len(truth))
     found = {}
-    for path in [*sorted(folder.glob("data/scores-*.json")), folder / "data/suspects.json"]:
+    for path in [
+        *sorted(path for path in folder.glob("data/scores-*.json") if path.suffixes == [".json"]),
+        folder / "data/suspects.json",
+    ]:
         values = np.asarray(load_aligned(path.with_suffix(""), None, SCORES).values, dtype=np.float64)
         name = path.stem.replace("scores-", "influence, ").replace("suspects", "classifier")
         rankings = {"by line": (np.bincount(lines, values) / np.bincount(lines))[lines]}
