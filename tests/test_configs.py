@@ -225,6 +225,8 @@ def loaded(neox: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     _write_tokens(folder / "data/web_text_document", mask=folder / "data/web_mask")
     for name in ("books", "valid", "test"):
         _write_tokens(folder / f"data/{name}_text_document")
+    tokenizer = {"added_tokens": [{"content": "<|padding|>", "id": 1}], "model": {"vocab": {"<|endoftext|>": 0}}}
+    (folder / "data/tokenizer.json").write_text(json.dumps(tokenizer))  # where the hidden token is named
     plan = {"configs": str(CONFIGS), "combinations": COMBINATIONS, "gpus": {name: gpus(name) for name in MODELS}}
     worker = Path(__file__).with_name("neox") / "configs_worker.py"
     result = subprocess.run(

@@ -31,6 +31,7 @@ from ifguide.masks.filtering import write_documents
 from ifguide.selection import Passages, PassageSettings, ScoredCorpus, Source, scan
 from ifguide.selection.settings import WINDOW
 from ifguide.system.files import folder_faults, hash_value
+from ifguide.system.provenance import origin
 
 _SCORER_THRESHOLD = 0.5
 _EVERY_LENGTH = float(np.nextafter(0, 1))  # a κ that changes no score, and leaves no short span out
@@ -113,6 +114,7 @@ def build_tags(
         "counts": counts,
         "scores": {"prefix": str(Path(aligned.prefix).absolute()), "fingerprint": aligned.sidecar["fingerprint"]},
         "identity": hash_value([parameters, aligned.sidecar["fingerprint"]]),
+        **origin(),
     }
     write_documents(output, tokens, lengths, _tagged(tokens, places, tags), record)
     result = {"output": str(output), **counts, "threshold": threshold, "ids": {"good": good, "bad": bad}}

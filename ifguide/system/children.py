@@ -23,12 +23,14 @@ _TAIL_LINES = 5
 # as the installed command: nothing is imported from the folder that it is typed in
 _VERB = "import sys; sys.path.pop(0); from ifguide.cli import main; raise SystemExit(main(sys.argv[1:]))"
 _TETHER = """
-import os, signal, subprocess, sys, threading
+import os, resource, signal, subprocess, sys, threading
 def watch():
     sys.stdin.buffer.read()
     os.killpg(0, signal.SIGKILL)
 threading.Thread(target=watch, daemon=True).start()
-code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
+code = subprocess.call(sys.argv[2:], stdin=subprocess.DEVNULL)
+# asked here: what this process forked for the tether was as large as this process
+os.write(int(sys.argv[1]), str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss).encode())
 os._exit(code if code >= 0 else 128 - code)
 """
 
@@ -85,13 +87,15 @@ class Children:
             "OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path,
         }  # fmt: skip
         started = time.monotonic()
-        with open(log, "w", encoding="utf-8") as record:
+        told, tells = os.pipe()
+        with open(log, "w", encoding="utf-8") as record, open(told, "rb") as memory_of:
             process = subprocess.Popen(
-                [sys.executable, "-S", "-E", "-c", _TETHER, *command],
+                [sys.executable, "-S", "-E", "-c", _TETHER, str(tells), *command], pass_fds=[tells],
                 # Python imports from the current folder first, and the one of the logs holds no modules
                 cwd=log.parent, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
             )  # fmt: skip
+            os.close(tells)
             self._enter(process)
             try:
                 assert process.stdout is not None
@@ -99,7 +103,8 @@ class Children:
                     record.write(line)
                     if say is not None and line.strip():
                         say(f"  {name}: {line.rstrip()}")
-                memory = _wait(process)
+                process.wait()
+                memory = _bytes(memory_of.read())
             except BaseException:
                 _release(process)
                 process.wait()
@@ -141,11 +146,6 @@ def _release(process: subprocess.Popen[str]) -> None:
         process.stdin.close()
 
 
-def _wait(process: subprocess.Popen[str]) -> int | None:
-    """Wait for the end; bytes of the largest process that was waited for below it."""
-    if not hasattr(os, "wait4"):
-        process.wait()
-        return None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _bytes(told: bytes) -> int | None:
+    """What the system counts, in bytes; None where the command was ended before it was asked."""
+    return int(told) * (1 if sys.platform == "darwin" else 1024) if told else None

@@ -75,7 +75,7 @@ def test_a_checkpoint_of_neox_is_answered_with_a_command_that_parses(tmp_path: P
     assert hint.startswith("it is a GPT-NeoX checkpoint")
     command = shlex.split(hint[hint.index("ifguide convert") :])
     arguments = make_parser("convert").parse_args(command[2:])
-    assert (arguments.source, arguments.target) == ("neox", "hf")
+    assert (vars(arguments)["from"], vars(arguments)["to"]) == ("neox", "hf")
     assert (arguments.input, arguments.output) == (str(save), f"{save}-hf")
     layers = tmp_path / "layers" / "global_step3"
     touch(layers / "layer_00-model_00-model_states.pt")

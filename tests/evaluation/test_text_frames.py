@@ -148,7 +148,10 @@ def test_the_tasks_end_to_end(case: tuple[LanguageModel, list[int], Path], tmp_p
     """All numbers of `ifguide evaluate` on held-out text and LAMBADA."""
     lm, opening, folder = case
     settings = EvaluationSettings(
-        folder, ("ifguide_heldout_ppl", "ifguide_lambada"), tmp_path / "out", data=write_sets(tmp_path / "sets")
+        model=folder,
+        tasks=("ifguide_heldout_ppl", "ifguide_lambada"),
+        output=tmp_path / "out",
+        data=write_sets(tmp_path / "sets"),
     )
     found = run_evaluation(settings)
     assert found is not None
@@ -244,7 +247,10 @@ def test_nothing_to_start_from_is_said(no_eod_dir: Path, tmp_path: Path) -> None
 def test_journals_of_another_frame_are_not_taken_on(folders: dict[str, Path], tmp_path: Path) -> None:
     """As an earlier version wrote them, which counted the template's tokens."""
     settings = EvaluationSettings(
-        folders["bos"], ("ifguide_heldout_ppl",), tmp_path / "out", data=write_sets(tmp_path / "sets")
+        model=folders["bos"],
+        tasks=("ifguide_heldout_ppl",),
+        output=tmp_path / "out",
+        data=write_sets(tmp_path / "sets"),
     )
     run_evaluation(settings)
     record = tmp_path / "out" / "journals" / "identity.json"
