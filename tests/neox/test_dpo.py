@@ -33,6 +33,7 @@ def keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)["keys"]
 
 
+@pytest.mark.xfail(reason="GPT-NeoX calls get_pos_neg_logp, which it defines nowhere", strict=True)
 def test_it_starts_at_the_reference_and_learns_to_prefer(
     neox: Path, data: dict[str, Any], keys: dict[str, Any], tmp_path: Path
 ) -> None:
