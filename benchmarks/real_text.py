@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.common import report
 from benchmarks.real_text_case import FILES, CaseSettings, write_case
 from benchmarks.real_text_judges import JUDGES, make_environment
-from benchmarks.real_text_masks import MORE_QUERIES, PENALTIES, PROXIES, Recipe
+from benchmarks.real_text_masks import MORE_QUERIES, PENALTIES, PROXIES, Recipe, file_name
 from benchmarks.real_text_quality import judge_seed, mask_quality, ranking_quality, write_labels
 from benchmarks.real_text_sets import SETS
 from benchmarks.real_text_tables import summary, tables
@@ -137,8 +137,6 @@ class Run:
         }
 
     def _mask(self, recipe: Recipe) -> str:
-        from benchmarks.real_text_masks import file_name
-
         return f"data/mask-{file_name(recipe.mask)}"
 
     def _run_once(self, recipe: Recipe, stage: str, needs: list[str]) -> None:
@@ -150,7 +148,10 @@ class Run:
         else:
             arguments, outputs = [*arguments, "--output", str(self.folder / output)], [f"{output}.bin"]
         words = [hash_file(self.words)] if recipe.kind == "words" and self.words else []
-        work = lambda: _ifguide("build-mask", *arguments, "--seed", str(self.seed), "--overwrite")  # noqa: E731
+
+        def work() -> None:
+            _ifguide("build-mask", *arguments, "--seed", str(self.seed), "--overwrite")
+
         self.stages.run(Stage(stage, work, {"arguments": arguments, "words": words}, needs, outputs))
 
     def _case(self) -> Stage:

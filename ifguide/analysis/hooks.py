@@ -20,6 +20,7 @@ from ifguide.compat.transformers import transposed_linear
 from ifguide.errors import InputError, NumericsError
 from ifguide.generation.batching import plan_batches
 from ifguide.generation.prefix_cache import fill_up, takes_mixed_lengths
+from ifguide.models.blocks import find_blocks, stream_of
 from ifguide.models.language_model import LanguageModel
 
 # of what is kept of one batch, in bytes
@@ -123,7 +124,7 @@ def anatomy_of(lm: LanguageModel) -> Anatomy:
     model = lm.model
     count = model.config.get_text_config().num_hidden_layers
     head = model.get_output_embeddings()
-    owner, blocks = _blocks(model.base_model, count)
+    owner, blocks = find_blocks(model) or (None, None)
     norm = None if owner is None else _final_norm(owner, lm)
     if blocks is None or norm is None or head is None:
         raise InputError(
@@ -202,9 +203,9 @@ def watching(anatomy: Anatomy, *, neurons: bool = False) -> Iterator[Seen]:
 
         keep(anatomy.blocks[0].module.register_forward_pre_hook(entering, with_kwargs=True))
         for block in anatomy.blocks:
-            keep(block.module.register_forward_hook(lambda _, __, out: seen.residuals.append(_first(out))))
+            keep(block.module.register_forward_hook(lambda _, __, out: seen.residuals.append(stream_of(out))))
             if neurons and block.attention is not None and block.down is not None:
-                keep(block.attention.register_forward_hook(lambda _, __, out: seen.attention.append(_first(out))))
+                keep(block.attention.register_forward_hook(lambda _, __, out: seen.attention.append(stream_of(out))))
                 keep(block.down.register_forward_pre_hook(lambda _, args: seen.activations.append(args[0])))
         yield seen
 
@@ -245,32 +246,12 @@ def scaled_keys(anatomy: Anatomy, which: Sequence[tuple[int, int]], factor: floa
             place.copy_(kept)
 
 
-def vocabulary_logits(lm: LanguageModel, logits: Tensor) -> Tensor:
-    """``logits[..., V]`` without the rows that only pad the embedding, as the sampler sees them."""
-    logits = logits[..., : lm.drawn_ids]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return logits if lm.undrawable is None else logits.masked_fill(lm.undrawable, -torch.inf)
-
-
 def _rows(linear: nn.Module | None) -> Tensor:
     """``[outputs, inputs]``, a view."""
     assert linear is not None  # `require_neurons` looked
     weight = linear.weight
     assert isinstance(weight, Tensor)
     return weight.detach().T if isinstance(linear, transposed_linear()) else weight.detach()
-
-
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _blocks(base: nn.Module, count: int) -> tuple[nn.Module | None, nn.ModuleList | None]:
-    """The list of blocks and the module that it lies in."""
-    for owner in base.modules():
-        for child in owner.children():
-            if isinstance(child, nn.ModuleList) and len(child) == count:
-                return owner, child
-    return None, None
 
 
 def _final_norm(owner: nn.Module, lm: LanguageModel) -> nn.Module | None:

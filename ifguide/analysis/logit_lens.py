@@ -32,7 +32,7 @@ from ifguide.analysis.findings import (
     said,
     series,
 )
-from ifguide.analysis.hooks import Anatomy, passages, vocabulary_logits
+from ifguide.analysis.hooks import Anatomy, passages
 from ifguide.analysis.inputs import Bench
 from ifguide.analysis.options import EVERY
 from ifguide.data.text.reader import TextReader
@@ -161,7 +161,7 @@ def find_places(
         positions = torch.tensor(counted[index], device=lm.device)
         for some in positions.split(max(1, _LOGITS_AT_ONCE // lm.drawn_ids)):
             with torch.no_grad():
-                logits = vocabulary_logits(lm, anatomy.said(passage.residuals[-1, some]))
+                logits = lm.drawable_logits(anatomy.said(passage.residuals[-1, some]))
             likeliest = logits.topk(min(top_k, logits.shape[-1])).indices  # [places, K], the best first
             hit = is_toxic[likeliest]
             for row in hit.any(dim=1).nonzero()[:, 0].tolist():
@@ -196,7 +196,7 @@ def probabilities(
 def lens(lm: LanguageModel, anatomy: Anatomy, residuals: Tensor) -> Tensor:
     """p_l ``[..., V]`` of ``residuals[..., d]``, over the tokens that can be drawn."""
     with torch.no_grad():
-        return torch.softmax(vocabulary_logits(lm, anatomy.said(residuals)), dim=-1)
+        return torch.softmax(lm.drawable_logits(anatomy.said(residuals)), dim=-1)
 
 
 def summary(values: dict[str, Floats], texts: Sequence[int], resamples: int, seed: int) -> dict[str, Any]:

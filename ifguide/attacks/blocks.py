@@ -15,26 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ifguide.errors import InputError
+from ifguide.models.blocks import blocks_of
 
 # of the matrices that end attention and MLP, in the architectures of transformers
 _WRITERS = {"dense", "dense_4h_to_h", "o_proj", "down_proj", "c_proj", "out_proj", "fc2", "fc_out", "wo"}
 # embeddings that are no tokens': of positions
 _POSITIONS = {"wpe", "embed_positions"}
-
-
-def blocks_of(model: Any) -> list[nn.Module]:
-    """The L blocks of ``model``, in order.
-
-    Raises:
-        InputError: there is no list of as many blocks as its configuration names.
-    """
-    count = model.config.get_text_config().num_hidden_layers
-    lists = [part for part in model.base_model.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
-    if not lists:
-        raise InputError(
-            f"model {model.name_or_path}: its {count} blocks are not found; this architecture is not known"
-        )
-    return list(lists[0])
 
 
 def writers_of(model: Any) -> list[Any]:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ifguide.errors import InputError
+
 
 class Captured:
     """What a block gave in the last forward pass, ``hidden[B, T, H]``, with its graph."""
@@ -25,9 +27,37 @@ def bare_model(model: Any) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
-def blocks(model: Any) -> torch.nn.ModuleList:
-    """The model's blocks, in order."""
-    return bare_model(model).base_model.layers
+def find_blocks(model: Any) -> tuple[torch.nn.Module, torch.nn.ModuleList] | None:
+    """The module that holds the blocks, and the blocks in order; None where no list has as many parts as the
+    configuration names layers."""
+    model = bare_model(model)
+    count = model.config.get_text_config().num_hidden_layers
+    for owner in model.base_model.modules():
+        for part in owner.children():
+            if isinstance(part, torch.nn.ModuleList) and len(part) == count:
+                return owner, part
+    return None
+
+
+def blocks_of(model: Any) -> torch.nn.ModuleList:
+    """The blocks, in order.
+
+    Raises:
+        InputError: they are not found.
+    """
+    found = find_blocks(model)
+    if found is None:
+        model = bare_model(model)
+        count = model.config.get_text_config().num_hidden_layers
+        raise InputError(
+            f"model {model.name_or_path}: its {count} blocks are not found; this architecture is not known"
+        )
+    return found[1]
+
+
+def stream_of(output: Any) -> Tensor:
+    """The hidden states in what a block or an attention returns, alone or first of several."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 @contextlib.contextmanager
@@ -42,9 +72,9 @@ def captured(model: Any, layer: int | None) -> Iterator[Captured]:
         return
 
     def keep(module: Any, inputs: Any, output: Any) -> None:
-        found.hidden = output[0] if isinstance(output, tuple) else output
+        found.hidden = stream_of(output)
 
-    handle = blocks(model)[layer - 1].register_forward_hook(keep)
+    handle = blocks_of(model)[layer - 1].register_forward_hook(keep)
     try:
         yield found
     finally:

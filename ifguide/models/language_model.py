@@ -76,6 +76,13 @@ class LanguageModel:
         padding = (ids >= self.vocab_size) & ~torch.isin(ids, self.stop_tokens)
         return padding | torch.isin(ids, torch.tensor(never, dtype=torch.int64, device=self.device))
 
+    def drawable_logits(self, logits: Tensor) -> Tensor:
+        """``logits[..., rows]`` -> ``[..., drawn_ids]`` as a sampler sees them: without the rows that only pad the
+        embedding, minus infinity where an id is never drawn; float32 at least."""
+        logits = logits[..., : self.drawn_ids]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return logits if self.undrawable is None else logits.masked_fill(self.undrawable, -torch.inf)
+
     @cached_property
     def stop_tokens(self) -> Tensor:
         """`stops` as ascending int64, where the model is."""

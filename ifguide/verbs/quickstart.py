@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ifguide.config.options import named, option, options_of, same_as
 from ifguide.errors import InputError
+from ifguide.quickstart.prepare import FILES
 from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output
 from ifguide.verbs.writes import Writes, folder
 
 if TYPE_CHECKING:
-    from ifguide.quickstart.settings import QuickstartSettings
+    from ifguide.quickstart.prepare import FILES
 
 SUMMARY = "Run the whole job on real text: corpus, base model, influence, mask, guided and control model, report."
 EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"
@@ -63,11 +64,6 @@ WRITES = Writes(
     result=lambda args, record: _result(args, record),
     is_replayed=True,
 )
-
-
-_CORPUS = (
-    "corpus.jsonl", "heldout_clean.jsonl", "toxic_queries.jsonl", "safe_queries.jsonl", "prompts.jsonl", "judge.jsonl",
-)  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +130,8 @@ def _result(args: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
 def _output(args: argparse.Namespace) -> Output:
     """The folder; it is finished when the record is there, and all that its stages made."""
     if args.corpus_only:
-        return folder(args.output, "corpus.json", [*_CORPUS, "judge/config.json", "judge/weights.npz"])
+        texts = [name for key, name in FILES.items() if key != "planted"]  # own text has no such file
+        return folder(args.output, "corpus.json", [*texts, "judge/config.json", "judge/weights.npz"])
     stages = args.output / "stages.json"
     known = read_json(stages, "stage record") if stages.is_file() else {}
     made = [name for stage in known.values() for name in stage["outputs"]] if isinstance(known, dict) else []

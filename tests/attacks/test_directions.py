@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ifguide.attacks.blocks import blocks_of, changed_outputs, states, writers_of
+from ifguide.attacks.blocks import changed_outputs, states, writers_of
 from ifguide.attacks.directions import (
     completion_states,
     principal,
@@ -19,6 +19,7 @@ from ifguide.attacks.directions import (
     without,
 )
 from ifguide.errors import InputError, NumericsError
+from ifguide.models.blocks import blocks_of
 from ifguide.models.language_model import LanguageModel
 from tests.attacks.conftest import FAMILIES, tiny_lm
 

@@ -119,11 +119,7 @@ def token_embeddings(lm: LanguageModel) -> Tensor:
 def log_probabilities(lm: LanguageModel, logits: Tensor) -> Tensor:
     """log p ``[..., drawn_ids]`` of ``logits[..., rows]``, minus infinity where an id cannot be generated; float32 at
     least."""
-    logits = logits[..., : lm.drawn_ids]
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    if lm.undrawable is not None:
-        logits = logits.masked_fill(lm.undrawable, -torch.inf)
-    return torch.log_softmax(logits, dim=-1)
+    return torch.log_softmax(lm.drawable_logits(logits), dim=-1)
 
 
 def finite(values: Tensor, lm: LanguageModel) -> Tensor:

@@ -73,7 +73,7 @@ def draw_audit(
             raise InputError(f"mask {mask} selects no token of any text; there is nothing to audit")
     draws = draw(walk, strata, sample, seed)
     key = _key(opened, span, sample, seed)
-    record = _record(key, masks, span, strata, draws)
+    record = audit_record(key, masks, span, strata, draws)
     shown = _shown(record, tokens, reader, draws, context)
     output.mkdir(parents=True, exist_ok=True)
     write_jsonl(output / SPANS, shown)
@@ -114,7 +114,13 @@ def _key(masks: Sequence[Aligned], span: str, sample: int, seed: int) -> str:
     return hash_value([about, span, sample, seed])[:8]
 
 
-def _record(key: str, masks: Sequence[str], span: str, strata: Strata, draws: Draws) -> dict[str, Any]:
+def audit_record(key: str, masks: Sequence[str], span: str, strata: Strata, draws: Draws) -> dict[str, Any]:
+    """What ``audit.json`` holds of the draw: the strata, and the drawn spans without their texts.
+
+    Args:
+        key: of the audit; begins the id of every span.
+        masks: their names.
+    """
     return {
         "audit_format": _FORMAT,
         "audit": key,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.inspection.audit import sampling
+from ifguide.inspection.audit.drawing import audit_record
 from ifguide.inspection.spans import Spans
 
 
@@ -65,30 +66,7 @@ def drawn(corpus: Corpus, sample: int, seed: int) -> tuple[dict[str, Any], dict[
     walk: Any = Walk(corpus)
     strata = sampling.count_strata(walk)
     draws = sampling.draw(walk, strata, sample, seed)
-    record = {
-        "audit": "x",
-        "masks": [f"mask{m}" for m in range(len(corpus.selected))],
-        "strata": [
-            {
-                "masks": [m for m in range(len(corpus.selected)) if pattern >> m & 1],
-                "spans": int(strata.spans[h]),
-                "tokens": int(strata.tokens[h]),
-                "selected": strata.selected[h].tolist(),
-                "draws": int(draws.allotted[h]),
-                "complete": bool(draws.complete[h]),
-            }
-            for h, pattern in enumerate(strata.patterns.tolist())
-        ],
-        "spans": [
-            {
-                "id": f"x-{place}",
-                "stratum": int(draws.strata[place]),
-                "draws": int(draws.times[place]),
-                "tokens": int(draws.spans.sizes[place]),
-                "selected": draws.spans.selected[:, place].tolist(),
-            }
-            for place in range(len(draws.spans))
-        ],
-    }
+    record = audit_record("x", [f"mask{m}" for m in range(len(corpus.selected))], "line", strata, draws)
     abuse = corpus.abuse[draws.spans.documents]
-    return record, {f"x-{place}": "abuse" if abuse[place] else "not" for place in range(len(abuse))}
+    truth = ("abuse" if inside else "not" for inside in abuse)
+    return record, {span["id"]: label for span, label in zip(record["spans"], truth)}
