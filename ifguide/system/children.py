@@ -87,8 +87,8 @@ class Children:
             "OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1", "PYTHONPATH": path,
         }  # fmt: skip
         started = time.monotonic()
-        told, tells = os.pipe()
-        with open(log, "w", encoding="utf-8") as record, open(told, "rb") as memory_of:
+        heard, tells = os.pipe()
+        with open(log, "w", encoding="utf-8") as record, open(heard, "rb") as memory_of:
             process = subprocess.Popen(
                 [sys.executable, "-S", "-E", "-c", _TETHER, str(tells), *command], pass_fds=[tells],
                 # Python imports from the current folder first, and the one of the logs holds no modules
