@@ -256,7 +256,7 @@ class Relearn(Asked):
         group=_RECIPE,
         help="train a LoRA of this rank, by peft (default: all weights; usual: 128)",
     )
-    lora_alpha: float = option(16.0, metavar="A", group=_RECIPE, help="LoRA's alpha (default: 16)")
+    lora_alpha: int = option(16, metavar="A", group=_RECIPE, help="LoRA's alpha (default: 16)")
     learning_rate: float = option(2e-4, metavar="X", group=_RECIPE, help="peak of the rate (default: 2e-4)")
     warmup: float = option(0.05, metavar="SHARE", group=_RECIPE, help="of the steps (default: 0.05)")
     weight_decay: float = option(0.01, metavar="X", group=_RECIPE, help="AdamW's (default: 0.01)")

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from ifguide.attacks.options import Relearn
 from ifguide.errors import InputError, NumericsError
+from ifguide.models.adapters import add_adapters
 from ifguide.models.language_model import LanguageModel
-from ifguide.requirements.needs import how_to_install
 
 # of a label that does not count
 _NONE = -100
@@ -120,14 +120,6 @@ def _trained(lm: LanguageModel, recipe: Relearn, seed: int) -> list[torch.nn.Par
     if recipe.lora is None:
         lm.model.requires_grad_(True)
         return list(lm.model.parameters())
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError(f"--lora needs the package peft, not installed here; {how_to_install(['peft'])}") from error
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=recipe.lora, lora_alpha=recipe.lora_alpha, lora_dropout=0.0, bias="none", target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
+    adapted = add_adapters(lm.model, rank=recipe.lora, alpha=recipe.lora_alpha, dropout=0.0, seed=seed)
     # it goes into the model's own layers, which then generate with it
-    return [weight for weight in get_peft_model(lm.model, config).parameters() if weight.requires_grad]
+    return [weight for weight in adapted.parameters() if weight.requires_grad]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ifguide.errors import InputError
+from ifguide.requirements.needs import how_to_install
 
 _ADAPTER = "default"
 
@@ -25,7 +26,7 @@ def add_adapters(model: Any, rank: int, alpha: int, dropout: float, seed: int) -
     except ModuleNotFoundError as error:
         if error.name != "peft":
             raise
-        raise InputError("lora_rank: needs the package peft: pip install 'gpt-neox-ifguide[lora]'") from None
+        raise InputError(f"LoRA needs the package peft, not installed here; {how_to_install(['peft'])}") from None
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )

@@ -173,5 +173,5 @@ def test_lora_without_peft_says_what_to_install(
     monkeypatch.setitem(sys.modules, "peft", None)
     assert train(**paths(corpus, lora_rank=2)) == 2
     assert capsys.readouterr().err == (
-        "train: lora_rank: needs the package peft: pip install 'gpt-neox-ifguide[lora]'\n"
+        "train: LoRA needs the package peft, not installed here; install with: pip install 'gpt-neox-ifguide[lora]'\n"
     )
