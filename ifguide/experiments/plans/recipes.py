@@ -22,6 +22,7 @@ from ifguide.experiments.plans.texts import CLASSIFIER, Texts
 from ifguide.system.files import hash_value
 
 _PIECES = 512  # tokens of a document that a filter by a scorer reads at a time
+_PROMPTS = 400  # that pairs are drawn from, about
 _BY_SCORES = ("influence", "random", "wordlist", "document")
 INFLUENCE = "influence"
 
@@ -119,8 +120,7 @@ class Recipes:
         if definition.get("pairs") is not None:
             more["pairs_data_path"], found = self._pairs(cell, model)
             extra += found
-        if below := definition.get("after"):
-            first = self._trained(self._of(cell, below))
+        if (first := self._first(cell)) is not None:
             more["load"], before = first.folder, first.tokens
             extra = [*first.extra, *extra]
         elif model.load is not None:
@@ -159,10 +159,16 @@ class Recipes:
     def _model(self, name: str | None) -> ModelPlan:
         return self.plan.models[name or next(iter(self.plan.models))]
 
+    def _first(self, cell: Cell) -> _Trained | None:
+        """The model of another method that the cell's training starts from."""
+        below = cell.definition.get("after")
+        return self._trained(self._of(cell, below)) if below else None
+
     def _base(self, cell: Cell, model: ModelPlan) -> _Trained:
-        """The model trained on the text alone, which scores and which makes pairs."""
+        """The model trained on the text alone, which scores, and which makes pairs for a training that starts anew."""
         definition = {"model": model.name}
-        changed = cell.definition.get("train") or {}
+        # the keys of a training that starts from another model say how long that one is, not the base's
+        changed = {} if cell.definition.get("after") else cell.definition.get("train") or {}
         # a sweep over how long is trained is one over the proxy too; how it is guided is not
         keys = {key: value for key, value in changed.items() if key in ("train_iters", "train_epochs")}
         if model.load is not None:
@@ -291,17 +297,18 @@ class Recipes:
         options = dict(cell.definition["pairs"] or {})
         spec = options.pop("scorer", CLASSIFIER)
         drawn = {"samples": 25, "max_new_tokens": 20, "seed": cell.seed, **options.pop("generate", {})}
-        base = self._base(cell, model)
+        # a model is set right by what it says itself
+        speaker = self._first(cell) or self._base(cell, model)
         label = f"{cell.corpus}-{model.name}-{cell.seed}"
         items: list[Item] = [
             "generate",
             "--model",
-            base.folder,
+            speaker.folder,
             "--prompts",
             self.texts.file(cell, "pair_prompts"),
             *flags(drawn),
         ]
-        work = float(drawn["samples"] * drawn["max_new_tokens"]) * 400 * parameters(model.keys)
+        work = float(drawn["samples"] * drawn["max_new_tokens"]) * _PROMPTS * parameters(model.keys)
         items += ["--output", Own("said.jsonl")]
         task = self.commands.verb("said", label, items, ["said.jsonl", "said.jsonl.json"], work)
         said = Made(task, "said.jsonl")
@@ -311,7 +318,9 @@ class Recipes:
         scored = Made(task, "scored.jsonl")
         items = ["build-pairs", "--generations", scored, "--exclude", self.texts.file(cell, "prompts"), *flags(options)]
         items += ["--output", Own("pairs.jsonl")]
-        task = self.commands.verb("pairs", label, items, ["pairs.jsonl", "pairs.jsonl.json"], work)
+        task = self.commands.verb(
+            "pairs", label, items, ["pairs.jsonl", "pairs.jsonl.json"], float(drawn["samples"] * _PROMPTS)
+        )
         return Made(task, "pairs.jsonl"), ["pairs of its own texts, by a scorer", "prompts"]
 
     def _decoding(self, cell: Cell) -> tuple[dict[str, Item], list[str]]:

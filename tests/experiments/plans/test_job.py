@@ -141,6 +141,10 @@ def test_methods_of_pairs_begin_with_the_base_and_read_its_pairs(tmp_path: Path)
     keys = commands.tasks[ready.model].stage.settings["keys"]
     assert "/pairs-" in keys["pairs_data_path"] and keys["finetune"] is True
     assert "/models/base-1-" in keys["load"] and "train_epochs" not in keys
+    # the pairs are drawn from the model that is trained further, however long that training is
+    assert len([name for name in commands.tasks if name.startswith("model base-")]) == 1
+    (said,) = [task for task in commands.tasks.values() if task.kind == "said"]
+    assert keys["load"] in commands.verbs[said.stage.name]
 
 
 @pytest.fixture(scope="module")
