@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from ifguide.influence.batches import NO_LABEL
 from ifguide.influence.queries import Query, load_query_sets
 from ifguide.models.folder import model_fingerprint, read_config, require_model_folder
 from ifguide.models.language_model import LanguageModel, load_language_model
+from ifguide.models.named import named_models
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import hash_value
@@ -120,7 +120,7 @@ class Bench:
         self.asked, self.device, self.progress = asked, device, progress
         self._bar = Progress(0, "pieces", "", quiet=True)
         self.journal: Journal | None = None
-        self.models = [Subject(label, folder, self._load) for label, folder in named_models(asked.models)]
+        self.models = [Subject(label, folder, self._load) for label, folder in _with_folders(asked.models)]
         self.reader = _one_reader(self.models, asked.eod_token)
 
     def _load(self, folder: Path) -> LanguageModel:
@@ -232,29 +232,22 @@ class Bench:
         return [items[place] for place in sorted(random.Random(self.asked.seed).sample(range(len(items)), most))]
 
 
-def named_models(given: Sequence[str]) -> list[tuple[str, Path]]:
-    """``NAME=DIR`` of each model.
+def _with_folders(given: Sequence[str]) -> list[tuple[str, Path]]:
+    """`named_models`, whose folders hold models.
 
     Raises:
-        ConfigError: names that are missing or given twice, or folders that hold no model; all of them.
+        ConfigError: names or folders that are not usable; all of them.
     """
-    found = []
+    models = named_models(given)
     faults = []
-    for text in given:
-        label, equals, folder = text.partition("=")
-        if not (equals and label.strip() and folder):
-            faults.append(f"--models {text}: expected NAME=DIR, as in base=models/base")
-            continue
-        found.append((label.strip(), Path(folder)))
+    for label, folder in models:
         try:
-            require_model_folder(folder, f"model {label.strip()}:")
+            require_model_folder(folder, f"model {label}:")
         except InputError as error:
             faults.append(str(error))
-    twice = [label for label, count in Counter(label for label, _ in found).items() if count > 1]
-    faults += [f"--models: the name {label} is given twice" for label in twice]
     if faults:
         raise ConfigError(faults)
-    return found
+    return models
 
 
 def text_of(query: Query) -> Text:

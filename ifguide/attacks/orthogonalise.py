@@ -32,11 +32,11 @@ from ifguide.attacks.subjects import (
     Subject,
     judges_record,
     load_subject,
-    named_models,
     read_documents,
     read_prompts,
     read_targets,
     require_models,
+    subjects_of,
 )
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.perplexity import language_model_perplexity
@@ -71,7 +71,7 @@ class _Orthogonalising:
     def __init__(self, subjects: Subjects, options: Orthogonalise, prompts: Prompts, judges: Judges):
         self.began = time.time()
         self.options, self.asked, self.files, self.judges = subjects, options, prompts, judges
-        self.models = named_models(subjects.models)
+        self.models = subjects_of(subjects.models)
         self.about = require_models(self.models)
         self.prompts = [row["prompt"] for row in read_prompts(prompts)]
         self.heldout = read_documents(prompts.heldout, "held-out texts") if prompts.heldout else []

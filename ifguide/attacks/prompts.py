@@ -24,11 +24,11 @@ from ifguide.attacks.refusals import PATTERNS
 from ifguide.attacks.subjects import (
     judges_record,
     load_subject,
-    named_models,
     prompt_rows,
     read_frames,
     read_patterns,
     require_models,
+    subjects_of,
 )
 from ifguide.models.devices import choose_device
 from ifguide.pages.attacks.prompts import prompts_page
@@ -52,7 +52,7 @@ def attack_prompts(
         NumericsError: logits that are not finite.
     """
     began = time.time()
-    models = named_models(subjects.models)
+    models = subjects_of(subjects.models)
     rows = prompt_rows(options.prompts, options.limit)
     frames = read_frames(options.frames)
     patterns = read_patterns(options.refusals) if options.refusals else list(PATTERNS)

@@ -29,10 +29,10 @@ from ifguide.attacks.subjects import (
     Subject,
     judges_record,
     load_subject,
-    named_models,
     read_documents,
     read_prompts,
     require_models,
+    subjects_of,
 )
 from ifguide.attacks.training import chosen, token_rows, tune
 from ifguide.errors import InputError
@@ -107,7 +107,7 @@ class _Relearning:
             raise InputError(f"--dtype {subjects.dtype}: weights are trained here; take float32")
         if recipe.toxic is None and recipe.clean is None:
             raise InputError("give --toxic or --clean documents, or both")
-        self.models = named_models(subjects.models)
+        self.models = subjects_of(subjects.models)
         self.about = require_models(self.models)
         self.rows = read_prompts(prompts)
         self.prompts = [row["prompt"] for row in self.rows]

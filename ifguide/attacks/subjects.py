@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ifguide.attacks.options import Judges, Prompts, Subjects
 from ifguide.errors import ConfigError, InputError, first_faults
+from ifguide.models.named import named_models
 from ifguide.system.text_files import line_message, read_rows
 
 if TYPE_CHECKING:
@@ -35,25 +36,13 @@ class Subject:
     folder: Path
 
 
-def named_models(given: Sequence[str]) -> list[Subject]:
-    """``NAME=DIR`` or ``DIR`` -> subjects, in order.
+def subjects_of(given: Sequence[str]) -> list[Subject]:
+    """The models that ``--models`` names.
 
     Raises:
-        InputError: no models, a name that two of them have or that cannot name a file.
+        ConfigError: names that are missing, are a path, or are given twice.
     """
-    subjects = []
-    for text in given:
-        name, equals, folder = text.partition("=")
-        if not equals:
-            name, folder = Path(os.path.abspath(text)).name, text  # noqa: PTH100 (keeps links)
-        if not name or not folder or name.startswith(".") or Path(name).name != name:
-            raise InputError(f"--models {text}: give NAME=DIR, where NAME is no path")
-        subjects.append(Subject(name, Path(folder)))
-    names = [subject.name for subject in subjects]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"--models: two models are named '{name}'; give each a name of its own, NAME=DIR")
-    return subjects
+    return [Subject(name, folder) for name, folder in named_models(given)]
 
 
 def require_models(subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ifguide.attacks.folder import DETAILS, JOURNAL, PAGE, RECORD, RESULTS
-from ifguide.attacks.subjects import named_models
+from ifguide.attacks.subjects import subjects_of
 from ifguide.config.options import named
 from ifguide.system.outputs import Output, Source
 from ifguide.verbs.writes import Writes, folder, source
@@ -33,9 +33,9 @@ def _output(args: argparse.Namespace) -> Output:
 
 def _models(args: argparse.Namespace) -> dict[str, list[Source]]:
     """Each model's folder under its name."""
-    return {f"--models {subject.name}": [source(subject.folder)] for subject in named_models(args.models)}
+    return {f"--models {subject.name}": [source(subject.folder)] for subject in subjects_of(args.models)}
 
 
 def _settle(args: argparse.Namespace, settings: dict[str, Any]) -> None:
     """Names alone: the folders are sources. Their order says which one is the base."""
-    settings["--models"] = [subject.name for subject in named_models(args.models)]
+    settings["--models"] = [subject.name for subject in subjects_of(args.models)]

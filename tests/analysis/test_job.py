@@ -11,8 +11,8 @@ import pytest
 
 from ifguide import cli
 from ifguide.analysis import neurons, speech
-from ifguide.analysis.inputs import Bench, Subject, named_models, prompt_groups, text_of
-from ifguide.errors import ConfigError, MismatchError
+from ifguide.analysis.inputs import Bench, Subject, prompt_groups, text_of
+from ifguide.errors import MismatchError
 from ifguide.influence.queries import make_query
 from tests.support.insides import make_bench, save, small_llama, small_neox, write_jsonl
 from tests.support.tiny_models import tiny_neox
@@ -102,8 +102,8 @@ def test_a_killed_run_goes_on_and_comes_to_the_same(made: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (["--models", "base"], "--models base: expected NAME=DIR"),
-        (["--models", "a={a}", "a={a}"], "the name a is given twice"),
+        (["--models", "=base"], "--models =base: give NAME=DIR"),
+        (["--models", "a={a}", "a={a}"], "2 models are named 'a'"),
         (["--models", "a=/nowhere"], "model a: /nowhere is not a folder"),
         (["--toxic-queries", "/nowhere"], "toxic queries /nowhere does not exist"),
         (["--random-sets", "30"], "--random-sets is an option of drift, not of direction"),
@@ -141,14 +141,6 @@ def test_models_of_other_shapes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     with pytest.raises(MismatchError, match="num_hidden_layers 2, not 3"):
         make_bench(tmp_path / "two", {"base": small_neox(), "short": small_neox(num_hidden_layers=2)}, ["a"], ["b"])
-
-
-def test_names_and_folders_are_told_apart(tmp_path: Path) -> None:
-    save(tiny_neox(), tmp_path / "a=b")
-    assert named_models([f"x={tmp_path / 'a=b'}"]) == [("x", tmp_path / "a=b")]
-    with pytest.raises(ConfigError) as error:
-        named_models(["=a", "b=", "c"])
-    assert len(error.value.faults) == 3
 
 
 def test_a_text_is_the_query_with_its_last_token() -> None:

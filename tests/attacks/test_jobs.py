@@ -293,7 +293,7 @@ def test_the_interval_of_steps_is_the_literal_bootstraps() -> None:
         ("relearn", ["--dtype", "bfloat16"], "weights are trained"),
         ("orthogonalise", ["--layer", "9"], "has 2 blocks"),
         ("prompts", ["--scorer", "nobody"], "nobody"),
-        ("prompts", ["--models", "a=x", "a=y"], "two models are named 'a'"),
+        ("prompts", ["--models", "a=x", "a=y"], "2 models are named 'a'"),
         ("prompts", ["--models", "nowhere"], "nowhere is not a folder"),
     ],
 )

@@ -17,7 +17,7 @@ from ifguide.attacks.gcg.success import WAYS, summary, try_texts
 from ifguide.attacks.gcg.universal import UniversalAttack
 from ifguide.attacks.judge import Judge
 from ifguide.attacks.options import Enhanced, Gcg, Judges, Subjects
-from ifguide.attacks.subjects import Subject, judges_record, load_subject, named_models, read_targets, require_models
+from ifguide.attacks.subjects import Subject, judges_record, load_subject, read_targets, require_models, subjects_of
 from ifguide.errors import InputError
 from ifguide.generation.draw import continuation_texts
 from ifguide.models.devices import choose_device
@@ -41,7 +41,7 @@ def gcg(
         NumericsError: losses or logits that are not finite.
     """
     began = time.time()
-    models = named_models(subjects.models)
+    models = subjects_of(subjects.models)
     targets = read_targets(options.targets, limit=options.limit)
     about = require_models(models)
     scorers, described = judges_record(judges, choose_device(subjects.device))
