@@ -80,3 +80,18 @@ def test_table():
 
 def test_the_repository_is_the_one_of_this_test():
     assert Path(__file__).resolve().is_relative_to(REPOSITORY)
+
+
+def test_insides_cost():
+    pytest.importorskip("torch")
+    options = "--parameters 1e9 --matmul 1e15 --bandwidth 1e30 --queries 10 --query-tokens 5 --prompts 2 --samples 3"
+    commands = json.loads(run_child(["benchmarks/insides_cost.py", *options.split()]).output)["commands"]
+    assert commands["analyse lens"] == {
+        "read": 100,
+        "trained": 0,
+        "said": 0,
+        "minutes": pytest.approx(2e11 / 1e15 / 60),
+    }
+    # with memory that is never waited for, a token said costs what a token read does
+    assert commands["attack prompts"]["minutes"] == pytest.approx(2 * 3 * 20 * 2e9 / 1e15 / 60)
+    assert commands["attack relearn"]["said"] == (1 + 4 * 4) * 120 and commands["attack relearn"]["trained"] == 48_000
