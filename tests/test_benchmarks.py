@@ -95,3 +95,26 @@ def test_insides_cost():
     # with memory that is never waited for, a token said costs what a token read does
     assert commands["attack prompts"]["minutes"] == pytest.approx(2 * 3 * 20 * 2e9 / 1e15 / 60)
     assert commands["attack relearn"]["said"] == (1 + 4 * 4) * 120 and commands["attack relearn"]["trained"] == 48_000
+
+
+def test_methods_table(tmp_path):
+    def entry(tp, perplexity, **more):
+        mean = {"tp_toxic": tp, "tp_toxic@j": tp, "emt_toxic": tp, "perplexity": perplexity, "distinct_2": 0.8}
+        costs = {"seconds": 60.0, "trained_tokens": 2e6, "memory": 1e9}
+        return {"mean": mean | costs, "interval": {}, "extra": ["word list"], **more}
+
+    against = {
+        "tp_toxic": {"difference": -0.4, "interval": [-0.5, -0.3]},
+        "perplexity": {"ratio": 1.1, "interval": None},
+    }
+    methods = {
+        "base": entry(0.9, 50.0),
+        "good": entry(0.5, 55.0, against_base={"metrics": against}),
+        "bad": entry(0.9, 51.0),
+    }
+    (tmp_path / "r.json").write_text(json.dumps({"judges": ["i", "j"], "methods": methods | {"none": {"mean": {}}}}))
+    said = run_child(["benchmarks/methods_table.py", tmp_path / "r.json"]).output
+    assert "| good | 0.50 / 0.50 | -0.40 [-0.50, -0.30] | 0.50 | +10.0 % | 0.80 |" in said
+    assert said.endswith("Not beaten in both TP and perplexity: base, good\n") and "none" not in said
+    said = run_child(["benchmarks/methods_table.py", tmp_path / "r.json", "--costs", "--names", "good"]).output
+    assert said.splitlines()[-1] == "| good | 60 | 2.00 | 1.0 | word list |"
