@@ -26,7 +26,6 @@ class Texts:
 
     def __init__(self, plan: Plan, commands: Commands):
         self.plan, self.commands = plan, commands
-        self._has_tags = any(method.get("tags") is not None for method in plan.methods.values())
 
     def file(self, cell: Cell, key: str) -> Made | Given:
         corpus = self.plan.corpora[cell.corpus]
@@ -67,7 +66,8 @@ class Texts:
                     files += [flag, Given(Path(about[key]))]
             return files
         text, size = self.file(cell, "text"), int(about["vocab_size"])
-        special = [GOOD, BAD] if self._has_tags else []
+        # also without a method of tags, so that one more or less changes no other's tokens
+        special = [GOOD, BAD]
 
         def run(root: Path) -> None:
             from ifguide.data.text.bpe import train_bpe

@@ -122,6 +122,17 @@ def test_two_methods_share_what_they_have_in_common(tmp_path: Path) -> None:
     )
 
 
+def test_methods_share_their_stages_with_runs_of_other_methods(tmp_path: Path) -> None:
+    def tasks(*methods: str) -> set[str]:
+        plan = read_plan(QUICK, [], list(methods))
+        commands = Commands(tmp_path, Stages(tmp_path, lambda line: None), Children(), lambda line: None)
+        for cell in plan.cells():
+            Recipes(plan, commands).ready(cell)
+        return set(commands.tasks)
+
+    assert tasks("base", "influence") <= tasks("base", "influence", "tags", "dpo")
+
+
 def test_null_takes_a_key_of_the_model_away(tmp_path: Path) -> None:
     change = "methods.drop.train={penalty_lambda: 0.0, train_epochs: null, train_iters: 3}"
     plan = read_plan(QUICK, [change], ["drop"])
