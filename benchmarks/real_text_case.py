@@ -3,10 +3,13 @@
 A tweet serves one purpose only: the corpus, the queries, the prompts of the evaluation, or the held-out harmless text.
 An article serves the corpus or the held-out prose. The method sees the corpus and the queries; the labels of the
 corpus' tweets are kept beside, as character spans, for the quality of masks and the mask of the labels themselves.
+
+    python benchmarks/real_text_case.py --data FOLDER --seed 21 --output runs/case
 """
 
 from __future__ import annotations
 
+import argparse
 import html
 import json
 import random
@@ -164,3 +167,19 @@ def _threads(tweets: list[tuple[bool, str]], draw: random.Random) -> list[list[t
         threads.append(tweets[place : place + size])
         place += size
     return threads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FOLDER", help="of the labelled tweets and the articles"
+    )
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(write_case(args.output, args.data, args.seed, CaseSettings())))
+
+
+if __name__ == "__main__":
+    main()

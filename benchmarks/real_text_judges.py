@@ -2,7 +2,7 @@
 
 None of them made a mask. Their environments are made once, in a folder; each scores in a process of its own:
 
-    PYTHON real_text_judges.py NAME < texts.json > scores.json
+    PYTHON real_text_judges.py NAME < texts.jsonl > scores.txt        # a line of texts, a line of numbers
 
 Shapes: n texts.
 """
@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+_ANSWER = "scores: "
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,59 @@ def make_environment(folder: Path, name: str) -> Path:
 
 def judge(python: Path, name: str, texts: Sequence[str]) -> list[float]:
     """Probabilities [n] that the texts are toxic."""
-    command = [str(python), str(Path(__file__).resolve()), name]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "LOCPATH": str(_locales(python.parent.parent))}
-    environment.pop("PYTHONPATH", None)
     found = subprocess.run(
-        command, input=json.dumps(list(texts)), capture_output=True, text=True, env=environment, check=False
-    )
+        _command(python, name), input=json.dumps(list(texts)) + "\n", capture_output=True, text=True,
+        env=_environment(python), check=False,
+    )  # fmt: skip
     if found.returncode:
         raise RuntimeError(f"judge {name} failed: {found.stderr.strip().splitlines()[-1]}")
-    return json.loads(found.stdout.strip().splitlines()[-1])
+    return json.loads(found.stdout.strip().splitlines()[-1].removeprefix(_ANSWER))
+
+
+class Session:
+    """A judge that stays open: its environment in ``folder`` is made on first need.
+
+    Raises:
+        RuntimeError: it cannot be installed.
+    """
+
+    def __init__(self, folder: Path, name: str):
+        python = make_environment(folder, name)
+        self.name = name
+        self._process = subprocess.Popen(
+            _command(python, name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env=_environment(python),
+        )  # fmt: skip
+
+    def scores(self, texts: Sequence[str]) -> list[float]:
+        """Probabilities [n] that the texts are toxic.
+
+        Raises:
+            RuntimeError: the judge ended.
+        """
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(list(texts)) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith(_ANSWER):
+                return json.loads(line.removeprefix(_ANSWER))
+        raise RuntimeError(f"judge {self.name} ended")
+
+    def close(self) -> None:
+        """End the judge's process."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _command(python: Path, name: str) -> list[str]:
+    return [str(python), str(Path(__file__).resolve()), name]
+
+
+def _environment(python: Path) -> dict[str, str]:
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "LOCPATH": str(_locales(python.parent.parent))}
+    environment.pop("PYTHONPATH", None)
+    return environment
 
 
 def _locales(folder: Path) -> Path:
@@ -120,4 +166,6 @@ def _bilstm(texts: list[str]) -> list[float]:
 _WAYS = {"profanity-check": _profanity_check, "hatesonar": _hatesonar, "bilstm": _bilstm}
 
 if __name__ == "__main__":
-    print(json.dumps(_WAYS[sys.argv[1]](json.load(sys.stdin))))
+    # a line of texts in, a line of numbers out; libraries print too
+    for line in sys.stdin:
+        print(_ANSWER + json.dumps(_WAYS[sys.argv[1]](json.loads(line))), flush=True)

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.real_text_case import FILES, CaseSettings, pieces, plain, query, write_case
+from benchmarks.real_text_judges import Session, judge
 from benchmarks.real_text_masks import Recipe
 from benchmarks.real_text_quality import numbers
 from benchmarks.real_text_sets import SETS
@@ -145,3 +146,23 @@ def test_means_over_seeds_and_paired_differences() -> None:
     # resampled in pairs: a prompt that is hard for both adds nothing to the interval
     same = paired({1: _seed({"a": [0.0, 1.0], "b": [0.0, 1.0]}, {"a": 1.0, "b": 1.0})}, "a", "b", "j")
     assert same["interval"] == [0.0, 0.0]
+
+
+def test_an_outside_judge_stays_open_and_answers_each_list(tmp_path: Path) -> None:
+    place = tmp_path / "profanity-check"
+    (place / "bin").mkdir(parents=True)
+    (place / "locales").mkdir()
+    (place / ".done").touch()
+    (tmp_path / "stub" / "profanity_check.py").parent.mkdir()
+    (tmp_path / "stub" / "profanity_check.py").write_text(  # a stub of the package: it chatters, and counts its calls
+        "calls = 0\ndef predict_prob(texts):\n    global calls\n    calls += 1\n    print('loading')\n"
+        "    return [len(text) / 10 + calls / 100 for text in texts]\n"
+    )
+    python = place / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "stub"} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    session = Session(tmp_path, "profanity-check")
+    assert session.scores(["a", "line\nbreak"]) == pytest.approx([0.11, 1.01])
+    assert session.scores(["abc"]) == pytest.approx([0.32])
+    session.close()
+    assert judge(python, "profanity-check", ["ab"]) == pytest.approx([0.21])
