@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if engine.engine == "neox" or (engine.engine == "auto" and named):
         from ifguide_patch.launch import main as launch_neox
 
-        return launch_neox(engine.neox, rest, engine.device, engine.overwrite)
+        return launch_neox(engine.neox, rest, engine.device, engine.overwrite, engine.dry_run)
     if engine.neox:
         tell("deepy.py", "--neox names a checkout for another engine than --engine embedded")
         return 2
@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         settings = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
+        if engine.dry_run:
+            return _dry_run(settings, engine.overwrite)
         state, line = claim_save(asdict(settings.keys), earlier_run(settings.save), engine.overwrite)
     except InputError as error:
         tell("deepy.py", error)
@@ -63,6 +65,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print(f"engine: embedded ({settings.world_size} process{'es' if settings.world_size > 1 else ''})", flush=True)
     return launch(settings, arguments.user_script, worker.encode_arguments(settings, command, started))
+
+
+def installed() -> int:
+    """``ifguide-train``: `main` where there is no checkout of this repository; ``train.py`` may be left out."""
+    words = sys.argv[1:]
+    named = any(word.endswith(".py") for word in words) or words[:1] in ([], ["-h"], ["--help"])
+    return main([*([] if named else [_TRAINER]), *words])
+
+
+def _dry_run(settings: TrainSettings, overwrite: bool) -> int:
+    """All checks of a run; nothing is started, and nothing in its folder changes.
+
+    Raises:
+        InputError: something that the run would stop at.
+    """
+    if not overwrite:
+        state, line = claim_save(asdict(settings.keys), earlier_run(settings.save), False)
+        if state == SAME:
+            print(line)
+            return 0
+    for line in worker.dry_run(settings):
+        print(line)
+    print("dry run: everything was checked, nothing was started")
+    return 0
 
 
 def _engine_parser() -> argparse.ArgumentParser:
@@ -80,6 +106,7 @@ def _engine_parser() -> argparse.ArgumentParser:
         choices=("cpu",),
         help="cpu: run GPT-NeoX without CUDA (gloo, num_gpus processes), as a smoke test of a configuration",
     )
+    parser.add_argument("--dry-run", action="store_true", help="check everything and start nothing")
     add_overwrite(parser)
     return parser
 
@@ -95,7 +122,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("user_script", help="script that every process runs: train.py, found from any folder")
     parser.add_argument("conf_file", nargs="+", help="YAML files, merged; `.yml` may be left out")
-    parser.add_argument("-d", "--conf_dir", help="folder that the configuration files are in")
+    parser.add_argument(
+        "-d", "--conf_dir", help="folder that the configuration files are in; one that is not is looked for here"
+    )
     arguments = parser.parse_args(argv)
     if arguments.user_script != _TRAINER and not Path(arguments.user_script).is_file():
         parser.error(f"{arguments.user_script} does not exist; the script is {_TRAINER}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from ifguide.penalties.keys import KEYS
 from ifguide_patch import cpu, told
 from ifguide_patch.keys import neox_faults
 from ifguide_patch.save import take_save
+from ifguide_patch.script import is_dry_run
 from ifguide_patch.training.dataset import verify_masks
 
 # the first bytes of an index -> the data_impl that reads it
@@ -43,6 +45,7 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
 
     Raises:
         ConfigError: all faults of the files; or, where ours find none, what NeoX itself objects to.
+        SystemExit: with code 0, of a dry run.
     """
 
     def checked(cls: Any, paths_to_yml_files: Sequence[str], overwrite_values: dict[str, Any] | None = None) -> Any:
@@ -79,6 +82,9 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
         except _REFUSALS as error:
             raise ConfigError([f"GPT-NeoX refuses the configuration: {_one_line(error)}"]) from error
         told.before(config)
+        if is_dry_run():  # NeoX has made its arguments, and would hand them to DeepSpeed's launcher now
+            print("dry run: everything was checked, nothing was started", flush=True)
+            sys.exit(0)
         return made
 
     return checked

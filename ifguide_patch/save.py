@@ -16,7 +16,7 @@ from ifguide.config.yaml_files import merge_files
 from ifguide.errors import InputError
 from ifguide.system.outputs import SAME
 from ifguide.system.run_folder import Earlier, claim_save, latest_tag
-from ifguide_patch.script import is_training
+from ifguide_patch.script import is_dry_run, is_training
 
 OVERWRITE_VARIABLE = "IFGUIDE_OVERWRITE"
 
@@ -28,9 +28,10 @@ def take_save(config: Mapping[str, Any]) -> None:
     Raises:
         InputError: the folder holds another run.
     """
-    if not is_training():
+    overwrite = os.environ.get(OVERWRITE_VARIABLE) == "1"
+    if not is_training() or (overwrite and is_dry_run()):
         return
-    state, line = claim_save(config, _earlier(config), os.environ.get(OVERWRITE_VARIABLE) == "1")
+    state, line = claim_save(config, _earlier(config), overwrite)
     if line:
         print(line, flush=True)
     if state == SAME:

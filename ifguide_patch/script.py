@@ -1,4 +1,5 @@
-"""Which of the checkout's scripts is being launched: what is said and claimed of a training concerns no other."""
+"""Which of the checkout's scripts is being launched, and whether it is started: what is said and claimed of a training
+concerns no other."""
 
 from __future__ import annotations
 
@@ -6,9 +7,15 @@ import os
 from pathlib import Path
 
 SCRIPT_VARIABLE = "IFGUIDE_SCRIPT"
+DRY_RUN_VARIABLE = "IFGUIDE_DRY_RUN"
 _TRAINING = "train.py"
 
 
 def is_training() -> bool:
     """Whether the launched script is the checkout's ``train.py``."""
     return Path(os.environ.get(SCRIPT_VARIABLE, "")).name == _TRAINING
+
+
+def is_dry_run() -> bool:
+    """Whether everything is to be checked and nothing to be started."""
+    return os.environ.get(DRY_RUN_VARIABLE) == "1"

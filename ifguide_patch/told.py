@@ -39,4 +39,4 @@ def after() -> None:
         print(f"checkpoints: {save} (this machine sees no file {Path(save) / 'latest'})", flush=True)
         return
     print(f"checkpoint: {Path(save) / latest}", flush=True)
-    print(f"a Hugging Face folder of it: {convert_command(save)}", flush=True)
+    print(f"next: {convert_command(save)}   (a Hugging Face folder of it)", flush=True)

@@ -17,9 +17,21 @@ _NUMBER_AS_TEXT = re.compile(r"^[-+]?(\d+|\d*\.\d*)[eE][-+]?\d+$")
 
 
 def config_paths(names: Sequence[str], folder: str | None = None) -> list[Path]:
-    """The files that ``names`` mean, as NeoX reads its command line: below ``folder``, `.yml` may be left out."""
-    paths = [Path(folder, name) if folder else Path(name) for name in names]
-    return [path if path.suffix in (".yml", ".yaml", ".json") else Path(f"{path}.yml") for path in paths]
+    """The files that ``names`` mean, as NeoX reads its command line: below ``folder``, `.yml` may be left out.
+
+    A file that is not there and is in the current folder is that one.
+    """
+    return [fallback(name, folder) or Path(folder or "", _with_suffix(name)) for name in names]
+
+
+def fallback(name: str, folder: str | None) -> Path | None:
+    """The file ``name`` of the current folder, where it stands for one that is not in ``folder``; else None."""
+    here = Path(_with_suffix(name))
+    return here if folder and here.is_file() and not Path(folder, here).is_file() else None
+
+
+def _with_suffix(name: str) -> str:
+    return name if Path(name).suffix in (".yml", ".yaml", ".json") else f"{name}.yml"
 
 
 class _Loader(yaml.SafeLoader):

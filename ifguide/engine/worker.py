@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     from ifguide.data.text.reader import TextReader
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.engine.checkpoint import load_checkpoint, loads_huggingface
-    from ifguide.engine.datasets import open_training_data, pack, training_iterations
+    from ifguide.engine.datasets import open_training_data, pack
     from ifguide.engine.deepspeed_engine import build_engine
     from ifguide.engine.model import build_model, hidden_input, load_huggingface_weights, never_generate
     from ifguide.engine.pairs.preparation import open_pairs, start_objective
@@ -78,9 +79,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     from_export = loads_huggingface(settings.load, settings.finetune)
     join_processes()
     leads = this_process().leads
-    train_iters = training_iterations(settings, data)
-    if objective.warmup_iters >= train_iters:
-        raise InputError(f"repo_warmup_iters: {objective.warmup_iters} of {train_iters} leave the model no iteration")
+    train_iters = _iterations(settings, data, objective)
     order = {
         "seed": settings.seed,
         "seq_length": settings.seq_length,
@@ -147,16 +146,67 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     )  # fmt: skip
     begun = time.monotonic()
     trainer.run(finished + 1)
-    log.say(_where_the_model_is(settings.save))
+    for line in _where_the_model_is(settings.save):
+        log.say(line)
     log.close()
     _write_record(record_in, {**record, "training_seconds": round(time.monotonic() - begun, 2)}, started)
     torch.distributed.destroy_process_group()
 
 
-def _where_the_model_is(save: str | None) -> str:
+def dry_run(settings: TrainSettings) -> Iterator[str]:
+    """All that a run checks before it trains, without training; yields lines that say what would be trained on what.
+
+    Raises:
+        InputError: what the run would stop at: data that cannot be read, a mask or a tokenizer of other tokens, pairs
+            with faults, less text than one batch.
+    """
+    from ifguide.data.text.reader import TextReader
+    from ifguide.data.text.tokenizers import build_tokenizer
+    from ifguide.engine.checkpoint import loads_huggingface
+    from ifguide.engine.datasets import open_training_data
+    from ifguide.engine.model import hidden_input
+    from ifguide.engine.pairs.preparation import open_pairs
+    from ifguide.objectives.registry import build_objective
+
+    tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)
+    data = open_training_data(settings, tokenizer)
+    hidden_input(settings, tokenizer)
+    objective = build_objective(settings.keys, penalised=bool(data.penalties))
+    pairs = open_pairs(settings, TextReader(tokenizer, tokenizer.bos)) if objective.reads_pairs else None
+    loads_huggingface(settings.load, settings.finetune)
+    iterations = _iterations(settings, data, objective)
+    yield (
+        f"{iterations} iterations of {settings.batch} x {settings.seq_length} tokens on {settings.world_size} "
+        f"process(es), {sum(dataset.num_tokens for dataset in data.tokens.values()):,} tokens of text"
+    )
+    yield from announcement(vars(settings.keys))
+    if pairs is not None:
+        yield f"objective: {objective.name}, {len(pairs):,} pairs of {pairs.path}"
+
+
+def _iterations(settings: TrainSettings, data: Any, objective: Any) -> int:
+    """Optimizer steps of the run.
+
+    Raises:
+        InputError: there are too few, or too little text.
+    """
+    from ifguide.engine.datasets import training_iterations
+
+    iterations = training_iterations(settings, data)
+    if objective.warmup_iters >= iterations:
+        raise InputError(f"repo_warmup_iters: {objective.warmup_iters} of {iterations} leave the model no iteration")
+    return iterations
+
+
+def _where_the_model_is(save: str | None) -> list[str]:
     if not save:
-        return "nothing was kept: the configuration names no folder to save into"
-    return f"model: {Path(save) / 'hf'} (Hugging Face folder); to continue it: load {save}"
+        return ["nothing was kept: the configuration names no folder to save into"]
+    model = Path(save) / "hf"
+    words = ["--model", model, "--prompts", "PROMPTS.jsonl", "--output", Path(save) / "said.jsonl"]
+    return [
+        f"model: {model} (Hugging Face folder); to continue it: load {save}",
+        f"next: {shlex.join(['ifguide', 'generate', *map(str, words)])}",
+    ]
 
 
 def join_processes() -> None:

@@ -78,7 +78,8 @@ def test_a_run_says_what_it_will_do_and_where_the_model_is(launched: Path, corpu
     assert "penalty: ascent, λ 1, without a warm-up" in said
     share = f"{selected:,} of {tokens:,} tokens selected ({selected / tokens:.2%}) (binary)"
     assert f"mask {corpus / 'mask'} of {corpus / 'data'}: {share}" in said
-    assert lines[-1] == "model: out/hf (Hugging Face folder); to continue it: load out"
+    assert lines[-2] == "model: out/hf (Hugging Face folder); to continue it: load out"
+    assert lines[-1] == "next: ifguide generate --model out/hf --prompts PROMPTS.jsonl --output out/said.jsonl"
 
 
 def test_a_run_without_a_penalty_or_a_folder_says_so(

@@ -316,8 +316,8 @@ def test_the_launcher_names_the_checkpoint_and_what_converts_it(
     told.after()
     assert capsys.readouterr().out.splitlines() == [
         f"checkpoint: {tmp_path / 'runs' / 'global_step7'}",
-        "a Hugging Face folder of it: ifguide convert --from neox --to hf "
-        f"--input {tmp_path / 'runs'} --output {tmp_path / 'runs'}-hf",
+        "next: ifguide convert --from neox --to hf "
+        f"--input {tmp_path / 'runs'} --output {tmp_path / 'runs'}-hf   (a Hugging Face folder of it)",
     ]
 
 
@@ -348,6 +348,19 @@ def test_deepy_does_not_overwrite_a_run(tmp_path: Path) -> None:
     replaced = launch(tmp_path, "--overwrite")
     assert replaced.returncode == 0, replaced.stderr[-3000:]
     assert "replaced the run in out" in replaced.stdout and not stored.exists()
+
+
+def test_a_dry_run_checks_everything_and_starts_nothing(tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    keys = configuration(STAND_IN, data_path=data, penalty_data_path=f"{data}_mask", save="out")
+    (tmp_path / "run.yml").write_text(json.dumps(keys))
+    checked = launch(tmp_path, "--dry-run")
+    assert checked.returncode == 0, checked.stderr[-3000:]
+    assert checked.stdout.splitlines()[-1] == "dry run: everything was checked, nothing was started"
+    assert "penalty: ascent" in checked.stdout and "iteration" not in checked.stdout and not (tmp_path / "out").exists()
+    (tmp_path / "run.yml").write_text(json.dumps({**keys, "penalty_lambda": "much"}))
+    refused = launch(tmp_path, "--dry-run")
+    assert refused.returncode == 2 and "penalty_lambda: " in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_the_patch_imports_nothing_that_a_neox_environment_lacks() -> None:
