@@ -39,7 +39,7 @@ def _main(argv: list[str]) -> int:
         return 2
     from ifguide.verbs.run import run_verb  # help needs none of it
 
-    return run_verb(verb, rest)
+    return run_verb(verb, rest, follow=True)
 
 
 def _overview() -> str:

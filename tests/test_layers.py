@@ -21,7 +21,7 @@ LAYERS = (
     ("masks",),
     ("engine", "influence", "generation"),
     ("validation", "inspection", "evaluation", "analysis", "attacks"),
-    ("quickstart", "experiments"),
+    ("quickstart", "experiments", "route"),
     ("verbs",),
     ("cli", "launch"),
 )

@@ -40,6 +40,9 @@ class Needs:
 _ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORERS))
 # every verb of ifguide.verbs, and `TRAINING`, which is `python deepy.py`
 NEEDS = {
+    # and what else its steps need, which it tells itself
+    "mask": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE),
+                  (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", "zstandard")),
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
     "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", "zstandard")),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),

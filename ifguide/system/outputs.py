@@ -199,6 +199,12 @@ def claim(output: Output, request: Request, overwrite: bool = False) -> Iterator
         output.marker.unlink(missing_ok=True)
 
 
+def look(output: Output, request: Request) -> tuple[str, list[str]]:
+    """What `claim` would find, and what differs where that is `REPLACED`; nothing is touched."""
+    state, differing, _ = _look(output, request)
+    return state, differing
+
+
 def recorded_request(path: Path) -> Any:
     """The request in a JSON record; None if there is none."""
     try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
+    "mask": "text + proxy + queries -> mask, by one command that resumes",
     "preprocess": "text (JSONL) -> indexed dataset of tokens",
     "preprocess-pairs": "pairs (JSONL) -> datasets of GPT-NeoX's own DPO",
     "plan": "what fitting factors and scoring will take, before they start",

@@ -17,9 +17,11 @@ from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.provenance import running
 from ifguide.system.run_process import require_one_process
+from ifguide.verbs.following import next_command
 
 # what every process of a launcher would do whole, into one output; the others share their work, or write nothing
 _ONE_PROCESS = {
+    "mask",
     "preprocess", "fit-factors", "transfer-scores", "train-classifier", "build-mask", "import-mask", "merge-masks",
     "convert", "fetch-eval-data", "generate", "score-generations", "build-queries", "quickstart",
     "audit-mask",
@@ -32,8 +34,12 @@ _ONE_PROCESS = {
 }  # fmt: skip
 
 
-def run_verb(verb: str, argv: Sequence[str]) -> int:
-    """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2."""
+def run_verb(verb: str, argv: Sequence[str], follow: bool = False) -> int:
+    """Parse ``argv`` for ``verb`` and run it; every `IFGuideError` becomes one line and exit 2.
+
+    Args:
+        follow: say at the end which command usually comes next.
+    """
     from ifguide.requirements import needs
 
     let_waiting_threads_sleep()  # before anything imports torch
@@ -64,7 +70,10 @@ def run_verb(verb: str, argv: Sequence[str]) -> int:
         print(json.dumps(result, allow_nan=False))
     if unchanged:
         return 0
-    return module.exit_code(result) if hasattr(module, "exit_code") else 0
+    code = module.exit_code(result) if hasattr(module, "exit_code") else 0
+    if follow and code == 0 and not args.json and (line := next_command(verb, args, result)):
+        print(f"next: {line}")
+    return code
 
 
 def _run(
@@ -97,6 +106,24 @@ def _run(
         if result is not None:
             writes.keep_result(output, result)
         return result, False
+
+
+def state_of(verb: str, argv: Sequence[str]) -> tuple[str, list[str]] | None:
+    """What lies where ``verb`` would write, and what differs, as `ifguide.system.outputs.look`; None of a command that
+    writes nothing.
+
+    Raises:
+        InputError: an output that is an input.
+    """
+    from ifguide.system.outputs import look
+
+    writes = getattr(verbs.module_of(verb), "WRITES", None)
+    if writes is None:
+        return None
+    parser = verbs.make_parser(verb)
+    args = parser.parse_args(argv)
+    output = writes.output(args)
+    return None if output is None else look(output, writes.request(verb, parser, args))
 
 
 @contextmanager

@@ -327,7 +327,9 @@ def test_every_method_and_category_says_it(data, tmp_path):
 def test_the_command_says_it(data, tmp_path, capsys):
     arguments = ["build-mask", "--scores", str(data.folder / "insults0"), "--max-fraction", "0.9"]
     assert main([*arguments, "--output", str(tmp_path / "a")]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith("or a larger --window selects more")
+    *_, said, following = capsys.readouterr().out.splitlines()
+    assert said.endswith("or a larger --window selects more")
+    assert following == f"next: ifguide verify --data {data.folder / 'corpus0'} --mask {tmp_path / 'a'}"
 
 
 def test_the_command(data, tmp_path, capsys):

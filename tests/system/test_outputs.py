@@ -328,6 +328,7 @@ def test_every_verb_that_writes_has_the_option_and_a_case() -> None:
         "quickstart",
         "validate-scores",
         "experiment",
+        "mask",
     }  # tried where a run is
     helped = (" ".join(make_parser(verb).format_help().split()) for verb in writing)
     shown = {text.partition("--overwrite replace")[2].partition("--json")[0] for text in helped}
