@@ -24,7 +24,8 @@ CONFIGS = ROOT / "configs"
 # plans of experiments are files of another kind: tests/experiments/plans/test_job.py
 PLANS = CONFIGS / "experiments"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yml") if path.parent != PLANS)
-MODELS = [name for name in FILES if name.startswith("models/")]
+WHOLE = ("models/proxy.yml", "models/tiny.yml")  # with a schedule of their own, and for no hardware in particular
+MODELS = [name for name in FILES if name.startswith("models/") and name not in WHOLE]
 
 # as published with the models
 PARAMETERS = {
@@ -54,6 +55,7 @@ COMBINATIONS = [
     *((model, training, "data/corpus.yml", "ifguide/ascent.yml") for model in MODELS for training in TRAINING),
     *((model, "training/pretrain.yml", "training/kernels.yml", "data/corpus.yml") for model in MODELS),
     *(("models/pythia-160m.yml", "training/pretrain.yml", *data) for data in DATA),
+    *((whole, *data) for whole in WHOLE for data in DATA[:2]),
 ]
 
 
