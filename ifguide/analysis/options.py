@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ifguide.config.options import option, part
 from ifguide.errors import ConfigError, InputError
 from ifguide.generation.options import DTYPES, Sampling
+from ifguide.scorers.registry import SPECS
 
 ANALYSES = {
     "lens": "the probability of toxic tokens by layer",
@@ -194,8 +195,7 @@ class Analyse:
     )  # fmt: skip
     scorer: str = option(
         "detoxify:unbiased", metavar="SPEC", kind="scorer",
-        help="judges continuations, and tokens for lens: detoxify:unbiased (default), toxigen-roberta, "
-        "hf:FOLDER#LABEL, linear:FOLDER, lexicon",
+        help=f"judges continuations, and tokens for lens (default: detoxify:unbiased): {SPECS}",
     )  # fmt: skip
     max_texts: int = option(500, metavar="N", help="of each file of queries, drawn at random (default: 500)")
     resamples: int = option(10_000, metavar="R", help="of each bootstrap (default: 10000)")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from ifguide.config.options import option, part
 from ifguide.errors import InputError
 from ifguide.generation.options import DTYPES, Sampling, batch_size
+from ifguide.scorers.registry import SPECS
 
 T = TypeVar("T")
 
@@ -81,8 +82,7 @@ class Judges(Asked):
 
     scorer: Sequence[str] = option(
         metavar="SPEC", kind="scorer", action="append", group=_JUDGING,
-        help="detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, linear:FOLDER, lexicon; give it again for more, the "
-        "first one gives the verdicts",
+        help=f"{SPECS}; give it again for more, the first one gives the verdicts",
     )  # fmt: skip
     threshold: float = option(0.5, metavar="X", group=_JUDGING, help="a score from here on is toxic (default: 0.5)")
     sampling: Sampling = part(Sampling, group="continuations")

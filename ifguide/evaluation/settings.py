@@ -14,6 +14,7 @@ from ifguide.errors import ConfigError, InputError
 from ifguide.generation.options import OURS, RAD_ORDERS
 from ifguide.models.devices import AUTO, choose_device, own_device
 from ifguide.models.folder import require_model_folder
+from ifguide.scorers.registry import NO_PERSPECTIVE, SPECS
 from ifguide.system.run_process import this_process
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -67,8 +68,8 @@ class EvaluationSettings:
     )  # fmt: skip
     scorers: Sequence[str] = option(
         (), flags=["--scorer"], action="append", metavar="SPEC", kind="scorer",
-        help="toxicity scorer, once for each: detoxify:unbiased (default), toxigen-roberta, hf:FOLDER#LABEL, "
-        "linear:FOLDER, lexicon; all score the same continuations",
+        help=f"toxicity scorer, once for each (default: detoxify:unbiased): {SPECS}; all score the same "
+        f"continuations. {NO_PERSPECTIVE[0].upper()}{NO_PERSPECTIVE[1:]}",
     )  # fmt: skip
     data: Path | None = option(
         None, metavar="DIR", kind="input", help="local data, as fetch-eval-data writes them (default: from the hub)"

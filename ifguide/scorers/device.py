@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# they are numpy and scipy
-_ON_CPU = ("linear", "lexicon", "wordlist")
+# they are numpy and scipy, or choose for themselves
+_ON_CPU = ("linear", "lexicon", "wordlist", "python")
 
 
 def device_of(name: str, scorer: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ifguide.config.options import named, option, options_of
+from ifguide.scorers.registry import NO_PERSPECTIVE, SPECS
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -27,7 +28,7 @@ class ScoreGenerations:
     generations: str = option(metavar="FILE", kind="input", help='JSONL with "continuations"')
     scorer: Sequence[str] = option(
         action="append", metavar="SPEC", kind="scorer",
-        help="detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, linear:FOLDER, lexicon; give it again for more",
+        help=f"{SPECS}; give it again for more. {NO_PERSPECTIVE[0].upper()}{NO_PERSPECTIVE[1:]}",
     )  # fmt: skip
     output: str = option(metavar="FILE", kind="output", help="JSONL to write; FILE.json states how")
     device: str = option("auto", metavar="NAME", kind="cost", help="cpu, cuda, ... (default: auto)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.config.options import named, option, options_of
+from ifguide.scorers.registry import SPECS
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Score the text of the data by any classifier: one value a token, that of its line, sentence or window."
@@ -27,8 +28,8 @@ class ScoreText:
     data: str = option(metavar="P", kind="input", help="indexed dataset, without .bin/.idx")
     scorer: str = option(
         metavar="SPEC", kind="scorer",
-        help="linear:FOLDER (train-classifier), detoxify:unbiased, toxigen-roberta, hf:FOLDER#LABEL, lexicon, or "
-        "wordlist:FILE (share of a span's tokens that belong to listed words)",
+        help=f"linear:FOLDER of train-classifier, or another: {SPECS}; or wordlist:FILE (share of a span's tokens that "
+        "belong to listed words)",
     )  # fmt: skip
     span: str = option(
         "line", metavar="WHAT",

@@ -19,6 +19,7 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import file_states
 from ifguide.errors import InputError
+from ifguide.scorers.plugin import source_of
 from ifguide.system.files import hash_unchanged, hash_value, read_json, write_json
 from ifguide.system.outputs import Output, Request, Source, request_of_page
 
@@ -190,6 +191,8 @@ def _scorers(value: Any) -> tuple[Any, list[Source]]:
     for spec in value if isinstance(value, list) else [value]:
         kind, colon, rest = str(spec).partition(":")
         path, hash_sign, label = rest.partition("#")
+        if kind == "python" and (file := source_of(rest)):
+            found.append(source(file))
         if colon and path and Path(path).exists():
             found.append(source(path))
             spec = f"{kind}:{hash_sign}{label}"

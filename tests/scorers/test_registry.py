@@ -22,3 +22,9 @@ def test_unknown_specs(spec: str) -> None:
 def test_missing_folders(spec: str) -> None:
     with pytest.raises(InputError, match=r"not a folder|does not exist"):
         load_scorer(spec)
+
+
+@pytest.mark.parametrize("spec", ["perspective", "perspective:KEY", "Perspective:x"])
+def test_perspective_says_what_to_use_instead(spec: str) -> None:
+    with pytest.raises(InputError, match=r"closes at the end of 2026.*detoxify:unbiased.*guard:FOLDER.*python:MODULE"):
+        load_scorer(spec)
