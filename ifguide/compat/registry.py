@@ -19,6 +19,7 @@ _CACHE = "ifguide/compat/transformers_cache.py"
 _ATTENTION = "ifguide/compat/transformers.py"
 _KRONFLUENCE = "ifguide/compat/kronfluence.py"
 _MEGATRON = "ifguide/compat/megatron.py"
+_DETOXIFY = "ifguide/compat/detoxify.py"
 _DEEPSPEED = "ifguide/compat/deepspeed.py"
 _LM_EVAL = "ifguide/compat/lm_eval.py"
 _LM_EVAL_MODEL = "ifguide/compat/lm_eval_model.py"
@@ -150,6 +151,11 @@ USES: tuple[Use, ...] = (
         (_MEGATRON, "ifguide/data/preprocess.py"), "writes token files and tells what it wrote",
         parameters=("bin_path", "dtype"), behaves=trials.writer_of_tokens,
         loads=trials.import_megatron,
+    ),
+    Use(
+        "detoxify", "detoxify.detoxify.get_model_and_tokenizer",
+        (_DETOXIFY,), "makes model and tokenizer of weights that were read without running what they contain",
+        parameters=("model_type", "model_name", "tokenizer_name", "num_classes", "state_dict"),
     ),
     Use(
         "deepspeed", "deepspeed.launcher.launch",

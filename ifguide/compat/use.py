@@ -16,6 +16,7 @@ TESTED: dict[str, tuple[str, str] | None] = {
     "argparse": None,
     "datasets": ("5.2.0", "5.2.0"),
     "deepspeed": ("0.19.8", "0.19.8"),
+    "detoxify": ("0.5.4", "0.5.4"),
     "evaluate": ("0.4.6", "0.4.6"),
     "huggingface_hub": ("1.33.0", "2.4.0"),
     "kronfluence": ("1.0.1", "1.0.1"),

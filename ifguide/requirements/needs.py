@@ -15,7 +15,7 @@ from ifguide.requirements.ranges import dependencies, fault, installed
 TRAINING = "training"
 
 _TOKENIZERS = ("tokenizers", "sentencepiece")
-_SCORERS = ("transformers", "scikit-learn", "scipy", "deepspeed")
+_SCORERS = ("transformers", "scikit-learn", "scipy", "deepspeed", "detoxify")
 # where the name that is imported is not that of the package
 _DISTRIBUTIONS = {
     "huggingface_hub": "transformers", "megatron": "megatron-core", "sklearn": "scikit-learn",

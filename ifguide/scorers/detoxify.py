@@ -1,10 +1,11 @@
-"""Detoxify's three classifiers from their own checkpoints, without the package `detoxify`.
+"""Detoxify's five classifiers from their own checkpoints.
 
-The package unpickles a checkpoint with permission to run code, asks the hub for a configuration even where a local one
-is given, and pads every text to the longest. The checkpoint is a plain dictionary, so it is read here:
+Where the package `detoxify` is installed, its own code makes model and tokenizer; without it the same is done here. In
+both cases the checkpoint is read here: the package unpickles it with permission to run code. It also pads every text to
+the longest, and asks the hub for a configuration even where a local one is given. A checkpoint is a plain dictionary:
 
   {"state_dict": weights of a transformers classifier,
-   "config": {"arch": {"args": {"model_type", "model_name", "num_classes", ...}},
+   "config": {"arch": {"args": {"model_type", "model_name", "tokenizer_name", "num_classes"}},
               "dataset": {"args": {"classes": [names of the first outputs], ...}}, ...}}
 
 Outputs beyond ``classes`` are identities that the training used (who is spoken of); they are no toxicity.
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 import transformers
 
+from ifguide.compat.detoxify import build, has_detoxify
 from ifguide.errors import InputError
 from ifguide.models.folder import tokenizer_files_fingerprint
 from ifguide.models.loading import first_line
@@ -31,6 +33,8 @@ CHECKPOINTS = {
     "original": f"{_RELEASES}/v0.1-alpha/toxic_original-c1212f89.ckpt",
     "unbiased": f"{_RELEASES}/v0.3-alpha/toxic_debiased-c7548aa0.ckpt",
     "multilingual": f"{_RELEASES}/v0.4-alpha/multilingual_debiased-0b549669.ckpt",
+    "original-small": f"{_RELEASES}/v0.1.2/original-albert-0e1d6498.ckpt",
+    "unbiased-small": f"{_RELEASES}/v0.1.2/unbiased-albert-c8519128.ckpt",
 }
 # the first model's class names, in the words of the later ones
 _RENAMED = {"toxic": "toxicity", "severe_toxic": "severe_toxicity", "identity_hate": "identity_attack"}
@@ -40,7 +44,7 @@ class DetoxifyScorer(ClassifierScorer):
     """One of Detoxify's classifiers; all its toxicity labels, each a sigmoid.
 
     Args:
-        variant: original, unbiased or multilingual.
+        variant: a key of `CHECKPOINTS`.
         folder: holds one ``*.ckpt`` and the base model's ``config.json`` and tokenizer files; None fetches the
             checkpoint from Detoxify's releases (once, its hash checked) and the rest from the hub.
         device: where to run.
@@ -64,7 +68,7 @@ class DetoxifyScorer(ClassifierScorer):
         where = str(path or CHECKPOINTS[variant])
         checkpoint = _read(path) if path else _fetch(variant)
         arch, classes = _contents(checkpoint, where)
-        base = folder or arch["model_type"]
+        base = os.fspath(folder or arch["model_type"])
         model, tokenizer = _build(arch, base, checkpoint["state_dict"], where, local=folder is not None)
         super().__init__(
             model,
@@ -120,7 +124,12 @@ def _contents(checkpoint: Any, where: str) -> tuple[dict[str, Any], list[str]]:
     try:
         arch = checkpoint["config"]["arch"]["args"]
         classes = list(checkpoint["config"]["dataset"]["args"]["classes"])
-        complete = {"model_type", "model_name", "num_classes"} <= arch.keys() and "state_dict" in checkpoint
+        complete = {
+            "model_type",
+            "model_name",
+            "tokenizer_name",
+            "num_classes",
+        } <= arch.keys() and "state_dict" in checkpoint
     except (KeyError, TypeError, AttributeError):
         complete = False
     if not complete or not 1 <= len(classes) <= arch["num_classes"]:
@@ -132,28 +141,55 @@ def _contents(checkpoint: Any, where: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _build(
-    arch: dict[str, Any], base: str | os.PathLike, state: dict[str, torch.Tensor], where: str, *, local: bool
+    arch: dict[str, Any], base: str, state: dict[str, torch.Tensor], where: str, *, local: bool
 ) -> tuple[Any, Any]:
     """The classifier with the checkpoint's weights, and its tokenizer."""
-    name = arch["model_name"]
+    name, tokenizer_name = arch["model_name"], arch["tokenizer_name"]
     model_class = getattr(transformers, name, None) if name.endswith("ForSequenceClassification") else None
     if model_class is None:
         raise InputError(f"detoxify checkpoint {where}: {name} is no sequence classifier of transformers")
+    if not tokenizer_name.removesuffix("Fast").endswith("Tokenizer") or not hasattr(transformers, tokenizer_name):
+        raise InputError(f"detoxify checkpoint {where}: {tokenizer_name} is no tokenizer of transformers")
     try:
         config = model_class.config_class.from_pretrained(
             base, num_labels=arch["num_classes"], local_files_only=local
         )  # fmt: skip
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base, local_files_only=local)
-        model = model_class(config)
-        loaded = model.load_state_dict(state, strict=False)
+        with torch.device("meta"):
+            wanted = model_class(config).state_dict()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"detoxify checkpoint {where} with the configuration of {base}: {_detail(error)}") from error
     # older versions of transformers saved the numbers 0, 1, 2, ... of the positions too
-    foreign = [key for key in loaded.unexpected_keys if not key.endswith("position_ids")]
-    for keys, what in ((loaded.missing_keys, "lacks"), (foreign, "has besides the model's")):
+    weights = {key: value for key, value in state.items() if key in wanted or not key.endswith("position_ids")}
+    # the package leaves weights that are not there at random
+    _require_fit(weights, wanted, where)
+    try:
+        if has_detoxify():
+            return build(arch, base, weights)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(base, local_files_only=local)
+        model = model_class(config)
+        model.load_state_dict(weights)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"detoxify checkpoint {where} with the configuration of {base}: {_detail(error)}") from error
+    return model, tokenizer
+
+
+def _require_fit(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], where: str) -> None:
+    """
+    Raises:
+        InputError: weights that the model lacks or has besides, or of another shape.
+    """
+    for keys, what in (
+        (wanted.keys() - state.keys(), "lacks"),
+        (state.keys() - wanted.keys(), "has besides the model's"),
+    ):
         if keys:
             raise InputError(f"detoxify checkpoint {where} {what} the weights {', '.join(sorted(keys)[:3])}")
-    return model, tokenizer
+    for key, value in wanted.items():
+        if state[key].shape != value.shape:
+            raise InputError(
+                f"detoxify checkpoint {where}: size mismatch for {key}, {list(state[key].shape)} instead of the "
+                f"{list(value.shape)} of its configuration"
+            )
 
 
 def _detail(error: Exception) -> str:

@@ -54,18 +54,26 @@ def test_labels_are_those_of_the_package(folders: dict[str, Path], variant: str)
     assert scorer.main == "toxicity" and scorer.name == f"detoxify:{variant}@{folders[variant]}"
     bias = ("toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
     first = ("toxicity", "severe_toxicity", "obscene", "threat", "insult", "identity_attack")
-    assert scorer.labels == (first if variant == "original" else bias)  # no output about who is spoken of
-    assert scorer.max_tokens == (40 if variant == "original" else 38)
+    assert scorer.labels == (first if variant.startswith("original") else bias)  # no output about who is spoken of
+    assert scorer.max_tokens == (38 if variant in ("unbiased", "multilingual") else 40)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_equals_the_package(tmp_path: Path, variant: str) -> None:
-    detoxify = pytest.importorskip("detoxify")
+def test_equals_the_package(tmp_path: Path, variant: str, no_network: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    detoxify = pytest.importorskip("detoxify", reason="the package detoxify (extra eval) is not installed")
     # the package asks for the configuration under this name: a folder needs no network
     folder = save_detoxify(tmp_path, variant, model_type=str(tmp_path))
     (checkpoint,) = folder.glob("*.ckpt")
     theirs = detoxify.Detoxify(checkpoint=str(checkpoint)).predict(TEXTS)
+    built: list[str] = []
+    made = detoxify.detoxify.get_model_and_tokenizer
+    monkeypatch.setattr(
+        detoxify.detoxify,
+        "get_model_and_tokenizer",
+        lambda **given: [built.append(given["model_name"]), made(**given)][1],
+    )
     ours = load_scorer(f"detoxify:{variant}@{folder}").score(TEXTS)
+    assert built == [VARIANTS[variant][0].__name__], "its own code makes the model"
     assert theirs.keys() == ours.keys()
     for label, values in theirs.items():
         assert ours[label] == pytest.approx(values, abs=5e-6)
@@ -111,6 +119,8 @@ def _damaged(folder: Path, change) -> Path:
         (lambda c: c["state_dict"].update(more=torch.zeros(1)), "besides the model's the weights more"),
         (lambda c: c["state_dict"].update({"classifier.bias": torch.zeros(3)}), "size mismatch for classifier.bias"),
         (lambda c: c["config"]["arch"]["args"].update(model_name="Trainer"), "no sequence classifier"),
+        (lambda c: c["config"]["arch"]["args"].update(tokenizer_name="pipeline"), "pipeline is no tokenizer"),
+        (lambda c: c["config"]["arch"]["args"].pop("tokenizer_name"), "is not one of Detoxify's"),
     ],
 )
 def test_checkpoints_that_cannot_be_used(tmp_path: Path, change, message: str) -> None:
@@ -149,11 +159,17 @@ def test_without_a_network_the_message_says_what_to_do(tmp_path: Path, monkeypat
         load_scorer("detoxify:unbiased")
 
 
-def test_needs_no_package(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_without_the_package_the_same(
+    folders: dict[str, Path], variant: str, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load_scorer(f"detoxify:{variant}@{folders[variant]}").score(TEXTS)
+    monkeypatch.setattr("ifguide.scorers.detoxify.has_detoxify", lambda: False)
     monkeypatch.setitem(sys.modules, "detoxify", None)
-    assert load_scorer(f"detoxify:multilingual@{folders['multilingual']}").score(["cat"])["toxicity"].shape == (1,)
+    found = load_scorer(f"detoxify:{variant}@{folders[variant]}").score(TEXTS)
+    assert all(found[label] == pytest.approx(expected[label], abs=1e-6) for label in expected)
 
 
 def test_another_checkpoint_has_another_identity(folders: dict[str, Path]) -> None:
     descriptions = [load_scorer(f"detoxify:{v}@{folders[v]}").describe() for v in VARIANTS]
-    assert len({d["identity"] for d in descriptions}) == 3 and all(d["max_tokens"] in (38, 40) for d in descriptions)
+    assert len({d["identity"] for d in descriptions}) == 5 and all(d["max_tokens"] in (38, 40) for d in descriptions)

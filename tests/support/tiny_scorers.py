@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     GPT2Config,
@@ -41,6 +43,7 @@ _IDENTITIES = [
     "white",
     "illness",
 ]
+_FIRST_CLASSES = ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"]
 _BIAS_CLASSES = ["toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit"]
 _SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 _POSITIONS = 40
@@ -48,12 +51,15 @@ VARIANTS = {
     "original": (
         BertForSequenceClassification,
         "bert-base-uncased",
-        ["toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate"],
+        _FIRST_CLASSES,
         6,
     ),
     "unbiased": (RobertaForSequenceClassification, "roberta-base", _BIAS_CLASSES, 16),
     "multilingual": (XLMRobertaForSequenceClassification, "xlm-roberta-base", _BIAS_CLASSES, 16),
+    "original-small": (AlbertForSequenceClassification, "albert-base-v2", _FIRST_CLASSES, 6),
+    "unbiased-small": (AlbertForSequenceClassification, "albert-base-v2", _BIAS_CLASSES, 16),
 }
+_ALBERT = ("original-small", "unbiased-small")
 
 
 def save_detoxify(
@@ -65,11 +71,12 @@ def save_detoxify(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model_class, hub_name, classes, outputs = VARIANTS[variant]
-    save_tokenizer = {"original": save_wordpiece, "unbiased": save_byte_bpe, "multilingual": save_sentencepiece}[
-        variant
-    ]
+    save_tokenizer = {
+        "original": save_wordpiece, "unbiased": save_byte_bpe, "multilingual": save_sentencepiece,
+        "original-small": save_albert_pieces, "unbiased-small": save_albert_pieces,
+    }[variant]  # fmt: skip
     positions = int(shape.get("max_position_embeddings", _POSITIONS))
-    vocab_size = save_tokenizer(folder, positions if variant == "original" else positions - 2)
+    vocab_size = save_tokenizer(folder, positions - 2 * (variant in ("unbiased", "multilingual")))
     torch.manual_seed(5)
     config = _config(variant, vocab_size, **shape)
     config.save_pretrained(folder)  # two labels, as every base model's
@@ -148,6 +155,8 @@ def _config(variant: str, vocab_size: int, **shape: float) -> Any:
     )
     if variant == "original":
         return BertConfig(pad_token_id=0, **common)
+    if variant in _ALBERT:
+        return AlbertConfig(pad_token_id=0, bos_token_id=2, eos_token_id=3, embedding_size=8, **common)
     config = RobertaConfig if variant == "unbiased" else XLMRobertaConfig
     return config(pad_token_id=1, bos_token_id=0, eos_token_id=2, type_vocab_size=1, **common)
 
@@ -187,4 +196,19 @@ def save_sentencepiece(folder: Path, limit: int) -> int:
     )
     (folder / "trained.model").rename(folder / "sentencepiece.bpe.model")
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit}))
+    return 90
+
+
+def save_albert_pieces(folder: Path, limit: int) -> int:
+    """albert-base-v2's files: spiece.model, tokenizer_config.json."""
+    import sentencepiece
+
+    (folder / "text.txt").write_text("\n".join(TEXT))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(folder / "text.txt"), model_prefix=str(folder / "trained"), vocab_size=80, hard_vocab_limit=False,
+        minloglevel=2, pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, pad_piece="<pad>", unk_piece="<unk>",
+        control_symbols=["[CLS]", "[SEP]", "[MASK]"],
+    )  # fmt: skip
+    (folder / "trained.model").rename(folder / "spiece.model")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": limit, "do_lower_case": True}))
     return 90
