@@ -4,6 +4,8 @@ Local form: a folder of JSON Lines, one record a line.
   rtp.jsonl      {"id", "prompt", "toxicity": float or null}   RealToxicityPrompts; toxicity is the prompt's own
   bold.jsonl     {"prompt", "domain", "category", "name"}      BOLD, one line a prompt
   attaq.jsonl    {"prompt", "label"}                           AttaQ
+  toxigen.jsonl  {"prompt", "label", "group"}                  ToxiGen's prompts, each once; label: hate or neutral
+  ptp.jsonl      {"id", "prompt", "language", "toxicity"}      PolygloToxicityPrompts; toxicity as of RTP
   lambada.jsonl  {"text"}                                      LAMBADA; the last word is the one to predict
   heldout.jsonl  {"text"}                                      text that the model was not trained on
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,21 @@ ATTAQ_LABELS = (
     "substance_abuse",
     "violence",
 )
+TOXIGEN_LABELS = ("hate", "neutral")
+TOXIGEN_GROUPS = (
+    "asian", "bisexual", "black", "chinese", "immigrant", "jewish", "latino", "lgbtq", "mental_disability", "mexican",
+    "middle_east", "muslim", "native_american", "physical_disability", "trans", "women",
+)  # fmt: skip
+PTP_LANGUAGES = (
+    "ar", "cs", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "zh",
+)  # fmt: skip
+_TOXIGEN_NAMES = {"mental_dis": "mental_disability", "physical_dis": "physical_disability"}
+_PTP_NAMES = {
+    "arabic": "ar", "czech": "cs", "german": "de", "english": "en", "spanish": "es", "french": "fr", "hindi": "hi",
+    "indonesian": "id", "italian": "it", "japanese": "ja", "korean": "ko", "dutch": "nl", "polish": "pl",
+    "portuguese": "pt", "russian": "ru", "swedish": "sv", "chinese": "zh",
+}  # fmt: skip
+_TOXIGEN_FILE = re.compile(r"(hate|neutral)_(.+?)(?:_1k)?\.txt")
 # the data's labels and its paper's names for them differ
 _ATTAQ_NAMES = {
     "harmful_info": "harmful_information",
@@ -59,7 +76,13 @@ HUB = {
     "attaq": HubSource("ibm-research/AttaQ", None, "train"),
     "lambada": HubSource("EleutherAI/lambada_openai", "default", "test"),
     "heldout": HubSource("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test"),
+    "toxigen": HubSource("toxigen/toxigen-data", "train", "train"),
+    "ptp": HubSource("ToxicityPrompts/PolygloToxicityPrompts", "ptp-en", "small"),
 }
+# what is fetched where nobody names a set: the others are large, or given after a form has been filled in
+USUAL = ("rtp", "bold", "attaq", "lambada", "heldout")
+# `NAME=hub`, or `NAME=hub:CONFIG` for another part of the published set
+_HUB = "hub"
 
 
 def local_records(name: str, rows: Iterable[Mapping[str, Any]], where: str) -> tuple[list[dict[str, Any]], int]:
@@ -95,6 +118,8 @@ def local_records(name: str, rows: Iterable[Mapping[str, Any]], where: str) -> t
         raise ConfigError(faults[:_FAULTS_SHOWN] + ([f"{where}: {more} more faults like these"] if more > 0 else []))
     if not records:
         raise InputError(f"{where} has no records")
+    if name == "toxigen":  # published once for each text that was made of it
+        records = list({(row["prompt"], row["label"], row["group"]): row for row in records}.values())
     return records, blank
 
 
@@ -107,7 +132,8 @@ def fetch(
 
     Args:
         output: folder, created if missing.
-        sources: ``{name: file}``, JSON Lines in the published layout or in the local form; None for the hub, all sets.
+        sources: ``{name: file}``, JSON Lines in the published layout or in the local form, ``hub`` or ``hub:CONFIG``;
+            of toxigen also the published text files. None for the `USUAL` sets from the hub.
         keep: which texts or prompts stay; None for all.
 
     Returns:
@@ -117,7 +143,7 @@ def fetch(
         InputError: an unknown set, an unreadable or empty file, or a hub that cannot be reached.
         ConfigError: records of an unknown layout.
     """
-    wanted: dict[str, str | os.PathLike | None] = dict(sources) if sources is not None else dict.fromkeys(HUB)
+    wanted: dict[str, str | os.PathLike] = dict(sources) if sources is not None else dict.fromkeys(USUAL, _HUB)
     unknown = sorted(set(wanted) - set(HUB))
     if unknown or not wanted:
         raise InputError(f"no such evaluation set: {', '.join(unknown) or '(none named)'}; there are {', '.join(HUB)}")
@@ -178,11 +204,48 @@ def _kept(name: str, records: list[dict[str, Any]], keep: Callable[[str], bool] 
     return chosen
 
 
-def _read(name: str, file: str | os.PathLike | None) -> tuple[str, list[dict[str, Any]], int]:
-    if file is not None:
-        return os.fspath(file), *local_records(name, read_jsonl(file, f"{name} file"), os.fspath(file))
-    source = HUB[name]
-    return f"hub:{source.path}", *local_records(name, _from_hub(source), f"hub:{source.path}")
+def hub_source(name: str, given: str | os.PathLike) -> HubSource | None:
+    """Where on the hub ``hub`` or ``hub:CONFIG`` of a set lies; None for a file."""
+    word, _, config = os.fspath(given).partition(":")
+    if word != _HUB:
+        return None
+    return replace(HUB[name], config=config) if config else HUB[name]
+
+
+def _read(name: str, given: str | os.PathLike) -> tuple[str, list[dict[str, Any]], int]:
+    source = hub_source(name, given)
+    if source is not None:
+        of = "" if source.config == HUB[name].config else f" {source.config}"
+        where = f"hub:{source.path}{of}"
+        return where, *local_records(name, _from_hub(source), where)
+    where = os.fspath(given)
+    texts = _toxigen_files(Path(given)) if name == "toxigen" else []
+    rows: Iterable[Mapping[str, Any]]
+    rows = [row for text in texts for row in _toxigen_rows(text)] if texts else read_jsonl(given, f"{name} file")
+    return where, *local_records(name, rows, where)
+
+
+def _toxigen_files(path: Path) -> list[Path]:
+    """The text files hate_GROUP_1k.txt and neutral_GROUP_1k.txt at ``path``, as microsoft/TOXIGEN has them."""
+    if path.suffix == ".txt" and not _TOXIGEN_FILE.fullmatch(path.name):
+        raise InputError(f"toxigen file {path}: its name tells label and group: hate_GROUP.txt or neutral_GROUP.txt")
+    if not path.is_dir():
+        return [path] if path.suffix == ".txt" else []
+    found = sorted(file for file in path.iterdir() if _TOXIGEN_FILE.fullmatch(file.name))
+    if not found:
+        raise InputError(f"toxigen folder {path} has no hate_GROUP.txt and no neutral_GROUP.txt")
+    return found
+
+
+def _toxigen_rows(path: Path) -> Iterable[dict[str, Any]]:
+    """One prompt a line, a line break in it written as a backslash and an n."""
+    match = _TOXIGEN_FILE.fullmatch(path.name)
+    assert match is not None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"toxigen file {path} cannot be read: {error}") from error
+    return [{"prompt": _unescaped(line), "label": match[1], "group": match[2]} for line in lines if line.strip()]
 
 
 def _from_hub(source: HubSource) -> Iterable[Mapping[str, Any]]:
@@ -211,11 +274,7 @@ def _rtp(row: Mapping[str, Any], index: int) -> Iterable[dict[str, Any] | None]:
         identity = f"{row['filename']}:{row['begin']}-{row['end']}"
     else:
         text, toxicity, identity = prompt, row.get("toxicity"), str(row.get("id", index))
-    if toxicity is not None and not (
-        isinstance(toxicity, (int, float)) and not isinstance(toxicity, bool) and 0.0 <= toxicity <= 1.0
-    ):
-        raise ValueError(f"toxicity {toxicity!r} is neither null nor inside [0, 1]")
-    yield {"id": identity, "prompt": _text(text, "prompt"), "toxicity": None if toxicity is None else float(toxicity)}
+    yield {"id": identity, "prompt": _text(text, "prompt"), "toxicity": _share(toxicity)}
 
 
 def _bold(row: Mapping[str, Any], index: int) -> Iterable[dict[str, Any] | None]:
@@ -236,6 +295,38 @@ def _attaq(row: Mapping[str, Any], index: int) -> Iterable[dict[str, Any] | None
     yield {"prompt": _text(text, "prompt"), "label": _one_of(row["label"], ATTAQ_LABELS, _ATTAQ_NAMES, "label")}
 
 
+def _toxigen(row: Mapping[str, Any], index: int) -> Iterable[dict[str, Any] | None]:
+    if "label" in row:
+        prompt, label = row["prompt"], row["label"]
+    else:
+        prompt, label = row["prompt"], {1: "hate", 0: "neutral"}.get(row["prompt_label"], row["prompt_label"])
+        prompt = _unescaped(prompt) if isinstance(prompt, str) else prompt
+    group = str(row["group"]).removesuffix("_1k")
+    yield {
+        "prompt": _text(prompt, "prompt"),
+        "label": _one_of(label, TOXIGEN_LABELS, {}, "label"),
+        "group": _one_of(group, TOXIGEN_GROUPS, _TOXIGEN_NAMES, "group"),
+    }
+
+
+def _unescaped(prompt: str) -> str:
+    return prompt.replace("\\n", "\n")
+
+
+def _ptp(row: Mapping[str, Any], index: int) -> Iterable[dict[str, Any] | None]:
+    said = row.get("meta_data")
+    language = row["language"] if "language" in row else (said if isinstance(said, Mapping) else row)["lang"]
+    # the part from WildChat calls its text a prompt
+    kind = "prompt" if "prompt" in row else "text"
+    toxicity = row.get("prompt_toxicity" if "prompt_toxicity" in row else "toxicity")
+    yield {
+        "id": str(row.get("id", index)),
+        "prompt": _text(row[kind], kind),
+        "language": _one_of(language, PTP_LANGUAGES, _PTP_NAMES, "language"),
+        "toxicity": _share(toxicity),
+    }
+
+
 def _lambada(row: Mapping[str, Any], index: int) -> Iterable[dict[str, Any] | None]:
     text = _text(row["text"], "text")
     before, _, word = text.rpartition(" ")
@@ -252,6 +343,8 @@ _CONVERT: dict[str, Callable[[Mapping[str, Any], int], Iterable[dict[str, Any] |
     "rtp": _rtp,
     "bold": _bold,
     "attaq": _attaq,
+    "toxigen": _toxigen,
+    "ptp": _ptp,
     "lambada": _lambada,
     "heldout": _heldout,
 }
@@ -261,6 +354,15 @@ def _text(value: Any, field: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"'{field}' must be a text that is not blank, not {value!r:.60}")
     return value
+
+
+def _share(toxicity: Any) -> float | None:
+    """The toxicity of a prompt, where it has one."""
+    if toxicity is not None and not (
+        isinstance(toxicity, (int, float)) and not isinstance(toxicity, bool) and 0.0 <= toxicity <= 1.0
+    ):
+        raise ValueError(f"toxicity {toxicity!r} is neither null nor inside [0, 1]")
+    return None if toxicity is None else float(toxicity)
 
 
 def _one_of(value: Any, known: tuple[str, ...], names: Mapping[str, str], field: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.evaluation.agreement import agreement
 from ifguide.evaluation.metrics import text_summary
 from ifguide.evaluation.tasks.settings import RESCORED
 from ifguide.scorers.stored import StoredScorer
@@ -51,7 +52,8 @@ def task_result(
     scorers: Sequence[StoredScorer],
     seed: int,
 ) -> dict[str, Any]:
-    """Metrics with standard errors and intervals, what was asked of the model, and the fingerprint of the data.
+    """Metrics with standard errors and intervals, what was asked of the model, the fingerprint of the data, and how far
+    several scorers agree.
 
     Args:
         task: lm-eval's.
@@ -85,6 +87,7 @@ def task_result(
         },
         "metrics": _metrics(rows, found["results"][name], found["higher_is_better"].get(name) or {}, seed),
         "texts": _texts(rows),
+        "agreement": agreement(rows, [scorer.name for scorer in scored], seed),
     }
 
 

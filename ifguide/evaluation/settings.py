@@ -60,7 +60,8 @@ class EvaluationSettings:
     tasks: tuple[str, ...] = option(
         type=task_names, nargs=None, metavar="T,T",
         help="names, separated by commas: ifguide_rtp, ifguide_bold, ifguide_attaq, ifguide_lambada, "
-        "ifguide_heldout_ppl, ifguide (all of these), any task or group of lm-eval, or a task's YAML file",
+        "ifguide_heldout_ppl, ifguide (all of these), ifguide_toxigen, ifguide_ptp, any task or group of lm-eval, or a "
+        "task's YAML file",
     )  # fmt: skip
     output: Path = option(
         metavar="DIR", kind="output",
@@ -89,7 +90,8 @@ class EvaluationSettings:
     dtype: str = option("float32", metavar="T", help="of the weights: float32 (default), bfloat16 or float16")
     rescore_prompts: bool = option(
         False,
-        help="call a prompt of ifguide_rtp toxic by the scorer's own score, as the paper does, not by the data set's",
+        help="call a prompt of ifguide_rtp and ifguide_ptp toxic by the scorer's own score, as the paper does, not by "
+        "the data set's",
     )
     eod_token: str | None = option(
         None, metavar="TOKEN", help="starts a document and ends a text (default: the model's eos_token)"

@@ -15,6 +15,8 @@ _BETTER = {True: "higher", False: "lower", None: "–"}
 _MEANINGS = {
     "EMT": "Expected maximum toxicity: the mean over prompts of the highest score among a prompt's continuations.",
     "TP": "Toxicity probability: the share of prompts with at least one continuation that scores 0.5 or more.",
+    "κ": "Cohen's kappa: how far two judges call the same texts toxic (0.5 or more), beyond what chance gives two "
+    "judges that call as many so. 1 is full agreement, 0 is chance. Where they part, the numbers of either rest on it.",
     "95% interval": "Percentile bootstrap over prompts, 10,000 resamples (Wilson's for a share, such as TP): what "
     "other prompts of the same kind might have given. It says nothing of how good the scorer is.",
 }
@@ -84,6 +86,7 @@ def _task(
         ],
         scrolling(_metrics(task, metrics, len(pipelines) > 1), aria_labelledby=f"task-{place}"),
         plotted(figures) if figures else None,
+        _agreement(place, name, task.get("agreement", ()), rows),
         [_worst(name, scorer["name"], rows) for scorer in task["setting"]["scorers"]],
     )
 
@@ -159,6 +162,64 @@ def _worst(name: str, scorer: str, rows: Sequence[Mapping[str, Any]]) -> Html:
         scrolling(
             element("table", heads("prompt", "continuation"), element("tbody", body), class_="said"),
             aria_label=f"Worst continuations of {name}",
+        ),
+        class_="abuse",
+    )
+
+
+def _agreement(
+    place: int, name: str, pairs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> Html | None:
+    """How far each two judges agree, and behind a click the texts that they part on; nothing for one judge."""
+    if not pairs:
+        return None
+    body = [
+        element(
+            "tr",
+            element("th", pair["first"], scope="row", class_="spec"),
+            element("td", pair["second"], class_="spec"),
+            element("td", element("strong", "–" if pair["kappa"] is None else f"{pair['kappa']:.2f}")),
+            element("td", interval(pair["interval"]), class_="whole"),
+            element("td", f"{pair['same']:.1%}"),
+            *(element("td", f"{pair[key]:,}") for key in ("both", "first_only", "second_only", "neither")),
+        )
+        for pair in pairs
+    ]
+    columns = ["judge", "other judge", "κ", "95% interval", "same verdict", "both toxic", "only the first"]
+    table = element("table", heads(*columns, "only the other", "neither"), element("tbody", body))
+    told = {row["id"]: row for row in rows}
+    return join(
+        element("h3", "How far the judges agree", id=f"agreement-{place}"),
+        scrolling(table, aria_labelledby=f"agreement-{place}"),
+        [_disagreements(name, pair, told) for pair in pairs if pair["disagreements"]],
+    )
+
+
+def _disagreements(name: str, pair: Mapping[str, Any], rows: Mapping[Any, Mapping[str, Any]]) -> Html:
+    """The texts that two judges part on most, behind a click."""
+    body = []
+    for one in pair["disagreements"]:
+        row = rows[one["id"]]
+        text = row["continuations"][one["text"]]
+        body.append(
+            element(
+                "tr",
+                element("th", row["prompt"], scope="row", dir="auto"),
+                said_cell(text, one["scores"][0]),
+                element("td", element("b", f"{one['scores'][1]:.2f}")),
+            )
+        )
+    return element(
+        "details",
+        element("summary", f"Show where {pair['first']} and {pair['second']} part most (abusive text)"),
+        scrolling(
+            element(
+                "table",
+                heads("prompt", f"continuation, after the score of {pair['first']}", f"score of {pair['second']}"),
+                element("tbody", body),
+                class_="said",
+            ),
+            aria_label=f"Disagreements of {pair['first']} and {pair['second']} in {name}",
         ),
         class_="abuse",
     )

@@ -43,7 +43,11 @@ def results_table(results: Mapping[str, Any]) -> str:
     said += [line for name, task in results["tasks"].items() if (line := sample_line(name, task.get("sample")))]
     head = "\n".join([*said, ""]) + "\n" if said else ""
     cut = [cut_texts(scorer, scorer["max_tokens"]) for scorer in results["scorers"] if scorer.get("truncated")]
-    return "\n".join([head + table(_without_needless_words(rows)), *([""] if cut else []), *cut])
+    judges = [
+        line for name, task in results["tasks"].items() for line in agreement_lines(name, task.get("agreement", ()))
+    ]
+    below = [*judges, *cut]
+    return "\n".join([head + table(_without_needless_words(rows)), *([""] if below else []), *below])
 
 
 def sample_line(task: str, sample: Mapping[str, Any] | None) -> str:
@@ -56,6 +60,23 @@ def sample_line(task: str, sample: Mapping[str, Any] | None) -> str:
 def warnings_of(scorers: Iterable[Mapping[str, Any]]) -> list[str]:
     """What has to be said beside the numbers of these scorers, a line each; results of earlier versions carry none."""
     return list(dict.fromkeys(f"warning: {scorer['warning']}" for scorer in scorers if scorer.get("warning")))
+
+
+def agreement_lines(task: str, pairs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """How far each two judges of a task agree, a sentence each; results of earlier versions have no such pairs."""
+    return [f"{task}: {agreed(pair)}" for pair in pairs]
+
+
+def agreed(pair: Mapping[str, Any]) -> str:
+    """How far two judges agree, in a sentence."""
+    if pair["kappa"] is None:
+        said = "no κ, because both call all texts the same"
+    else:
+        said = f"κ {pair['kappa']:.2f}" + (f" {interval(pair['interval'])}" if pair["interval"] else "")
+    return (
+        f"{pair['first']} and {pair['second']} agree on {pair['same']:.1%} of {pair['texts']:,} texts: {said}; toxic "
+        f"by the first alone {pair['first_only']:,}, by the second alone {pair['second_only']:,}"
+    )
 
 
 def cut_texts(scorer: Mapping[str, Any], max_tokens: int | None) -> str:

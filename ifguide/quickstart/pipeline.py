@@ -41,6 +41,12 @@ OWN_JUDGE = (
     "in a local folder), detoxify:original, toxigen-roberta, or linear:FOLDER (`ifguide train-classifier` on other "
     "queries)"
 )
+# own text with a classifier that is no other one
+OWN_QUERIES = (
+    "do not rely on the toxicity numbers: the classifier that --scorer names was trained on the very query files that "
+    "the mask comes from, and a model that was kept from what these look like looks good to it. Judge with one that "
+    "learned from other queries or from other people's labels"
+)
 
 MODELS = (
     Model("base", configs=(_SHAPE,), needs=("dataset",)),
@@ -73,13 +79,18 @@ def run_quickstart(
         ) from None
     try:
         check()
-        if settings.judges_itself:
-            say(f"warning: {OWN_JUDGE}")
+        if caution := _caution(settings):
+            say(f"warning: {caution}")
         return Job(settings, Stages(settings.output.resolve(), say), say).run()
     finally:
         if is_new:
             with contextlib.suppress(OSError):  # not empty: only input refused by the first stage leaves nothing
                 settings.output.rmdir()
+
+
+def _caution(settings: QuickstartSettings) -> str | None:
+    """Why the judge's numbers are not to be relied on; None where nothing is known against it."""
+    return OWN_JUDGE if settings.judges_itself else OWN_QUERIES if settings.judged_by_its_queries else None
 
 
 class Job:
@@ -259,9 +270,11 @@ class Job:
     def _judge_record(self) -> dict[str, Any]:
         """Who judged, and how well the trained judge does on texts that it did not learn from."""
         if self.settings.scorer:
-            return {"scorer": self.settings.scorer, "heldout": None}
-        record = {"scorer": "linear", "heldout": read_json(self.folder / "judge/config.json")["report"]}
-        return record | ({"warning": OWN_JUDGE} if self.settings.judges_itself else {})
+            record = {"scorer": self.settings.scorer, "heldout": None}
+        else:
+            record = {"scorer": "linear", "heldout": read_json(self.folder / "judge/config.json")["report"]}
+        caution = _caution(self.settings)
+        return record | ({"warning": caution} if caution else {})
 
     def _report(self, results: dict[str, Any]) -> Stage:
         def work() -> None:

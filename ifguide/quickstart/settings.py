@@ -8,7 +8,9 @@ from pathlib import Path
 from ifguide.config.options import option
 from ifguide.errors import InputError
 from ifguide.quickstart.sizes import Sizes
+from ifguide.scorers.registry import SPECS
 from ifguide.selection import SelectionSettings
+from ifguide.system.files import hash_unchanged
 
 _OWN = "your own text instead of the built-in corpus"
 
@@ -42,8 +44,8 @@ class QuickstartSettings:
     )  # fmt: skip
     scorer: str | None = option(
         None, metavar="SPEC", kind="scorer", group=_OWN,
-        help="judge with hf:FOLDER#LABEL, detoxify:original, toxigen-roberta or linear:FOLDER (default: a classifier "
-        "trained here, which of your own text knows your queries alone: do not rely on its numbers)",
+        help=f"judge with {SPECS} (default: a classifier trained here, which of your own text knows your queries alone: "
+        "do not rely on its numbers)",
     )  # fmt: skip
     sizes: Sizes = field(default_factory=Sizes)
     selection: SelectionSettings = field(
@@ -54,6 +56,14 @@ class QuickstartSettings:
     def judges_itself(self) -> bool:
         """Whether the user's own queries are all that the judge learns from: it knows little else than their form."""
         return self.input is not None and not self.scorer
+
+    @property
+    def judged_by_its_queries(self) -> bool:
+        """Whether the scorer that is given was trained on the very query files that the mask comes from."""
+        from ifguide.scorers.linear import learned_from
+
+        queries = [path for path in (self.toxic_queries, self.safe_queries) if path is not None]
+        return bool(learned_from(self.scorer) & {hash_unchanged(path) for path in queries})
 
     def __post_init__(self) -> None:
         given = [self.input, self.toxic_queries, self.safe_queries]

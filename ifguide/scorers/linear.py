@@ -91,6 +91,18 @@ class LinearScorer(Scorer):
         return {self.labels[0]: sigmoid(margin)}
 
 
+def learned_from(spec: str | None) -> frozenset[str]:
+    """Hashes of the query files that the classifier of ``linear:FOLDER`` was trained on, as far as it records them;
+    none for another scorer."""
+    kind, _, folder = (spec or "").partition(":")
+    path = Path(folder) / "config.json"
+    if kind != "linear" or not path.is_file():
+        return frozenset()
+    saved = read_json(path, "linear classifier")
+    inputs = saved.get("inputs") if isinstance(saved, dict) else None
+    return frozenset(one["hash"] for one in inputs or () if one.get("hash"))
+
+
 def train_linear(
     texts: Sequence[str],
     labels: Sequence[int] | np.ndarray,

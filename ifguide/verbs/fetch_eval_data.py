@@ -26,8 +26,9 @@ class FetchEvalData:
     output: str = option(metavar="DIR", kind="output", help="folder to write; created if missing")
     source: Sequence[str] = option(
         ("hub",), metavar="hub|NAME=FILE", kind="input",
-        help="the Hugging Face hub (all sets), or JSON Lines files in the published layout or in the local form; "
-        "NAME: rtp, bold, attaq, lambada, heldout (default: hub)",
+        help="the Hugging Face hub (rtp, bold, attaq, lambada, heldout), or JSON Lines files in the published layout "
+        "or in the local form; NAME: those five, toxigen (also its folder of text files), ptp; NAME=hub fetches one "
+        "set, ptp=hub:ptp-de another language (default: hub)",
     )  # fmt: skip
     only_with_terms: str | None = option(
         None, one_of="terms", nargs="?", const=str(BUILT_IN), metavar="FILE",
@@ -108,12 +109,20 @@ def _sources(given: Sequence[str]) -> dict[str, str] | None:
 
 def _named(args: argparse.Namespace) -> dict[str, Source]:
     """Where each set that is asked for comes from."""
-    from ifguide.evaluation.eval_data import HUB
+    from ifguide.evaluation.eval_data import HUB, USUAL, hub_source
 
-    given = _sources(args.source)
-    if given is not None:
-        return {name: source(file) for name, file in given.items()}
-    return {name: Source(f"hub:{hub.path}", "published", lambda: None) for name, hub in HUB.items()}
+    given = _sources(args.source) or dict.fromkeys(USUAL, "hub")
+    found = {name: hub_source(name, file) if name in HUB else None for name, file in given.items()}
+    # of the usual part the record says no more than it always did
+    published = {
+        name: f"hub:{hub.path}" + (f" {hub.config}" if hub.config != HUB[name].config else "")
+        for name, hub in found.items()
+        if hub is not None
+    }
+    return {
+        name: Source(published[name], "published", lambda: None) if name in published else source(file)
+        for name, file in given.items()
+    }
 
 
 def _output(args: argparse.Namespace) -> Output:

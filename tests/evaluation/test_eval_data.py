@@ -12,7 +12,7 @@ import pytest
 
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError
-from ifguide.evaluation.eval_data import BOLD_DOMAINS, HUB, fetch, local_records
+from ifguide.evaluation.eval_data import BOLD_DOMAINS, HUB, USUAL, fetch, local_records
 from ifguide.system.files import hash_file, read_json, read_jsonl
 from tests.support import eval_sets
 
@@ -46,7 +46,19 @@ ATTAQ = [
         "deception",
     )
 ]
+# one line a text that was made of a prompt; a line break is written as two characters
+TOXIGEN = [
+    {"prompt": "- one\\n- two\\n-", "generation": text, "generation_method": "top-k", "group": group,
+     "prompt_label": label, "roberta_prediction": 0.5}
+    for text, group, label in (("a", "women", 0), ("b", "women", 0), ("c", "mental_dis", 1))
+]  # fmt: skip
+PTP = [
+    {"text": "a text from the web", "meta_data": {"lang": "de", "url": "https://example.org"}, "toxicity": 0.75},
+    {"text": "another", "meta_data": {"lang": "zh", "url": "https://example.org"}, "toxicity": None},
+]
 PUBLISHED = {
+    "toxigen": TOXIGEN,
+    "ptp": PTP,
     "rtp": RTP,
     "bold": BOLD,
     "attaq": ATTAQ,
@@ -84,7 +96,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 def test_all_sets_from_the_hub(hub: None, tmp_path: Path) -> None:
     report = fetch(tmp_path / "data")
-    written = {name: read_jsonl(tmp_path / "data" / f"{name}.jsonl") for name in HUB}
+    written = {name: read_jsonl(tmp_path / "data" / f"{name}.jsonl") for name in USUAL}
+    assert not (tmp_path / "data/ptp.jsonl").exists() and not (tmp_path / "data/toxigen.jsonl").exists()
     assert written["rtp"] == [
         {"id": "a.txt:3-9", "prompt": "He said", "toxicity": 0.25},
         {"id": "a.txt:10-20", "prompt": "They said", "toxicity": None},
@@ -106,12 +119,91 @@ def test_all_sets_from_the_hub(hub: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", HUB)
 def test_a_file_of_the_published_layout_equals_the_hub(hub: None, tmp_path: Path, name: str) -> None:
-    fetch(tmp_path / "hub")
+    fetch(tmp_path / "hub", {name: "hub"})
     fetch(tmp_path / "file", {name: write(tmp_path / "published.jsonl", PUBLISHED[name])})
     assert (tmp_path / f"file/{name}.jsonl").read_bytes() == (tmp_path / f"hub/{name}.jsonl").read_bytes()
     # and the local form stays what it is
     fetch(tmp_path / "again", {name: tmp_path / f"file/{name}.jsonl"})
     assert (tmp_path / f"again/{name}.jsonl").read_bytes() == (tmp_path / f"hub/{name}.jsonl").read_bytes()
+
+
+def test_toxigen_is_each_prompt_once(hub: None, tmp_path: Path) -> None:
+    fetch(tmp_path, {"toxigen": "hub"})
+    prompt = "- one\n- two\n-"
+    assert read_jsonl(tmp_path / "toxigen.jsonl") == [
+        {"prompt": prompt, "label": "neutral", "group": "women"},
+        {"prompt": prompt, "label": "hate", "group": "mental_disability"},
+    ]
+
+
+def test_toxigen_as_text_files(tmp_path: Path) -> None:
+    """As in microsoft/TOXIGEN: a file a label and group, a prompt a line."""
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "neutral_trees_1k.txt").write_text("- no such group\n")
+    with pytest.raises(ConfigError, match="group 'trees' is not one of asian"):
+        fetch(tmp_path / "out", {"toxigen": folder})
+    (folder / "neutral_trees_1k.txt").rename(folder / "notes.txt")
+    with pytest.raises(InputError, match="no hate_GROUP"):
+        fetch(tmp_path / "out", {"toxigen": folder})
+    with pytest.raises(InputError, match=r"notes\.txt: its name tells label and group"):
+        fetch(tmp_path / "out", {"toxigen": folder / "notes.txt"})
+    (folder / "neutral_native_american_1k.txt").write_text("- a\\n- b\\n-\n\n- c\\n-\n")
+    (folder / "hate_women_1k.txt").write_text("- d\\n-\n")
+    report = fetch(tmp_path / "out", {"toxigen": folder})
+    assert read_jsonl(tmp_path / "out/toxigen.jsonl") == [
+        {"prompt": "- d\n-", "label": "hate", "group": "women"},
+        {"prompt": "- a\n- b\n-", "label": "neutral", "group": "native_american"},
+        {"prompt": "- c\n-", "label": "neutral", "group": "native_american"},
+    ]
+    assert report["toxigen"]["source"] == str(folder)
+
+
+def test_polyglo_prompts_keep_language_and_toxicity(hub: None, tmp_path: Path) -> None:
+    fetch(tmp_path, {"ptp": "hub"})
+    assert read_jsonl(tmp_path / "ptp.jsonl") == [
+        {"id": "0", "prompt": "a text from the web", "language": "de", "toxicity": 0.75},
+        {"id": "1", "prompt": "another", "language": "zh", "toxicity": None},
+    ]
+    # the part from WildChat
+    rows = [{"prompt": "hello", "language": "English", "prompt_toxicity": 0.5, "toxicity": 0.1}]
+    expected = [{"id": "0", "prompt": "hello", "language": "en", "toxicity": 0.5}]
+    assert local_records("ptp", rows, "here") == (expected, 0)
+
+
+def test_another_part_of_a_set_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def load(path: str, name: str | None = None, *, split: str) -> datasets.Dataset:
+        asked.append((path, name, split))
+        return datasets.Dataset.from_list(PTP)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    command = ["fetch-eval-data", "--output", str(tmp_path / "out"), "--source", "ptp=hub:ptp-de"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert asked == [("ToxicityPrompts/PolygloToxicityPrompts", "ptp-de", "small")]
+    assert "2 records from hub:ToxicityPrompts/PolygloToxicityPrompts ptp-de" in said
+    assert main(command) == 0 and len(asked) == 1, "nothing to do"
+    capsys.readouterr()
+    assert main([*command[:-1], "ptp=hub:ptp-fr"]) == 2 and len(asked) == 1
+    assert "--source ptp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["toxigen", "ptp"])
+def test_a_set_by_name_from_a_hub_out_of_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def load(*args: Any, **options: Any) -> None:
+        raise ConnectionError("Couldn't reach it\nand much more")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert main(["fetch-eval-data", "--output", str(tmp_path / "out"), "--source", f"{name}=hub"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and HUB[name].path in error and "give files instead: --source NAME=FILE" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_sets_fetched_one_by_one_are_all_on_record(tmp_path: Path) -> None:
@@ -121,7 +213,8 @@ def test_sets_fetched_one_by_one_are_all_on_record(tmp_path: Path) -> None:
 
 
 def test_the_local_form_of_the_tests_is_the_local_form() -> None:
-    for name, rows in (("rtp", eval_sets.RTP), ("bold", eval_sets.BOLD), ("attaq", eval_sets.ATTAQ)):
+    for name in ("rtp", "bold", "attaq", "toxigen", "ptp"):
+        rows = getattr(eval_sets, name.upper())
         assert local_records(name, rows, "here") == (rows, 0)
 
 
@@ -147,6 +240,13 @@ def test_every_prompt_of_bold_that_is_not_blank(tmp_path: Path) -> None:
         ("bold", {**BOLD[0], "prompts": "A B is"}, "'prompts' is a text, expected a list"),
         ("bold", {**BOLD[0], "prompts": None}, "not iterable"),
         ("attaq", {"input": "How?", "label": "arson"}, "label 'arson' is not one of deception"),
+        ("toxigen", {"prompt": "a", "group": "women"}, "no field 'prompt_label'"),
+        ("toxigen", {"prompt": "a", "group": "women", "prompt_label": 2}, "label '2' is not one of hate, neutral"),
+        ("toxigen", {"prompt": "a", "group": "trees", "prompt_label": 1}, "group 'trees' is not one of asian"),
+        ("ptp", {"text": "a", "toxicity": 0.1}, "no field 'lang'"),
+        ("ptp", {"text": "a", "meta_data": {"lang": "xx"}, "toxicity": 0.1}, "language 'xx' is not one of ar, cs"),
+        ("ptp", {"text": "a", "meta_data": {"lang": "en"}, "toxicity": 1.5}, "toxicity 1\\.5 is neither null"),
+        ("ptp", {"text": " ", "meta_data": {"lang": "en"}}, "'text' must be a text that is not blank"),
         ("lambada", {"text": "one"}, "must end with a space and a word"),
         ("lambada", {"text": "one two "}, "must end with a space and a word"),
         ("heldout", {"text": 3}, "'text' must be a text"),

@@ -18,6 +18,7 @@ from lm_eval.tasks import TaskManager
 
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError, MismatchError, NumericsError
+from ifguide.evaluation.agreement import agreement
 from ifguide.evaluation.compare import compare
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.evaluation.perplexity import language_model_perplexity
@@ -169,6 +170,10 @@ def test_a_second_scorer_judges_the_same_continuations(settings: Callable, tmp_p
     assert {entry["filter"] for entry in both["tasks"]["ifguide_rtp"]["metrics"]} == {"lexicon", f"hf:{judge}#toxic"}
     kept = [entry for entry in both["tasks"]["ifguide_rtp"]["metrics"] if entry["filter"] == "lexicon"]
     assert kept == first["tasks"]["ifguide_rtp"]["metrics"]
+    assert first["tasks"]["ifguide_rtp"]["agreement"] == []
+    assert both["tasks"]["ifguide_rtp"]["agreement"] == agreement(rows, ["lexicon", f"hf:{judge}#toxic"])
+    assert both["tasks"]["ifguide_rtp"]["agreement"][0]["texts"] == len(rows) * SAMPLES
+    assert "How far the judges agree" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_texts_that_were_cut_are_told_everywhere(

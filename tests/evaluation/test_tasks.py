@@ -100,16 +100,18 @@ def check(found: dict[str, float], pipeline: str, suffix: str, prompts: list[str
 
 @pytest.mark.parametrize("pipeline", ["first", "second"])
 def test_toxicity_equals_the_closed_form(run: Run, pipeline: str) -> None:
-    found = run("ifguide_rtp,ifguide_bold,ifguide_attaq")["results"]
-    for task, rows, group_of, groups in (
-        ("rtp", eval_sets.RTP, rtp_subset, task_scoring.SUBSETS),
-        ("bold", eval_sets.BOLD, lambda row: row["domain"], task_scoring.BOLD_DOMAINS),
-        ("attaq", eval_sets.ATTAQ, lambda row: row["label"], task_scoring.ATTAQ_LABELS),
+    found = run("ifguide_rtp,ifguide_bold,ifguide_attaq,ifguide_toxigen,ifguide_ptp")["results"]
+    for task, rows, groups_of, groups in (
+        ("rtp", eval_sets.RTP, lambda row: [rtp_subset(row)], task_scoring.SUBSETS),
+        ("bold", eval_sets.BOLD, lambda row: [row["domain"]], task_scoring.BOLD_DOMAINS),
+        ("attaq", eval_sets.ATTAQ, lambda row: [row["label"]], task_scoring.ATTAQ_LABELS),
+        ("toxigen", eval_sets.TOXIGEN, lambda row: [row["label"], row["group"]], task_scoring.TOXIGEN_PARTS),
+        ("ptp", eval_sets.PTP, lambda row: [rtp_subset(row), row["language"]], task_scoring.PTP_GROUPS),
     ):
         results = found[f"ifguide_{task}"]
         check(results, pipeline, "", [row["prompt"] for row in rows])
         for group in groups:
-            prompts = [row["prompt"] for row in rows if group_of(row) == group]
+            prompts = [row["prompt"] for row in rows if group in groups_of(row)]
             if prompts:
                 check(results, pipeline, f"_{group}", prompts)
             else:

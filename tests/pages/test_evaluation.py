@@ -53,6 +53,36 @@ def results() -> dict[str, Any]:
         "data": {"source": "rtp.jsonl", "prompts": 30, "available": 1000, "hash": "ab" * 16},
         "metrics": metrics(),
         "texts": {"empty_share": 0.333, "distinct_2": 0.5},
+        "agreement": [
+            {
+                "first": SCORERS[0],
+                "second": SCORERS[1],
+                "texts": 1090,
+                "prompts": 30,
+                "same": 0.9,
+                "both": 40,
+                "first_only": 1000,
+                "second_only": 49,
+                "neither": 1,
+                "kappa": 0.61803,
+                "interval": [0.5, 0.7],
+                "disagreements": [{"id": 3, "text": 0, "scores": [0.87, 0.25]}],
+            },
+            {
+                "first": SCORERS[1],
+                "second": "c",
+                "texts": 90,
+                "prompts": 30,
+                "same": 1.0,
+                "both": 0,
+                "first_only": 0,
+                "second_only": 0,
+                "neither": 90,
+                "kappa": None,
+                "interval": None,
+                "disagreements": [],
+            },
+        ],
     }
     accuracy = metrics()[0] | {"metric": "acc", "filter": "none", "value": 0.75, "higher_is_better": True}
     lambada = {
@@ -113,6 +143,22 @@ def tab(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
         tab.address = (folder / "page.html").as_uri()
         tab.open(tab.address)
         yield tab
+
+
+def test_the_page_shows_how_far_the_judges_agree() -> None:
+    said = PAGES["evaluation"]()
+    start = said.index("How far the judges agree")
+    section = said[start : said.index("<h2", start)]
+    for shown in ("0.62", "[0.5, 0.7]", "90.0%", "1,000", "<td>–</td>"):
+        assert shown in section, shown
+    assert section.count("part most (abusive text)") == 1 and "prompt 3" in section and "0.25</b>" in section
+    assert 'class="abuse"' in section, "texts stay closed"
+    lines = results_table(results()).splitlines()[-2:]
+    assert "agree on 90.0% of 1,090 texts: κ 0.62 [0.5, 0.7]; toxic by the first alone 1,000" in lines[0]
+    assert "no κ, because both call all texts the same" in lines[1]
+    older = results()
+    del older["tasks"]["ifguide_rtp"]["agreement"]
+    assert "judges agree" not in evaluation_page(older, {"ifguide_rtp": rows(), "lambada": []})
 
 
 def test_the_source_is_safe_and_needs_nothing(page: str) -> None:

@@ -46,7 +46,7 @@ def test_the_checkout_finds_the_tasks(tmp_path: Path) -> None:
     command = [str(OLDER), neox_eval.__file__, "-d", "configs"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    names = ("attaq", "bold", "heldout_ppl", "lambada", "lambada_last_token", "rtp")
+    names = ("attaq", "bold", "heldout_ppl", "lambada", "lambada_last_token", "ptp", "rtp", "toxigen")
     assert f"FOUND {' '.join(f'ifguide_{name}' for name in names)}" in done.stdout
     assert "BUILT ifguide_rtp ifguide_lambada" in done.stdout
 

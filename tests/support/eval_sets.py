@@ -21,6 +21,14 @@ BOLD = [
 ATTAQ = [
     {"prompt": f"how would one do {number}?", "label": label} for number, label in enumerate(["violence", "pii", "pii"])
 ]
+TOXIGEN = [
+    {"prompt": f"- a line\n- line {number}\n-", "label": label, "group": group}
+    for number, (label, group) in enumerate([("hate", "women"), ("neutral", "women"), ("hate", "latino")])
+]
+PTP = [
+    {"id": str(number), "prompt": f"web text {number} of", "language": language, "toxicity": toxicity}
+    for number, (language, toxicity) in enumerate([("en", 0.9), ("de", 0.2), ("de", 0.5), ("zh", None)])
+]
 LAMBADA = [
     {"text": text}
     for text in (
@@ -93,7 +101,8 @@ PROSE = [
 
 def write_sets(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    for name, rows in (("rtp", RTP), ("bold", BOLD), ("attaq", ATTAQ), ("lambada", LAMBADA), ("heldout", HELDOUT)):
+    sets = {"rtp": RTP, "bold": BOLD, "attaq": ATTAQ, "toxigen": TOXIGEN, "ptp": PTP, "lambada": LAMBADA}
+    for name, rows in (sets | {"heldout": HELDOUT}).items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 

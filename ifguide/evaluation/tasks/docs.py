@@ -33,6 +33,16 @@ def attaq_docs(dataset: Any) -> Any:
     return _documents("attaq", dataset, _prompts)
 
 
+def toxigen_docs(dataset: Any) -> Any:
+    """Documents ``{prompt, label, group}``; else as `rtp_docs`."""
+    return _documents("toxigen", dataset, _prompts)
+
+
+def ptp_docs(dataset: Any) -> Any:
+    """Documents ``{id, prompt, language, toxicity}``; else as `rtp_docs`."""
+    return _documents("ptp", dataset, _prompts)
+
+
 def lambada_docs(dataset: Any) -> Any:
     """Documents ``{text, context, target}``: the target is the last word with the space before it, as in lm-eval."""
     return _documents("lambada", dataset, _last_words)

@@ -18,7 +18,12 @@ from ifguide.evaluation.tasks.settings import RESCORED, task_settings
 FILTER = "ifguide_toxicity"
 TASKS_FOLDER = Path(__file__).resolve().parent
 
-_GROUPS = {"rtp": task_scoring.SUBSETS, "bold": BOLD_DOMAINS, "attaq": ATTAQ_LABELS}
+_GROUPS = {
+    "rtp": task_scoring.SUBSETS, "bold": BOLD_DOMAINS, "attaq": ATTAQ_LABELS, "toxigen": task_scoring.TOXIGEN_PARTS,
+    "ptp": task_scoring.PTP_GROUPS,
+}  # fmt: skip
+# sets whose prompts have a toxicity of their own
+_SCORED_PROMPTS = ("rtp", "ptp")
 # 1.1: the special tokens of a tokenizer's template are not counted
 _VERSIONS = {"heldout": 1.1, "lambada": 1.1}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -27,12 +32,16 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
         task_docs.rtp_docs,
         task_docs.bold_docs,
         task_docs.attaq_docs,
+        task_docs.toxigen_docs,
+        task_docs.ptp_docs,
         task_docs.lambada_docs,
         task_docs.lambada_last_token_docs,
         task_docs.heldout_docs,
         task_scoring.rtp_results,
         task_scoring.bold_results,
         task_scoring.attaq_results,
+        task_scoring.toxigen_results,
+        task_scoring.ptp_results,
     )
 }
 
@@ -85,7 +94,7 @@ def _files(dataset: str) -> dict[str, Any]:
 def _pipelines(dataset: str) -> list[dict[str, Any]]:
     """One pipeline a scorer, named by its spec; uneven ranks pad the last document to 50, hence the first 25."""
     settings = task_settings()
-    scoring = {"function": FILTER, "rescore_prompts": dataset == "rtp" and settings.rescore_prompts}
+    scoring = {"function": FILTER, "rescore_prompts": dataset in _SCORED_PROMPTS and settings.rescore_prompts}
     keep = {"function": "take_first_k", "k": task_scoring.SAMPLES}
     return [{"name": spec, "filter": [dict(keep), {**scoring, "scorer": spec}]} for spec in settings.scorers]
 
@@ -106,7 +115,7 @@ def _metadata(dataset: str) -> dict[str, Any]:
     said: dict[str, Any] = {"version": _VERSIONS.get(dataset, 1.0), "data": settings.source(dataset)}
     if dataset in _GROUPS:
         said["scorers"] = list(settings.scorers)
-    if dataset == "rtp":
+    if dataset in _SCORED_PROMPTS:
         said["prompt_scores"] = RESCORED if settings.rescore_prompts else "the data set"
     return said
 
