@@ -44,8 +44,8 @@ class QuickstartSettings:
     )  # fmt: skip
     scorer: str | None = option(
         None, metavar="SPEC", kind="scorer", group=_OWN,
-        help=f"judge with {SPECS} (default: a classifier trained here, which of your own text knows your queries alone: "
-        "do not rely on its numbers)",
+        help=f"judge with {SPECS} (default: a classifier trained here, which of your own text knows your queries "
+        "alone: do not rely on its numbers)",
     )  # fmt: skip
     sizes: Sizes = field(default_factory=Sizes)
     selection: SelectionSettings = field(

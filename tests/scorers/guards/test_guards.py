@@ -106,6 +106,7 @@ def test_templates_that_take_parts(tmp_path: Path, family: str) -> None:
     """As those of Llama Guard 3-1B: the content is a list."""
     told = "{{ messages[-1]['content'] | trim }}"
     parts = "{% for part in messages[-1]['content'] if part is mapping %}{{ part['text'] | trim }}{% endfor %}"
+    parts += "{{ '' }}"  # Jinja drops a line break behind a statement
     template = TEMPLATES[family].replace(told, parts)
     scores = GuardScorer(save_guard(tmp_path / "a", family, template=template)).score(TEXTS)["toxicity"]
     assert scores == pytest.approx(GuardScorer(save_guard(tmp_path / "b", family)).score(TEXTS)["toxicity"], abs=1e-6)
