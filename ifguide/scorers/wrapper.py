@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,9 @@ class WrappedScorer(Scorer):
 
     def fingerprint(self) -> str | None:
         return self._inner.fingerprint()
+
+    def describe(self) -> dict[str, Any]:
+        return self._inner.describe()
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         return self._inner.cut(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ class Inner(Scorer):
 
     def fingerprint(self) -> str | None:
         return "hash"
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "family": "one that only the scorer itself knows"}
 
     def cut(self, texts: list[str]) -> np.ndarray:  # type: ignore[override]
         return np.array([len(text.split()) > 3 for text in texts], dtype=bool)
@@ -49,7 +53,7 @@ def shared(inner: Scorer, folder: Path) -> Scorer:
 def test_a_wrapper_answers_for_its_scorer(wrap: Callable[[Scorer, Path], Scorer], tmp_path: Path) -> None:
     inner = Inner()
     outer = wrap(inner, tmp_path)
-    assert outer.describe() == inner.describe() and outer.main == inner.main
+    assert outer.describe() == inner.describe() and "family" in outer.describe() and outer.main == inner.main
     texts = ["a b c", "a b c d", "", "a b c"]
     assert outer.cut(texts).tolist() == [False, True, False, False]
     found, expected = outer.score(texts), inner.score(texts)
