@@ -149,7 +149,7 @@ def test_the_page_shows_how_far_the_judges_agree() -> None:
     said = PAGES["evaluation"]()
     start = said.index("How far the judges agree")
     section = said[start : said.index("<h2", start)]
-    for shown in ("0.62", "[0.5, 0.7]", "90.0%", "1,000", "<td>–</td>"):
+    for shown in ("0.62", "[0.5, 0.7]", "90.0%", "1,000", "<strong>–</strong>"):
         assert shown in section, shown
     assert section.count("part most (abusive text)") == 1 and "prompt 3" in section and "0.25</b>" in section
     assert 'class="abuse"' in section, "texts stay closed"
