@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +22,8 @@ def build(arch: Mapping[str, Any], base: str, state: Mapping[str, Any]) -> tuple
         base: folder with the base model's configuration and tokenizer, or its name on the hub.
         state: the checkpoint's weights.
     """
-    package: Any = importlib.import_module("detoxify.detoxify")
+    from detoxify import detoxify as package
+
     # a folder as model_type: with huggingface_config_path the package forgets the number of classes
     with no_loading_bar():
         return package.get_model_and_tokenizer(

@@ -52,12 +52,14 @@ NEEDS = {
     "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy")),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "train-classifier": Needs(("scikit-learn", "scipy")),
-    "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors")),
+    "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors", "detoxify")),
     "validate-scores": Needs(
         ("torch", "transformers", "deepspeed", "megatron-core", "safetensors", "scipy", "matplotlib"),
         (*_TOKENIZERS, "tensorboard", "peft"),
     ),
-    "build-mask": Needs(sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors")),
+    "build-mask": Needs(
+        sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors", "detoxify")
+    ),
     "build-tags": Needs(sometimes=_TOKENIZERS),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),
@@ -68,7 +70,7 @@ NEEDS = {
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
     "tasks-path": Needs(
-        sometimes=("torch", "transformers", "datasets", "scikit-learn", "scipy", *_TOKENIZERS)
+        sometimes=("torch", "transformers", "datasets", "scikit-learn", "scipy", "detoxify", *_TOKENIZERS)
     ),
     "fetch-eval-data": Needs(("datasets",)),
     "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
@@ -80,7 +82,7 @@ NEEDS = {
     ),
     "compare": Needs(
         sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "scikit-learn",
-                   "scipy")
+                   "scipy", "detoxify")
     ),
     "attack-gcg": _ATTACK,
     "attack-relearn": Needs(_ATTACK.always, (*_ATTACK.sometimes, "peft")),
@@ -92,12 +94,12 @@ NEEDS = {
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
          "matplotlib", "megatron-core"),
-        ("sentencepiece", "zstandard", "tensorboard", "peft"),
+        ("sentencepiece", "zstandard", "tensorboard", "peft", "detoxify"),
     ),
     "experiment": Needs(
         ("torch", "transformers", "tokenizers", "matplotlib", "scipy"),
         ("sentencepiece", "safetensors", "deepspeed", "scikit-learn", "megatron-core", "tensorboard", "peft",
-         *_KRONFLUENCE),
+         "detoxify", *_KRONFLUENCE),
     ),
     "doctor": Needs(),
     TRAINING: Needs(("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard", "peft")),
