@@ -80,13 +80,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Convert, compare if asked to, and say what was written."""
     from ifguide.checkpoints.check import TEXT
     from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
+    from ifguide.data.text.content import DEFAULT_TYPE
     from ifguide.system.text_files import read_text
 
     asked = options_of(args, Convert)
     _check_options(args, asked)
     tokenizer = None
-    if asked.tokenizer_type:
-        tokenizer = TokenizerFiles(asked.tokenizer_type, asked.vocab_file, asked.merge_file)
+    tokenizer_type = asked.tokenizer_type or (DEFAULT_TYPE if asked.vocab_file else None)
+    if tokenizer_type:
+        tokenizer = TokenizerFiles(tokenizer_type, asked.vocab_file, asked.merge_file)
     text = None
     if asked.check:
         text = read_text(asked.text, "text file") if asked.text else TEXT
@@ -131,8 +133,8 @@ def _check_options(args: argparse.Namespace, asked: Convert) -> None:
         faults.append(f"--from and --to are both {asked.source}; one is neox, the other hf")
     foreign = given(args, Convert, "to_neox" if asked.source == "neox" else "from_neox")
     faults += [f"{flag} has no meaning with --from {asked.source}" for flag in foreign]
-    if (asked.vocab_file or asked.merge_file) and not asked.tokenizer_type:
-        faults.append("--vocab-file and --merge-file need --tokenizer-type")
+    if asked.merge_file and not (asked.tokenizer_type and asked.vocab_file):
+        faults.append("--merge-file needs --tokenizer-type and --vocab-file")
     if asked.text and not asked.check:
         faults.append("--text needs --check")
     for name, smallest in (("tensor_parallel", 1), ("pipeline_parallel", 0), ("make_vocab_size_divisible_by", 1)):

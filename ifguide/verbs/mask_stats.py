@@ -151,6 +151,6 @@ def _token_bytes(asked: MaskStats) -> Callable[[int], bytes] | None:
     try:
         return asked.tokenizer.of(data).token_bytes
     except InputError:
-        if asked.tokenizer.tokenizer_type:
+        if asked.tokenizer.tokenizer_type or asked.tokenizer.vocab_file:
             raise
         return None

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ifguide import verbs
+from ifguide.data.text.content import files_in
 from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.provenance import running
@@ -31,6 +32,7 @@ _ONE_PROCESS = {
     "build-tags", "build-pairs",
     "experiment",
     "preprocess-pairs",
+    "train-tokenizer",
 }  # fmt: skip
 
 
@@ -46,6 +48,7 @@ def run_verb(verb: str, argv: Sequence[str], follow: bool = False) -> int:
     module = verbs.module_of(verb)
     parser = verbs.make_parser(verb)
     args = parser.parse_args(argv)
+    _name_tokenizer_files(args)
     if not needs.ready(verb, f"ifguide {verb}"):
         return 2
     try:
@@ -74,6 +77,16 @@ def run_verb(verb: str, argv: Sequence[str], follow: bool = False) -> int:
     if follow and code == 0 and not args.json and (line := next_command(verb, args, result)):
         print(f"next: {line}")
     return code
+
+
+def _name_tokenizer_files(args: argparse.Namespace) -> None:
+    """Put a tokenizer's files in the place of the folder that holds them, before all of that folder is hashed."""
+    for name in [name for name in vars(args) if name.endswith("vocab_file")]:
+        types, merges = name.replace("vocab_file", "tokenizer_type"), name.replace("vocab_file", "merge_file")
+        files = files_in(getattr(args, types, None), getattr(args, name), getattr(args, merges, None))
+        for where, file in zip((name, merges), files):
+            if hasattr(args, where):
+                setattr(args, where, file)
 
 
 def _run(

@@ -37,6 +37,7 @@ OPTIONS = Verify
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    from ifguide.data.text.content import DEFAULT_TYPE
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.data.verify import verify
     from ifguide.errors import InputError
@@ -44,12 +45,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     asked = options_of(args, Verify)
     tokenizer = None
-    if asked.tokenizer_type is not None:
+    tokenizer_type = asked.tokenizer_type or (DEFAULT_TYPE if asked.vocab_file else None)
+    if tokenizer_type is not None:
         if asked.vocab_size is not None:
-            raise InputError("--vocab-size and --tokenizer-type exclude each other: the tokenizer knows its size")
-        tokenizer = build_tokenizer(asked.tokenizer_type, asked.vocab_file, asked.merge_file)
-    elif asked.vocab_file is not None or asked.merge_file is not None:
-        raise InputError("--vocab-file and --merge-file need --tokenizer-type")
+            raise InputError("--vocab-size and a tokenizer exclude each other: the tokenizer knows its size")
+        tokenizer = build_tokenizer(tokenizer_type, asked.vocab_file, asked.merge_file)
+    elif asked.merge_file is not None:
+        raise InputError("--merge-file needs --tokenizer-type and --vocab-file")
     findings = verify(
         asked.data,
         asked.mask,

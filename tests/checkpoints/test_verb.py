@@ -68,10 +68,10 @@ def test_a_difference_is_exit_1_and_keeps_nothing(
 
 
 def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [*from_neox(tmp_path, tmp_path / "hf"), "--tensor-parallel", "0", "--text", "t", "--vocab-file", "v"]
+    command = [*from_neox(tmp_path, tmp_path / "hf"), "--tensor-parallel", "0", "--text", "t", "--merge-file", "m"]
     assert refused(capsys, *command) == [
         "--tensor-parallel has no meaning with --from neox",
-        "--vocab-file and --merge-file need --tokenizer-type",
+        "--merge-file needs --tokenizer-type and --vocab-file",
         "--text needs --check",
         "--tensor-parallel 0: must be at least 1",
     ]

@@ -123,10 +123,12 @@ def test_a_folder_for_a_file_of_a_tokenizer(tmp_path: Path, say: Say) -> None:
         return line
 
     as_hf = ("--tokenizer-type", "HFTokenizer", "--vocab-file")
-    assert refused(*as_hf, folder).endswith(f"did you mean {folder / 'tokenizer.json'}?")
+    # the file in the folder is read, and is none
+    assert f"{folder / 'tokenizer.json'} is not a tokenizer.json" in refused(*as_hf, folder)
     assert refused(*as_hf, tmp_path / "run").endswith(f"did you mean {tmp_path / 'run/hf/tokenizer.json'}?")
     gpt2 = ("--tokenizer-type", "GPT2BPETokenizer", "--vocab-file")
-    assert refused(*gpt2, folder).endswith(f"did you mean {folder / 'vocab.json'}?")
+    assert f"vocabulary file {folder / 'vocab.json'} has no <|endoftext|>" in refused(*gpt2, folder)
+    assert refused(*gpt2, tmp_path / "run").endswith(f"none of {', '.join(hints.GPT2_VOCABULARIES)} is in it")
     both = (*gpt2, folder / "vocab.json", "--merge-file", folder)
     assert refused(*both).endswith(f"did you mean {folder / 'merges.txt'}?")
     assert "none of tokenizer.model" in refused("--tokenizer-type", "SPMTokenizer", "--vocab-file", folder)

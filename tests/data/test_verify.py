@@ -93,7 +93,8 @@ def test_arguments_that_name_nothing_are_told_at_once(project, command):
     ("options", "message"),
     [
         (["--vocab-size", "9", "--tokenizer-type", "CharLevelTokenizer"], "exclude each other"),
-        (["--vocab-file", "x.json"], "need --tokenizer-type"),
+        (["--merge-file", "x.txt"], "needs --tokenizer-type"),
+        (["--vocab-file", "x.json"], "vocab file x.json does not exist"),
         (["--tokenizer-type", "Unheard"], "is not supported; choose one of"),
         (["--tokenizer-type", "HFTokenizer"], "HFTokenizer needs a vocab file"),
     ],

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ifguide.errors import InputError
 from ifguide.system.text_files import read_text
 
+# the type where none is named
+DEFAULT_TYPE = "HFTokenizer"
+# what a Hugging Face folder may carry: NeoX's type and its files, the first that is there counts
+FOLDER_FILES = (
+    ("HFTokenizer", ("tokenizer.json",)),
+    ("SPMTokenizer", ("tokenizer.model",)),
+    ("GPT2BPETokenizer", ("vocab.json", "merges.txt")),
+)
 # texts of which any vocabulary reads one
 _PROBES = ("a", "0", ".", "e", "the", "\u4e2d")
 
@@ -60,6 +70,26 @@ def content_hash(bare: Any, prefix: tuple[int, ...] = (), suffix: tuple[int, ...
     content["template"] = [list(prefix), list(suffix)]
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def files_in(
+    tokenizer_type: str | None, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None
+) -> tuple[str | os.PathLike | None, str | os.PathLike | None]:
+    """Vocabulary and merges; those inside of it where ``vocab_file`` is a Hugging Face folder.
+
+    Args:
+        tokenizer_type: None takes the first type of `FOLDER_FILES` that the folder carries.
+
+    Returns:
+        What was given, where that is no folder or has no such files: who opens them says so.
+    """
+    if vocab_file is None or not Path(vocab_file).is_dir():
+        return vocab_file, merge_file
+    for kind, names in FOLDER_FILES:
+        files = [Path(vocab_file) / name for name in names]
+        if (tokenizer_type or kind).lower() == kind.lower() and all(file.is_file() for file in files):
+            return str(files[0]), merge_file or (str(files[1]) if len(files) > 1 else None)
+    return vocab_file, merge_file
 
 
 def read_merges(path: str) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ifguide.data.sidecar import read_sidecar
+from ifguide.data.text.content import DEFAULT_TYPE, FOLDER_FILES, files_in
 from ifguide.data.text.record import recorded_tokenizer, tokenizer_difference
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer, find_token
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
@@ -30,13 +31,6 @@ from ifguide.system.text_files import require_unicode
 
 KEEP, STRIP = "keep", "strip"
 BOS_CHOICES = (KEEP, STRIP)
-
-# what a model folder may carry: NeoX's type and its files, the first that is there counts
-_FOLDER_FILES = (
-    ("HFTokenizer", ("tokenizer.json",)),
-    ("SPMTokenizer", ("tokenizer.model",)),
-    ("GPT2BPETokenizer", ("vocab.json", "merges.txt")),
-)
 
 
 class Query(NamedTuple):
@@ -116,6 +110,8 @@ class TextReader:
         """
         sidecar = read_sidecar(data)
         recorded = sidecar.get("tokenizer") or {}
+        if not tokenizer_type and vocab_file and "type" not in recorded:
+            tokenizer_type = DEFAULT_TYPE
         if not tokenizer_type:
             if "type" not in recorded:
                 raise InputError(
@@ -124,6 +120,7 @@ class TextReader:
                 )
             tokenizer_type = str(recorded["type"])
             paths: list[Any] = [record["path"] for record in sidecar.get("tokenizer_files", [])] + [None, None]
+            vocab_file, merge_file = files_in(tokenizer_type, vocab_file, merge_file)
             vocab_file, merge_file = vocab_file or paths[0], merge_file or paths[1]
             for option, path in (("vocab-file", vocab_file), ("merge-file", merge_file)):
                 if path and not Path(path).is_file():
@@ -293,7 +290,7 @@ def folder_tokenizer(folder: str | os.PathLike, tokenizer_type: str | None = Non
     Raises:
         InputError: a file that is no tokenizer.
     """
-    for kind, names in sorted(_FOLDER_FILES, key=lambda entry: entry[0] != tokenizer_type):
+    for kind, names in sorted(FOLDER_FILES, key=lambda entry: entry[0] != tokenizer_type):
         files = [Path(folder) / name for name in names]
         if all(file.is_file() for file in files):
             return build_tokenizer(kind, files[0], files[1] if len(files) > 1 else None)
@@ -302,7 +299,7 @@ def folder_tokenizer(folder: str | os.PathLike, tokenizer_type: str | None = Non
 
 def has_tokenizer(folder: str | os.PathLike) -> bool:
     """Whether a model folder carries the files of a tokenizer."""
-    return any(all((Path(folder) / name).is_file() for name in names) for _, names in _FOLDER_FILES)
+    return any(all((Path(folder) / name).is_file() for name in names) for _, names in FOLDER_FILES)
 
 
 def model_eod(folder: str | os.PathLike, tokenizer: Tokenizer) -> int | None:

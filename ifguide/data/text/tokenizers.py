@@ -23,6 +23,7 @@ from ifguide.data.text.content import (
     BYTES,
     byte_symbols,
     content_hash,
+    files_in,
     parse_pieces,
     piece_bytes,
     read_merges,
@@ -343,6 +344,7 @@ def build_tokenizer(
     if name is None:
         raise InputError(f"tokenizer type {tokenizer_type!r} is not supported; choose one of: {', '.join(_TYPES)}")
     build, needs = _TYPES[name]
+    vocab_file, merge_file = files_in(name, vocab_file, merge_file)
     given = {"vocab-file": vocab_file, "merge-file": merge_file}
     files = []
     for need in needs:
