@@ -19,6 +19,7 @@ import torch
 
 from ifguide.analysis.hooks import Anatomy, anatomy_of
 from ifguide.analysis.options import Analyse
+from ifguide.data.sources.reading import read_rows
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError, MismatchError
 from ifguide.generation.draw import prompt_contexts
@@ -33,7 +34,6 @@ from ifguide.scorers.registry import load_scorer
 from ifguide.system.files import hash_value
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.progress import Progress
-from ifguide.system.text_files import line_message, read_rows
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 # what must be the same of all models, in their configuration
@@ -189,11 +189,11 @@ class Bench:
             InputError, ConfigError: no such file, or lines without a text.
         """
         found, faults = [], []
-        for number, row in read_rows(path, "text"):
+        for place, row in read_rows(path, "text"):
             if isinstance(row.get("text"), str):
                 found.append(row["text"])
             else:
-                faults.append(line_message("text", path, number, 'needs a "text" that is text'))
+                faults.append(place.message("text", 'needs a "text" that is text'))
         if faults or not found:
             raise ConfigError(faults[:20] or [f"text {path}: the file is empty"])
         return self.drawn(found)

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.sources.names import absolute_name, input_hash
 from ifguide.errors import InputError
-from ifguide.system.files import hash_file, write_json, write_jsonl, write_text
+from ifguide.system.files import write_json, write_jsonl, write_text
 from ifguide.system.journal import Journal
 from ifguide.system.locks import only_writer
 from ifguide.system.provenance import environment, origin, write_run_record
@@ -63,9 +64,7 @@ def finish(
         What ``results.json`` holds.
     """
     folder = Path(output)
-    read = {
-        option: {"path": str(Path(path).absolute()), "hash": hash_file(path)} for option, path in inputs.items() if path
-    }
+    read = {option: {"path": absolute_name(path), "hash": input_hash(path)} for option, path in inputs.items() if path}
     seconds = round(time.time() - began, 2)
     whole = {
         "kind": KIND, "format": FORMAT, "attack": attack, **results, "inputs": read, "seconds": seconds,

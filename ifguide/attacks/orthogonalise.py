@@ -38,12 +38,12 @@ from ifguide.attacks.subjects import (
     require_models,
     subjects_of,
 )
+from ifguide.data.sources.names import input_hash
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.perplexity import language_model_perplexity
 from ifguide.models.devices import choose_device
 from ifguide.models.language_model import LanguageModel
 from ifguide.pages.attacks.orthogonalise import orthogonalise_page
-from ifguide.system.files import hash_file
 from ifguide.system.journal import Journal, key_of
 from ifguide.system.progress import Progress
 
@@ -132,8 +132,8 @@ class _Orthogonalising:
         done()
         decisive = [
             self.about[self.models[0].name]["identity"],
-            hash_file(self.asked.toxic),
-            hash_file(self.asked.safe),
+            input_hash(self.asked.toxic),
+            input_hash(self.asked.safe),
         ]
         decisive += [self.asked.outliers, chosen, self.seed]
         for name, v in found.items():

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ifguide.attacks.options import Judges, Prompts, Subjects
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.models.named import named_models
-from ifguide.system.text_files import line_message, read_rows
+from ifguide.system.text_files import line_message
 
 if TYPE_CHECKING:
     from ifguide.models.language_model import LanguageModel
@@ -193,10 +194,10 @@ def judges_record(options: Judges, device: str) -> tuple[list[Any], list[dict[st
 
 def _read(path: str, what: str, fault: Any) -> list[dict[str, Any]]:
     rows, faults = [], []
-    for number, row in read_rows(path, what):
+    for place, row in read_rows(path, what):
         rows.append(row)
         if found := fault(row):
-            faults.append(line_message(what, path, number, found))
+            faults.append(place.message(what, found))
     if not rows:
         faults.append(f"{what} {path}: the file is empty")
     if faults:

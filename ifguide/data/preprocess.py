@@ -1,7 +1,7 @@
-"""Text (JSONL) -> indexed dataset of tokens, as GPT-NeoX's ``tools/datasets/preprocess_data.py`` writes it.
+"""Text -> indexed dataset of tokens, as GPT-NeoX's ``tools/datasets/preprocess_data.py`` writes it.
 
-The lines are cut into batches, the batches are encoded by worker processes, and the results are written
-in input order: the output does not depend on the number of workers.
+The records of all inputs (`ifguide.data.sources`) come in batches, the batches are encoded by worker processes, and the
+results are written in input order: the output does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ from ifguide.compat.megatron import dataset_builder
 from ifguide.config.options import option
 from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
-from ifguide.data.text.jsonl import LineBatch, read_batches, total_size
+from ifguide.data.sources.names import AUTO, FORMATS, Source, find_sources, input_record
+from ifguide.data.sources.reading import check_sources, read_batches, total_size
+from ifguide.data.sources.records import Batch
 from ifguide.data.text.reader import KEEP, TextReader
 from ifguide.data.text.record import tokenizer_file_record
 from ifguide.data.text.tokenizers import EOD_TOKEN
 from ifguide.errors import InputError
 from ifguide.system.files import atomic_path, dump_json
 from ifguide.system.progress import Progress
-from ifguide.system.provenance import file_record, origin, versions
-from ifguide.system.text_files import is_blank, line_message, parse_row, require_unicode_row
+from ifguide.system.provenance import origin, versions
+from ifguide.system.text_files import LineFault
 
 SUFFIX = "_text_document"
 
@@ -56,8 +58,9 @@ class PreprocessOptions:
         eod_token: the end-of-document token (None: ``<|endoftext|>``).
         bos: ``keep`` the tokenizer's template (BOS, EOS) around each text, as NeoX does, or ``strip`` it.
         workers: processes that encode; 1 encodes in this one.
-        json_key: the field that holds the text.
-        skip_bad_lines: count lines that are not JSON objects instead of stopping at the first.
+        json_keys: the fields that hold the text, ``a.b`` inside an object; several are joined by a blank line.
+        format: how files are read (`ifguide.data.sources.names.FORMATS`).
+        skip_bad_lines: count records that cannot be read instead of stopping at the first.
     """
 
     append_eod: bool = option(False, help="end each document with the end-of-document token")
@@ -69,10 +72,17 @@ class PreprocessOptions:
         help="keep (as GPT-NeoX does; default) or strip the special tokens that the tokenizer puts around every text",
     )  # fmt: skip
     workers: int = option(1, metavar="N", kind="cost", help="processes that tokenize (default: 1)")
-    json_key: str = option(
-        "text", flags=["--jsonl-keys"], metavar="KEY", help="field that holds the text (default: text)"
+    json_keys: Sequence[str] = option(
+        ("text",), flags=["--jsonl-keys"], metavar="KEY",
+        help="field or column that holds the text, meta.text inside an object; the texts of several make one document, "
+        "with a blank line between them (default: text)",
     )  # fmt: skip
-    skip_bad_lines: bool = option(False, help="count malformed lines instead of stopping at the first")
+    format: str = option(
+        AUTO, choices=FORMATS,
+        help="how files are read: jsonl, text (a document a file), lines (a document a line) or parquet; auto goes by "
+        "the end of their names (default)",
+    )  # fmt: skip
+    skip_bad_lines: bool = option(False, help="count malformed lines and rows instead of stopping at the first")
 
 
 _DEFAULT = PreprocessOptions()
@@ -80,7 +90,7 @@ _DEFAULT = PreprocessOptions()
 
 @dataclass
 class Counts:
-    """What became of the lines: every line that is not blank is counted once (``tokens`` aside)."""
+    """What became of the records: every line that is not blank and every row is counted once (``tokens`` aside)."""
 
     documents: int = 0
     tokens: int = 0
@@ -95,14 +105,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """The documents of one `LineBatch`.
+    """The documents of one `Batch`.
 
     Attributes:
         ids: [sum(lengths)] token ids, all documents one after the other.
         lengths: tokens of each document.
         counts: of this batch.
-        fault: the first line that cannot be used, as a message; None where there is none.
-        position: as in `LineBatch`.
+        fault: the first record that cannot be used, as a message; None where there is none.
+        position: as in `Batch`.
     """
 
     ids: np.ndarray
@@ -113,27 +123,26 @@ class EncodedBatch:
 
 
 class Encoder:
-    """Turns batches of JSON lines into token ids; one lives in each worker process."""
+    """Turns batches of records into token ids; one lives in each worker process."""
 
-    def __init__(self, reader: TextReader, append_eod: bool, json_key: str):
+    def __init__(self, reader: TextReader, append_eod: bool, json_keys: Sequence[str]):
         self._reader = reader
         self._tail = [reader.eod] if append_eod and reader.eod is not None else []
-        self._key = json_key
+        self._keys = tuple(json_keys)
         self._dtype = token_dtype(reader.vocab_size)
 
-    def __call__(self, batch: LineBatch) -> EncodedBatch:
+    def __call__(self, batch: Batch) -> EncodedBatch:
         counts, fault = Counts(), None
         ids: list[int] = []
         lengths: list[int] = []
-        for number, line in enumerate(batch.lines, batch.first_line):
-            if is_blank(line):
-                continue
+        for place, text in batch.texts(self._keys):
             try:
-                text = self._text_of(line)
+                if isinstance(text, LineFault):
+                    raise text
                 document = None if text is None else self._reader.document(text)
             except ValueError as error:
                 counts.bad_lines += 1
-                fault = fault or line_message("input", batch.path, number, error)
+                fault = fault or place.message("input", error)
                 continue
             if document is None:
                 counts.not_text += 1
@@ -151,14 +160,6 @@ class Encoder:
             )
         return EncodedBatch(np.array(ids, dtype=self._dtype), lengths, counts, fault, batch.position)
 
-    def _text_of(self, line: bytes) -> str | None:
-        """The text under the key, or None if there is none that is a string."""
-        text = parse_row(line).get(self._key)
-        if not isinstance(text, str):
-            return None
-        require_unicode_row({self._key: text}, line)
-        return text
-
 
 def preprocess(
     inputs: Sequence[str | os.PathLike],
@@ -172,25 +173,26 @@ def preprocess(
     """Write ``{output_prefix}_text_document.{bin,idx,json}`` from the texts of ``inputs``.
 
     Args:
-        inputs: JSONL files, optionally ``.gz`` or ``.zst``; their documents are kept in order.
+        inputs: files, patterns, folders and data sets (`ifguide.data.sources.names`); documents stay in order.
         output_prefix: as in NeoX, without ``_text_document``.
         tokenizer_type, vocab_file, merge_file: as in a NeoX configuration.
         options: how the texts are read and encoded.
         progress: show a bar on stderr.
 
     Returns:
-        The counts (`Counts`), ``output`` (the dataset's prefix), ``dtype``, ``vocab_size``,
-        ``content_hash``, ``seconds`` and ``tokens_per_second``.
+        The counts (`Counts`), ``output`` (the dataset's prefix), ``sources`` (files and data sets that were read),
+        ``dtype``, ``vocab_size``, ``content_hash``, ``seconds`` and ``tokens_per_second``.
 
     Raises:
-        InputError: an input, the tokenizer or the output folder cannot be used, a line is malformed
-            (names file and line), or no document is left. Nothing is written then.
+        InputError: an input, the tokenizer or the output folder cannot be used, a record is malformed
+            (names file and line or row), or no document is left. Nothing is written then.
         OutOfSpaceError: the disk is full; an earlier dataset of this name is untouched.
     """
     started = time.monotonic()
     if options.workers < 1:
         raise InputError(f"--workers must be at least 1, got {options.workers}")
-    size = total_size(inputs)
+    sources = find_sources(inputs, options.format)
+    check_sources(sources, options.json_keys)
     files = (tokenizer_type, vocab_file, merge_file, options.bos, options.eod_token)
     reader = TextReader.from_files(*files)
     if options.append_eod and reader.eod is None:
@@ -204,13 +206,13 @@ def preprocess(
         atomic_path(prefix + ".json") as json_file,
         atomic_path(prefix + ".idx") as index_file,
         atomic_path(prefix + ".bin") as bin_file,
-        contextlib.closing(_encode_all(read_batches(inputs), files, options)) as batches,
-        Progress(0, "tokens", "preprocess", quiet=not progress) as bar,
+        contextlib.closing(_encode_all(read_batches(sources, options.json_keys), files, options)) as batches,
+        Progress(total_size(sources), "bytes", "preprocess", quiet=not progress) as bar,
     ):
-        checked = _checked(batches, counts, options.skip_bad_lines, bar, size)
+        checked = _checked(batches, counts, options.skip_bad_lines, bar)
         fingerprint = _write_tokens(checked, bin_file, index_file, dtype)
         if counts.documents == 0:
-            raise InputError(_nothing_left(inputs, counts, options.json_key))
+            raise InputError(_nothing_left(sources, counts, options.json_keys))
         dump_json(
             json_file,
             {
@@ -222,12 +224,14 @@ def preprocess(
                 ],
                 "parameters": {
                     "append_eod": options.append_eod,
-                    "json_key": options.json_key,
+                    # one key by itself, as earlier versions wrote it
+                    "json_key": options.json_keys[0] if len(options.json_keys) == 1 else list(options.json_keys),
+                    "format": options.format,
                     "skip_bad_lines": options.skip_bad_lines,
                     "bos": options.bos,
                     "eod_token": options.eod_token,
                 },
-                "inputs": [file_record(path) for path in inputs],
+                "inputs": [input_record(source.name) for source in sources],
                 "counts": vars(counts),
                 "fingerprint": fingerprint,
                 "files": file_states(index_file, bin_file),
@@ -239,6 +243,7 @@ def preprocess(
     return {
         "output": prefix,
         **vars(counts),
+        "sources": len(sources),
         "dtype": fingerprint["dtype"],
         "vocab_size": reader.vocab_size,
         "content_hash": fingerprint["content_hash"],
@@ -253,16 +258,14 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def _checked(
-    batches: Iterator[EncodedBatch], counts: Counts, skip_bad_lines: bool, bar: Progress, size: int
+    batches: Iterator[EncodedBatch], counts: Counts, skip_bad_lines: bool, bar: Progress
 ) -> Iterator[EncodedBatch]:
-    """Pass the batches on, add up ``counts``, move ``bar``, and stop at a bad line unless they are skipped."""
+    """Pass the batches on, add up ``counts``, move ``bar``, and stop at a bad record unless they are skipped."""
     for batch in batches:
         if batch.fault and not skip_bad_lines:
             raise InputError(f"{batch.fault}; mend it, or use --skip-bad-lines")
         counts.add(batch.counts)
-        # the total is known in bytes only: extrapolate from the share of the input read so far
-        bar.total = counts.tokens * size // max(batch.position, 1)
-        bar.update(batch.counts.tokens)
+        bar.update(batch.position - bar.done)
         yield batch
 
 
@@ -290,12 +293,12 @@ def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: P
 _encoder: Encoder | None = None
 
 
-def _start_worker(files: _Files, append_eod: bool, json_key: str, parent: int) -> None:
+def _start_worker(files: _Files, append_eod: bool, json_keys: Sequence[str], parent: int) -> None:
     global _encoder
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle, once
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _encoder = Encoder(TextReader.from_files(*files), append_eod, json_key)
+    _encoder = Encoder(TextReader.from_files(*files), append_eod, json_keys)
 
 
 def _end_with(parent: int) -> None:
@@ -305,21 +308,21 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _encode(batch: LineBatch) -> EncodedBatch:
+def _encode(batch: Batch) -> EncodedBatch:
     assert _encoder is not None
     return _encoder(batch)
 
 
 def _encode_all(
-    batches: Iterator[LineBatch], files: _Files, options: PreprocessOptions
+    batches: Iterator[Batch], files: _Files, options: PreprocessOptions
 ) -> Generator[EncodedBatch, None, None]:
     """Encode in order, here or in ``workers`` processes with a bounded number of batches in flight."""
     workers = options.workers
     if workers == 1:
-        yield from map(Encoder(TextReader.from_files(*files), options.append_eod, options.json_key), batches)
+        yield from map(Encoder(TextReader.from_files(*files), options.append_eod, options.json_keys), batches)
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    about = (files, options.append_eod, options.json_key, os.getpid())
+    about = (files, options.append_eod, options.json_keys, os.getpid())
     pool = ProcessPoolExecutor(workers, context, _start_worker, about)
     pending: deque[Future[EncodedBatch]] = deque()
     try:
@@ -335,9 +338,10 @@ def _encode_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _nothing_left(inputs: Sequence[str | os.PathLike], counts: Counts, json_key: str) -> str:
-    names = os.fspath(inputs[0]) if len(inputs) == 1 else f"{len(inputs)} inputs"
+def _nothing_left(sources: Sequence[Source], counts: Counts, json_keys: Sequence[str]) -> str:
+    names = sources[0].name if len(sources) == 1 else f"{len(sources)} inputs"
+    keys = " or ".join(map(repr, json_keys))
     return (
-        f"no document in {names}: {counts.not_text} lines without a string under the key {json_key!r} "
+        f"no document in {names}: {counts.not_text} lines or rows without a string under the key {keys} "
         f"(--jsonl-keys), {counts.empty_documents} empty, {counts.bad_lines} malformed"
     )

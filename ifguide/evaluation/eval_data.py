@@ -20,10 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, InputError
-from ifguide.system.files import hash_file, read_json, read_jsonl, write_json, write_jsonl
+from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
 from ifguide.system.provenance import origin
-from ifguide.system.text_files import read_rows
 
 BOLD_DOMAINS = ("gender", "political_ideology", "profession", "race", "religious_ideology")
 ATTAQ_LABELS = (
@@ -132,7 +132,7 @@ def fetch(
 
     Args:
         output: folder, created if missing.
-        sources: ``{name: file}``, JSON Lines in the published layout or in the local form, ``hub`` or ``hub:CONFIG``;
+        sources: ``{name: file}``, rows in the published layout or in the local form, ``hub`` or ``hub:CONFIG``;
             of toxigen also the published text files. None for the `USUAL` sets from the hub.
         keep: which texts or prompts stay; None for all.
 
@@ -221,7 +221,10 @@ def _read(name: str, given: str | os.PathLike) -> tuple[str, list[dict[str, Any]
     where = os.fspath(given)
     texts = _toxigen_files(Path(given)) if name == "toxigen" else []
     rows: Iterable[Mapping[str, Any]]
-    rows = [row for text in texts for row in _toxigen_rows(text)] if texts else read_jsonl(given, f"{name} file")
+    if texts:
+        rows = [row for text in texts for row in _toxigen_rows(text)]
+    else:
+        rows = (row for _, row in read_rows(given, f"{name} file"))
     return where, *local_records(name, rows, where)
 
 

@@ -12,8 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, first_faults
-from ifguide.system.text_files import line_message, read_rows
 
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST_INSIDE = 4
@@ -63,13 +63,13 @@ def evaluation_texts(path: str | os.PathLike) -> list[str]:
         ConfigError: lines without a text; all of them at once.
     """
     texts, faults = [], []
-    for number, row in read_rows(path, "evaluation file"):
+    for place, row in read_rows(path, "evaluation file"):
         found = row.get("prompt", row.get("text"))
         found = found.get("text") if isinstance(found, dict) else found
         if isinstance(found, str):
             texts.append(found)
         else:
-            faults.append(line_message("evaluation file", path, number, 'needs a "prompt" or a "text" that is text'))
+            faults.append(place.message("evaluation file", 'needs a "prompt" or a "text" that is text'))
     if faults:
         raise ConfigError(first_faults(faults))
     return texts

@@ -1,6 +1,6 @@
 """Toxic and safe query sets for `ifguide score`, from scored texts, apart from the evaluation's prompts.
 
-Sources, JSONL:
+Sources, JSONL or rows of a table (`ifguide.data.sources.names`):
   rtp    RealToxicityPrompts: ``{"prompt": {"text", ...}, "continuation": {"text", "toxicity", ...}, ...}``
   jsonl  ``{"prompt": str, "completion": str}``, or generations: ``{"prompt": str, "continuations": [str]}``
 
@@ -20,16 +20,17 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.data.sources.names import input_hash
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import InputError
 from ifguide.evaluation.options import QueryChoice
 from ifguide.evaluation.overlap import Overlap, evaluation_texts, words_of
 from ifguide.generation.job import raise_faults
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.registry import load_scorer
-from ifguide.system.files import hash_file, read_jsonl, write_json, write_jsonl
+from ifguide.system.files import read_jsonl, write_json, write_jsonl
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin
-from ifguide.system.text_files import line_message, read_rows
 
 _TEXTS_AT_ONCE = 2048
 _DEFAULT = QueryChoice()
@@ -95,14 +96,14 @@ def build_queries(
     written = _write(Path(output), sets, overlap)
     report = {
         "source": source,
-        "input": {"path": str(inputs), "hash": hash_file(inputs)},
+        "input": {"path": str(inputs), "hash": input_hash(inputs)},
         "scorer": loaded.describe() | {"main": loaded.main} if loaded else None,
         "truncated": loaded.truncated if loaded else 0,
         "toxic_threshold": choice.toxic_threshold,
         "safe_threshold": choice.safe_threshold,
         "max": choice.most,
         "seed": choice.seed,
-        "exclude": [{"path": str(path), "hash": hash_file(path)} for path in exclude],
+        "exclude": [{"path": str(path), "hash": input_hash(path)} for path in exclude],
         "evaluation_texts": len(overlap),
         "counts": dict(counts),
         "written": written,
@@ -115,7 +116,7 @@ def build_queries(
 
 def _read(source: str, path: str | os.PathLike) -> list[Candidate]:
     candidates, faults = [], []
-    for number, row in read_rows(path, "input"):
+    for place, row in read_rows(path, "input"):
         found = _of_rtp(row) if source == "rtp" else _of_jsonl(row)
         if found is None:
             wanted = (
@@ -123,7 +124,7 @@ def _read(source: str, path: str | os.PathLike) -> list[Candidate]:
                 if source == "rtp"
                 else '"prompt" and "completion" (or "continuations") that are text'
             )
-            faults.append(line_message("input", path, number, f"needs {wanted}"))
+            faults.append(place.message("input", f"needs {wanted}"))
         candidates += found or []
     raise_faults(faults)
     return candidates

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.data.sources.names import input_hash
+from ifguide.data.sources.reading import read_rows
 from ifguide.evaluation.metrics import emt, tp
 from ifguide.generation.job import partial_path, raise_faults, require_folder_of, sidecar_path
 from ifguide.scorers.base import Scorer
@@ -24,7 +26,6 @@ from ifguide.system.journal import Journal, key_of
 from ifguide.system.locks import only_writer
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin
-from ifguide.system.text_files import line_message, read_rows
 
 KIND, FORMAT = "ifguide-scored-generations", 1
 # texts between two writes to the journal: what a kill can cost, and what a scorer can sort by length
@@ -60,7 +61,7 @@ def score_generations(
         rows = _read(generations)
         loaded = [load_scorer(spec, device=device) for spec in scorers]
         described = [scorer.describe() | {"main": scorer.main} for scorer in loaded]
-        source = hash_file(generations)
+        source = input_hash(generations)
         made_with = _made_with(Path(generations))
         texts = [text for row in rows for text in row["continuations"]]
         sizes = [len(row["continuations"]) for row in rows]
@@ -94,14 +95,14 @@ def score_generations(
 def _read(path: str | os.PathLike) -> list[dict[str, Any]]:
     rows = []
     faults = []
-    for number, row in read_rows(path, "generations"):
+    for place, row in read_rows(path, "generations"):
         rows.append(row)
         said = row.get("continuations")
         if not (isinstance(said, list) and said and all(isinstance(text, str) for text in said)):
             needs = 'needs "continuations", a list of texts, not empty'
-            faults.append(line_message("generations", path, number, needs))
+            faults.append(place.message("generations", needs))
         if not isinstance(row.get("scores", {}), dict):
-            faults.append(line_message("generations", path, number, '"scores" must be an object'))
+            faults.append(place.message("generations", '"scores" must be an object'))
     raise_faults(faults if rows else [f"generations {path}: the file is empty"])
     return rows
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from ifguide.data.sources.names import input_hash
+from ifguide.data.sources.reading import read_rows
 from ifguide.data.text.tags import BAD, GOOD
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.generation.draw import Drawing, continuation_texts, prompt_contexts
@@ -32,7 +34,6 @@ from ifguide.system.journal import Journal, key_of
 from ifguide.system.locks import only_writer
 from ifguide.system.progress import Progress
 from ifguide.system.provenance import environment, origin, versions
-from ifguide.system.text_files import line_message, read_rows
 
 KIND, FORMAT = "ifguide-generations", 1
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -80,7 +81,7 @@ def generate_file(
         settings: dict[str, Any] = {
             "model": {"path": str(model), "identity": model_fingerprint(Path(model))},
             "reader": lm.reader.record() | {"stops": sorted(lm.stops)},
-            "prompts_file": {"path": str(prompts), "hash": hash_file(prompts)},
+            "prompts_file": {"path": str(prompts), "hash": input_hash(prompts)},
             "sampling": asdict(sampling),
             "rad": rad.describe() if rad else None,
             **({} if condition is None else {"condition": {"token": options.condition, "id": condition}}),
@@ -103,13 +104,13 @@ def read_prompts(path: str | os.PathLike) -> list[dict[str, Any]]:
     """
     rows = []
     faults = []
-    for number, row in read_rows(path, "prompts"):
+    for place, row in read_rows(path, "prompts"):
         rows.append(row)
         if not isinstance(row.get("prompt"), str):
-            faults.append(line_message("prompts", path, number, 'needs a "prompt" that is text'))
+            faults.append(place.message("prompts", 'needs a "prompt" that is text'))
         taken = [key for key in ("continuations", "scores") if key in row]
         if taken:
-            faults.append(line_message("prompts", path, number, f'has "{taken[0]}" already; give prompts alone'))
+            faults.append(place.message("prompts", f'has "{taken[0]}" already; give prompts alone'))
     raise_faults(faults if rows else [f"prompts {path}: the file is empty"])
     return rows
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.sources.names import input_record
+from ifguide.data.sources.reading import read_rows
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, IFGuideError
 from ifguide.influence.queries import Query, load_query_sets, queries_fingerprint
-from ifguide.system.files import read_jsonl
-from ifguide.system.provenance import file_record
 
 _UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -63,8 +63,8 @@ class Behaviour:
     @property
     def sources(self) -> dict[str, Any]:
         """Records of both files, for the sidecar, or of the toxic one alone."""
-        found = {"toxic_queries": file_record(self.files.toxic)}
-        return found if self.files.safe is None else {**found, "safe_queries": file_record(self.files.safe)}
+        found = {"toxic_queries": input_record(self.files.toxic)}
+        return found if self.files.safe is None else {**found, "safe_queries": input_record(self.files.safe)}
 
 
 def load_behaviours(
@@ -112,7 +112,7 @@ def output_prefixes(prefix: str | Path, files: Sequence[QueryFiles], per_categor
     for entry in files:
         name = _slug(entry.name)
         try:
-            rows = read_jsonl(entry.toxic) if per_category else []
+            rows = [row for _, row in read_rows(entry.toxic)] if per_category else []
         except IFGuideError:
             rows = []
         found = sorted({str(row["category"]) for row in rows if row.get("category") is not None})

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ifguide.data.sources.reading import read_rows
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, first_faults
 from ifguide.influence.batches import NO_LABEL
 from ifguide.system.files import hash_value
-from ifguide.system.text_files import NotUnicodeError, line_message, read_rows
+from ifguide.system.text_files import NotUnicodeError
 
 _KEYS = {"prompt", "completion", "category", "weight"}
 
@@ -76,7 +77,7 @@ def _load(
     if not rows:
         faults.append(f"no {role} queries: {path} is empty; write lines with a prompt and a completion")
     queries = []
-    for number, row in rows:
+    for place, row in rows:
         problems = _row_faults(row)
         if not problems:
             try:
@@ -87,7 +88,7 @@ def _load(
                 query = _query(tokens, is_target, row.get("weight", 1.0), row.get("category"))
                 problems = _query_faults(query, window)
                 queries.append(query)
-        faults += [line_message(f"{role} queries", path, number, problem) for problem in problems]
+        faults += [place.message(f"{role} queries", problem) for problem in problems]
     return queries
 
 

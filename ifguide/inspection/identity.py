@@ -21,14 +21,15 @@ from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.passages.cutting import TokenText
 from ifguide.data.sidecar import PENALTIES, read_sidecar
-from ifguide.data.text.jsonl import read_batches
+from ifguide.data.sources.names import AUTO, Source, find_sources, input_hash, local_files
+from ifguide.data.sources.reading import read_batches
+from ifguide.data.sources.records import text_of, value_of
 from ifguide.data.text.reader import TextReader
 from ifguide.data.text.terms import Terms
 from ifguide.errors import InputError, MismatchError
 from ifguide.inspection.spans import Spans, SpanWalk, parse_span
 from ifguide.statistics.clustered import ClusteredShare, difference
-from ifguide.system.files import hash_file
-from ifguide.system.text_files import LineFault, is_blank, parse_row
+from ifguide.system.text_files import LineFault
 
 WITH, WITHOUT = "with", "without"
 MOST_CATEGORIES = 1000
@@ -121,14 +122,15 @@ def categories_of(tokens: TokenDataset, key: str) -> tuple[list[str], NDArray[np
             f"{tokens.prefix} does not record which text it was made from; make it with ifguide preprocess"
         )
     for record in inputs:
-        path = Path(record["path"])
-        if not path.is_file():
+        path = record["path"]
+        if local_files(path) == []:
             raise InputError(f"{path}, which {tokens.prefix} was made from, is gone; put it back for --category-key")
-        if hash_file(path) != record["hash"]:
+        if input_hash(path) != record["hash"]:
             raise MismatchError(f"{path} has changed since {tokens.prefix} was made from it; preprocess it again")
     places: dict[str, int] = {}
     found = []
-    for value in _values([record["path"] for record in inputs], parameters["json_key"], key):
+    sources = find_sources([record["path"] for record in inputs], parameters.get("format", AUTO))
+    for value in _values(sources, parameters["json_key"], key):
         found.append(places.setdefault(value, len(places)))
         if len(places) > MOST_CATEGORIES:
             raise InputError(f"--category-key {key}: more than {MOST_CATEGORIES} values; name a field of few values")
@@ -193,18 +195,15 @@ def _add(groups: Sequence[_Group], spans: Spans, has_term: NDArray[np.bool_]) ->
             group.tokens[name].add(by_document(spans.sizes, which), by_document(selected, which))
 
 
-def _values(paths: Sequence[str], text_key: str, key: str) -> Iterator[str]:
-    """The field ``key`` of every row that became a document."""
-    for batch in read_batches(paths):
-        for line in batch.lines:
-            if is_blank(line):
-                continue
-            try:
-                row = parse_row(line)
-            except LineFault:
+def _values(sources: Sequence[Source], text_keys: str | Sequence[str], key: str) -> Iterator[str]:
+    """The field ``key`` of every record that became a document."""
+    keys = [text_keys] if isinstance(text_keys, str) else text_keys
+    for batch in read_batches(sources, None):
+        for _, row, _ in batch.records():
+            if isinstance(row, LineFault):
                 continue  # left out by --skip-bad-lines
-            if isinstance(row.get(text_key), str) and row[text_key]:
-                value = row.get(key)
+            if text_of(row, ("text",) if batch.is_plain else keys):
+                value = value_of(row, key)
                 yield _MISSING if value is None else str(value)
 
 

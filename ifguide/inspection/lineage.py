@@ -15,6 +15,7 @@ from ifguide.config.yaml_files import merge_files
 from ifguide.data.fingerprint import differences, fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import BOUNDARIES, PENALTIES, SCORES, TOKENS, read_sidecar, sidecar_path
+from ifguide.data.sources.names import input_hash, is_plain_file, local_files
 from ifguide.errors import InputError
 from ifguide.models.folder import weights_fingerprint
 from ifguide.penalties.keys import mask_pairs
@@ -121,11 +122,13 @@ class _Tracer:
     def file(self, role: str, record: dict[str, Any]) -> Node:
         """A file by the record that `ifguide.system.provenance.file_record` made."""
         node = Node(role, record.get("path"), identity=record.get("hash"))
-        if node.path is None or not Path(node.path).is_file():
+        if node.path is None or local_files(node.path) == []:
             return _missing(node)
         if node.identity is None:
             node.status = UNKNOWN
-        elif hash_file(node.path) != node.identity:
+            return node
+        found = hash_file(node.path) if is_plain_file(node.path) else input_hash(node.path)
+        if found != node.identity:
             node.status, node.note = CHANGED, "other bytes than were read then"
         return node
 

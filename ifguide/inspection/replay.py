@@ -20,6 +20,7 @@ from typing import Any
 from ifguide.compat.argparse import options
 from ifguide.config.options import Named
 from ifguide.data.preprocess import SUFFIX
+from ifguide.data.sources.names import absolute_name
 from ifguide.errors import ConfigError, IFGuideError, InputError, MismatchError
 from ifguide.inspection.lineage import CHANGED, MISSING, Node, trace
 
@@ -162,7 +163,7 @@ def _step(
     moved: dict[str, str] = {}
 
     def resolve(path: Any) -> str:
-        old = _plain(os.path.join(folder, path))  # noqa: PTH118 (Path drops nothing, but keeps "..")
+        old = absolute_name(path, folder)
         return places.get(old, old)
 
     def resolve_scorer(spec: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.data.preprocess import PreprocessOptions
+from ifguide.data.sources.names import input_hash
 from ifguide.errors import InputError
 from ifguide.experiments.experiment import Experiment
 from ifguide.experiments.judging import Judging
@@ -24,7 +25,7 @@ from ifguide.influence.options import FitOptions
 from ifguide.quickstart import masking
 from ifguide.quickstart.prepare import FILES, write_given_corpus, write_own_corpus
 from ifguide.quickstart.settings import QuickstartSettings
-from ifguide.system.files import hash_file, read_json, read_jsonl, write_text
+from ifguide.system.files import read_json, read_jsonl, write_text
 from ifguide.system.processes import release_freed_memory
 
 _DATA = "data/corpus_text_document"
@@ -140,7 +141,7 @@ class Job:
                 return counts
 
             names = [name for key, name in FILES.items() if key != "planted"]
-            key = {"inputs": [hash_file(path) for path in paths], "seed": settings.seed}
+            key = {"inputs": [input_hash(path) for path in paths], "seed": settings.seed}
             return Stage("corpus", given, key, outputs=names)
         own = replace(self.sizes.corpus, seed=settings.seed)
         key = {**asdict(own), "interpreter": _interpreter()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import InputError
 from ifguide.quickstart.comments import Comment, CommentSource
 from ifguide.quickstart.corpus import (
@@ -23,7 +24,6 @@ from ifguide.quickstart.corpus import (
     write_thread,
 )
 from ifguide.system.files import hash_value, write_jsonl
-from ifguide.system.text_files import line_message, read_rows
 
 FILES = {
     "corpus": "corpus.jsonl",  # what the models train on: {"text"}
@@ -205,10 +205,10 @@ def _write(folder: Path, name: str, rows: list[dict]) -> None:
 def _rows(path: Path, what: str, keys: Sequence[str]) -> list[dict]:
     """Rows of a JSONL file, each with text under ``keys``."""
     rows = []
-    for number, row in read_rows(path, what):
+    for place, row in read_rows(path, what):
         for key in keys:
             if not isinstance(row.get(key), str):
-                raise InputError(line_message(what, path, number, f'no text under "{key}"'))
+                raise InputError(place.message(what, f'no text under "{key}"'))
         rows.append(row)
     return rows
 

@@ -15,6 +15,8 @@ from ifguide.requirements.ranges import dependencies, fault, installed
 TRAINING = "training"
 
 _TOKENIZERS = ("tokenizers", "sentencepiece")
+# of texts that are compressed, of tables, and of data sets
+_SOURCES = ("zstandard", "pyarrow", "datasets")
 _SCORERS = ("transformers", "scikit-learn", "scipy", "deepspeed", "detoxify")
 # where the name that is imported is not that of the package
 _DISTRIBUTIONS = {
@@ -37,51 +39,53 @@ class Needs:
     sometimes: tuple[str, ...] = ()
 
 
-_ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORERS))
+_ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORERS, *_SOURCES))
 # every verb of ifguide.verbs, and `TRAINING`, which is `python deepy.py`
 NEEDS = {
     # and what else its steps need, which it tells itself
     "mask": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE),
-                  (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", "zstandard")),
-    "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, "zstandard")),
-    "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", "zstandard")),
-    "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence")),
+                  (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", *_SOURCES)),
+    "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, *_SOURCES)),
+    "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", *_SOURCES)),
+    "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence", *_SOURCES)),
     "fit-factors": Needs(
-        ("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy")
+        ("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy", *_SOURCES)
     ),
-    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy")),
+    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy", *_SOURCES)),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
-    "train-classifier": Needs(("scikit-learn", "scipy")),
-    "score-text": Needs(("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors", "detoxify")),
+    "train-classifier": Needs(("scikit-learn", "scipy"), _SOURCES),
+    "score-text": Needs(
+        ("torch", "transformers"), (*_TOKENIZERS, "scikit-learn", "scipy", "safetensors", "detoxify", *_SOURCES)
+    ),
     "validate-scores": Needs(
         ("torch", "transformers", "deepspeed", "megatron-core", "safetensors", "scipy", "matplotlib"),
-        (*_TOKENIZERS, "tensorboard", "peft"),
+        (*_TOKENIZERS, "tensorboard", "peft", *_SOURCES),
     ),
     "build-mask": Needs(
-        sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors", "detoxify")
+        sometimes=(*_TOKENIZERS, "torch", "transformers", "scikit-learn", "scipy", "safetensors", "detoxify", *_SOURCES)
     ),
     "build-tags": Needs(sometimes=_TOKENIZERS),
     "import-mask": Needs(sometimes=_TOKENIZERS),
     "merge-masks": Needs(sometimes=_TOKENIZERS),
     "inspect": Needs(sometimes=_TOKENIZERS),
-    "mask-stats": Needs(sometimes=(*_TOKENIZERS, "matplotlib", "scipy", "zstandard")),
+    "mask-stats": Needs(sometimes=(*_TOKENIZERS, "matplotlib", "scipy", *_SOURCES)),
     "audit-mask": Needs(sometimes=_TOKENIZERS),
-    "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", "zstandard")),
+    "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", *_SOURCES)),
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
     "tasks-path": Needs(
-        sometimes=("torch", "transformers", "datasets", "scikit-learn", "scipy", "detoxify", *_TOKENIZERS)
+        sometimes=("torch", "transformers", "scikit-learn", "scipy", "detoxify", *_TOKENIZERS, *_SOURCES)
     ),
-    "fetch-eval-data": Needs(("datasets",)),
-    "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
-    "score-generations": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
-    "build-queries": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS)),
-    "build-pairs": Needs(),
+    "fetch-eval-data": Needs(("datasets",), _SOURCES),
+    "generate": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS, *_SOURCES)),
+    "score-generations": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS, *_SOURCES)),
+    "build-queries": Needs(("torch", "transformers"), (*_TOKENIZERS, *_SCORERS, *_SOURCES)),
+    "build-pairs": Needs(sometimes=_SOURCES),
     "evaluate": Needs(
-        ("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS)
+        ("torch", "transformers", "lm_eval", "datasets", "matplotlib"), (*_TOKENIZERS, *_SCORERS, *_SOURCES)
     ),
     "compare": Needs(
-        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", "datasets", "scikit-learn",
+        sometimes=("matplotlib", *_TOKENIZERS, "torch", "transformers", *_SOURCES, "scikit-learn",
                    "scipy", "detoxify")
     ),
     "attack-gcg": _ATTACK,
@@ -89,20 +93,22 @@ NEEDS = {
     "attack-orthogonalise": _ATTACK,
     "attack-prompts": _ATTACK,
     "analyse": Needs(
-        ("torch", "transformers", "scikit-learn", "matplotlib"), (*_TOKENIZERS, *_SCORERS, "safetensors")
+        ("torch", "transformers", "scikit-learn", "matplotlib"), (*_TOKENIZERS, *_SCORERS, "safetensors", *_SOURCES)
     ),
     "quickstart": Needs(
         ("torch", "transformers", "tokenizers", "safetensors", "deepspeed", *_KRONFLUENCE, "scikit-learn", "scipy",
          "matplotlib", "megatron-core"),
-        ("sentencepiece", "zstandard", "tensorboard", "peft", "detoxify"),
+        ("sentencepiece", *_SOURCES, "tensorboard", "peft", "detoxify"),
     ),
     "experiment": Needs(
         ("torch", "transformers", "tokenizers", "matplotlib", "scipy"),
         ("sentencepiece", "safetensors", "deepspeed", "scikit-learn", "megatron-core", "tensorboard", "peft",
-         "detoxify", *_KRONFLUENCE),
+         "detoxify", *_KRONFLUENCE, *_SOURCES),
     ),
     "doctor": Needs(),
-    TRAINING: Needs(("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard", "peft")),
+    TRAINING: Needs(
+        ("torch", "transformers", "deepspeed", "megatron-core"), (*_TOKENIZERS, "tensorboard", "peft", *_SOURCES)
+    ),
 }  # fmt: skip
 
 

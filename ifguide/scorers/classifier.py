@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ifguide.data.sources.names import input_record
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.scorers.linear import (
     LinearConfig,
@@ -28,8 +30,7 @@ from ifguide.scorers.linear import (
     save_linear,
     sigmoid,
 )
-from ifguide.system.provenance import file_record, origin
-from ifguide.system.text_files import line_message, read_rows
+from ifguide.system.provenance import origin
 
 FOLDS = 5
 THRESHOLD = 0.5
@@ -98,7 +99,7 @@ def train_classifier(
         idf,
         {
             "threshold": THRESHOLD,
-            "inputs": [file_record(path) for path in (toxic, safe)],
+            "inputs": [input_record(path) for path in (toxic, safe)],
             **origin(),
         },
     )
@@ -115,14 +116,14 @@ def _read(sets: Sequence[tuple[str | os.PathLike, int]]) -> tuple[list[str], lis
     for path, label in sets:
         what = f"{'toxic' if label else 'safe'} queries"
         count = 0
-        for number, row in read_rows(path, what):
+        for place, row in read_rows(path, what):
             count += 1
             prompt, completion, weight = row.get("prompt"), row.get("completion"), row.get("weight", 1.0)
             if not (isinstance(prompt, str) and isinstance(completion, str)):
-                faults.append(line_message(what, path, number, '"prompt" and "completion" must be text'))
+                faults.append(place.message(what, '"prompt" and "completion" must be text'))
                 continue
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-                faults.append(line_message(what, path, number, f"weight {weight!r} must be a positive number"))
+                faults.append(place.message(what, f"weight {weight!r} must be a positive number"))
                 continue
             texts.append(prompt + completion)
             groups.append(prompt.strip().lower() or texts[-1].lower())

@@ -20,7 +20,11 @@ class Progress:
     ...     progress.update(500)
     """
 
-    def __init__(self, total: int, unit: str, label: str, done: int = 0, quiet: bool = False):
+    def __init__(self, total: int | None, unit: str, label: str, done: int = 0, quiet: bool = False):
+        """
+        Args:
+            total: units of all the work; None where nobody knows.
+        """
         self.total, self.unit, self.label = total, unit, label
         self.done, self._resumed_at = done, done
         self._quiet = quiet
@@ -51,16 +55,24 @@ class Progress:
         rate = self.rate
         if last:
             tail = f"in {clock(now - self._started)}"
+        elif self.total is None:
+            tail = "ETA --"
         else:
             tail = f"ETA {clock((self.total - self.done) / rate)}" if rate > 0 else "ETA --"
-        share = self.done / self.total if self.total else 1.0
-        text = f"{self.label}: {share:4.0%} {compact(self.done)}/{compact(self.total)} {self.unit}"
+        text = f"{self.label}: {self._share()} {self.unit}"
         text += f", {compact(rate)} {self.unit}/s, {tail}"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[2K{text}" + ("\n" if last else ""))
         else:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+    def _share(self) -> str:
+        """`` 45% 450k/1M``, or what is done alone where nobody knows of how much."""
+        if self.total is None:
+            return compact(self.done)
+        share = self.done / self.total if self.total else 1.0
+        return f"{share:4.0%} {compact(self.done)}/{compact(self.total)}"
 
     def __enter__(self) -> Progress:
         return self

@@ -105,13 +105,11 @@ def read_text(path: str | os.PathLike, what: str = "file") -> str:
     Raises:
         InputError: missing, unreadable, or not UTF-8; names the line.
     """
-    data = read_bytes(path, what).removeprefix(BOM)
+    data = read_bytes(path, what)
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        place = error.start - (before.rfind(b"\n") + 1)
-        raise InputError(line_message(what, path, before.count(b"\n") + 1, _not_utf8(place))) from None
+        text = decode(data)
+    except LineFault:
+        raise InputError(line_message(what, path, *line_fault(data))) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -143,16 +141,35 @@ def is_blank(line: bytes) -> bool:
     return not line.removeprefix(BOM).strip()
 
 
+def decode(data: bytes) -> str:
+    """The text of a line or of a whole file, without its byte order mark.
+
+    Raises:
+        LineFault: not UTF-8.
+    """
+    try:
+        return data.removeprefix(BOM).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LineFault(_not_utf8(error.start)) from None
+
+
+def line_fault(data: bytes) -> tuple[int, LineFault]:
+    """(number from 1, what is wrong) of the line where a whole file that `decode` refuses goes wrong."""
+    for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return number, LineFault(_not_utf8(error.start))
+    raise ValueError("the text is UTF-8")
+
+
 def parse_row(line: bytes) -> dict[str, Any]:
     """The JSON object on a line; a byte order mark in front of it is skipped.
 
     Raises:
         LineFault: not UTF-8, not JSON, or no object.
     """
-    try:
-        text = line.removeprefix(BOM).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise LineFault(_not_utf8(error.start)) from None
+    text = decode(line)
     try:
         row = json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""``ifguide preprocess``: text (JSONL) -> indexed dataset of tokens."""
+"""``ifguide preprocess``: text -> indexed dataset of tokens."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.data.preprocess import PreprocessOptions, preprocess
+from ifguide.data.text.content import DEFAULT_TYPE
 from ifguide.verbs.writes import Writes, datasets
 
-SUMMARY = "Tokenize JSONL text into a GPT-NeoX indexed dataset: PREFIX_text_document.bin, .idx and .json."
+SUMMARY = (
+    "Tokenize text into a GPT-NeoX indexed dataset: PREFIX_text_document.bin, .idx and .json. Reads JSON lines, plain "
+    "text, Parquet and Hugging Face data sets."
+)
 EXAMPLE = (
-    "ifguide preprocess --input corpus.jsonl.zst --tokenizer-type HFTokenizer \\\n"
-    "      --vocab-file 20B_tokenizer.json --output-prefix data/corpus --append-eod --workers 8"
+    "ifguide preprocess --input corpus.jsonl.zst 'more/*.parquet' --vocab-file 20B_tokenizer.json \\\n"
+    "      --output-prefix data/corpus --append-eod --workers 8"
 )
 
 
@@ -22,19 +26,32 @@ EXAMPLE = (
 class Preprocess:
     """The options of this verb; the names are those of GPT-NeoX's ``tools/datasets/preprocess_data.py``."""
 
-    input: Sequence[str] = option(metavar="FILE", kind="input", help="JSONL files; .gz and .zst are read")
+    input: Sequence[str] = option(
+        metavar="INPUT", kind="input",
+        help="files (.jsonl, .txt, .parquet; text also as .gz, .zst, .bz2, .xz), patterns such as 'a/*.jsonl', "
+        "folders, or dataset:NAME#SPLIT, a folder or a name of Hugging Face's datasets",
+    )  # fmt: skip
     output_prefix: str = option(metavar="P", kind="output", help="writes P_text_document.{bin,idx,json}")
     tokenizer_type: str = option(
-        metavar="TYPE", help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer"
+        DEFAULT_TYPE,
+        metavar="TYPE",
+        help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer (default: HFTokenizer)",
     )
     vocab_file: str | None = option(
-        None, metavar="FILE", kind="input", help="vocabulary of the tokenizer, as in a NeoX configuration"
-    )
+        None, metavar="FILE", kind="input",
+        help="vocabulary of the tokenizer, as in a NeoX configuration, or a Hugging Face folder with one",
+    )  # fmt: skip
     merge_file: str | None = option(None, metavar="FILE", kind="input", help="merges of a GPT2BPETokenizer")
     how: PreprocessOptions = part(PreprocessOptions)
     spans: bool = option(
         False, help="also write where lines and sentences end (P_text_document.spans), which build-mask --span needs"
     )
+
+
+def _as_before(args: argparse.Namespace, settings: dict[str, Any]) -> None:
+    """One key as earlier versions recorded it, so that what they made is known again."""
+    if len(args.jsonl_keys) == 1:
+        settings["--jsonl-keys"] = args.jsonl_keys[0]
 
 
 OPTIONS = Preprocess
@@ -43,6 +60,7 @@ WRITES = Writes(
         [f"{args.output_prefix}_text_document", *([f"{args.output_prefix}_text_document.spans"] if args.spans else [])]
     ),
     named(Preprocess),
+    settle=_as_before,
     keeps_result=True,
     is_replayed=True,
 )

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ifguide.config.options import named, option, options_of
+from ifguide.config.options import named, option, options_of, same_as
+from ifguide.verbs.preprocess import Preprocess
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Tokenize pairs into the datasets of GPT-NeoX's train_impl: dpo, with a label for every token that counts."
@@ -26,12 +27,8 @@ class PreprocessPairs:
         metavar="P", kind="output", help="writes P_chosen_document, P_rejected_document and their P_*_label_document"
     )
     seq_length: int = option(metavar="L", help="of the training: a longer pair is refused")
-    tokenizer_type: str = option(
-        metavar="TYPE", help="HFTokenizer, SPMTokenizer, GPT2BPETokenizer or CharLevelTokenizer"
-    )
-    vocab_file: str | None = option(
-        None, metavar="FILE", kind="input", help="vocabulary of the tokenizer, as in a NeoX configuration"
-    )
+    tokenizer_type: str = same_as(Preprocess, "tokenizer_type")
+    vocab_file: str | None = same_as(Preprocess, "vocab_file")
     merge_file: str | None = option(None, metavar="FILE", kind="input", help="merges of a GPT2BPETokenizer")
     bos: str = option("keep", choices=("keep", "strip"), help="the template's tokens around texts (default: keep)")
     eod_token: str | None = option(

@@ -18,6 +18,7 @@ from ifguide.config.options import Named
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import file_states
+from ifguide.data.sources.names import absolute_name, input_hash, local_files
 from ifguide.errors import InputError
 from ifguide.scorers.plugin import source_of
 from ifguide.system.files import hash_unchanged, hash_value, read_json, write_json
@@ -160,7 +161,7 @@ def dataset_fault(record: Path) -> str | None:
 
 def source(path: str | os.PathLike) -> Source:
     """A file, a folder or the prefix of a dataset, as a command reads it."""
-    name = os.path.abspath(path)  # noqa: PTH100 (Path.resolve would follow links)
+    name = absolute_name(path)
     files = [Path(f"{name}.{suffix}") for suffix in ("idx", "bin")]
     if all(file.is_file() for file in files):
         return Source(name, _states(files), lambda: _dataset_hash(name))
@@ -169,6 +170,11 @@ def source(path: str | os.PathLike) -> Source:
         return Source(name, _states(inside), lambda: _folder_hash(Path(name), inside))
     if Path(name).is_file():
         return Source(name, _states([Path(name)]), lambda: hash_unchanged(name))
+    found = local_files(name)
+    if found is None:  # on the hub, where nobody says what has changed
+        return Source(name, "hub", lambda: None)
+    if found:
+        return Source(name, _states([Path(file) for file in found]), lambda: input_hash(name))
     return Source(name, None, lambda: None)
 
 

@@ -34,6 +34,7 @@ FILES.remove(ROOT / "ifguide" / "compat" / "trials.py")
 DOCUMENTED = {
     "cycler", "datasets", "deepspeed", "deepspeed.accelerator", "matplotlib", "matplotlib.axes",
     "huggingface_hub", "matplotlib.figure", "matplotlib.ticker", "numpy", "numpy.lib.stride_tricks", "numpy.typing",
+    "pyarrow", "pyarrow.parquet",
     "safetensors", "safetensors.torch", "scipy.sparse", "scipy.special", "scipy.stats", "sentencepiece",
     "sklearn.exceptions", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.metrics",
     "sklearn.neural_network", "sklearn.preprocessing", "tokenizers",

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
 from ifguide.data.preprocess import PreprocessOptions, preprocess, token_dtype
 from ifguide.data.sidecar import file_states, read_sidecar
-from ifguide.data.text import jsonl
+from ifguide.data.sources import lines, rows
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.errors import InputError, OutOfSpaceError
 from ifguide.system.files import hash_file
@@ -92,11 +93,48 @@ def test_output_does_not_depend_on_workers_batches_or_compression(corpus, prefix
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(corpus.read_bytes()))
     (tmp_path / "c.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(corpus.read_bytes()))
     expected = run("1", corpus)
-    monkeypatch.setattr(jsonl, "_BATCH_BYTES", 500)
+    monkeypatch.setattr(lines, "BATCH_BYTES", 500)
     assert run("small", corpus) == expected
     assert run("workers", corpus, workers=3) == expected
     assert run("gz", tmp_path / "c.jsonl.gz", workers=2) == expected
     assert run("zst", tmp_path / "c.jsonl.zst") == expected
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "xz", "folder", "parquet", "saved", "data files"])
+def test_output_does_not_depend_on_workers_or_the_kind_of_source(tmp_path, prefix, vocabulary, monkeypatch, kind):
+    from tests.data.sources import kinds
+
+    monkeypatch.setattr(kinds.datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(lines, "BATCH_BYTES", 100)
+    monkeypatch.setattr(rows, "BATCH_BYTES", 100)
+
+    def run(name, workers):
+        options = PreprocessOptions(append_eod=True, workers=workers, json_keys=["text", "meta.text"])
+        tokenizer = ("HFTokenizer", vocabulary("hf.json"))
+        stats = preprocess([name, name], f"{prefix}{workers}", *tokenizer, options=options, progress=False)
+        return [Path(stats["output"] + suffix).read_bytes() for suffix in (".bin", ".idx")]
+
+    name = kinds.make(kind, tmp_path)
+    one = run(name, 1)
+    assert run(name, 2) == one and run(name, 3) == one
+    (prefix.parent / "plain").mkdir()
+    assert run(kinds.make("jsonl", prefix.parent / "plain"), 1) == one
+
+
+def test_plain_text_and_rows_with_faults(tmp_path, prefix):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    stats = preprocess([tmp_path / "a.txt"], prefix, *CHAR, progress=False)
+    assert (stats["documents"], stats["tokens"], stats["sources"]) == (1, 8, 1)
+    stats = preprocess([tmp_path / "a.txt"], prefix, *CHAR, options=PreprocessOptions(format="lines"), progress=False)
+    assert (stats["documents"], stats["tokens"]) == (2, 6)
+    column = pa.array([b"fine", b"\xff"]).view(pa.string())
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=rf"input {tmp_path}/a.parquet row 2: not UTF-8 .*; mend it, or use --skip"):
+        preprocess([tmp_path / "a.parquet"], prefix, *CHAR, progress=False)
+    options = PreprocessOptions(skip_bad_lines=True, workers=2)
+    stats = preprocess([tmp_path / "a.parquet"], prefix, *CHAR, options=options, progress=False)
+    assert (stats["documents"], stats["bad_lines"]) == (1, 1)
 
 
 def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
@@ -123,7 +161,8 @@ def test_sidecar_describes_the_dataset(corpus, prefix, vocabulary):
         "suffix": [],
     }
     assert sidecar["parameters"] == {
-        "append_eod": True, "json_key": "text", "skip_bad_lines": False, "bos": "keep", "eod_token": None,
+        "append_eod": True, "json_key": "text", "format": "auto", "skip_bad_lines": False, "bos": "keep",
+        "eod_token": None,
     }  # fmt: skip
     assert sidecar["inputs"] == [{"path": str(corpus), "bytes": corpus.stat().st_size, "hash": hash_file(corpus)}]
     assert [record["path"] for record in sidecar["tokenizer_files"]] == [str(vocabulary("hf.json"))]
@@ -153,7 +192,7 @@ def test_every_line_is_counted(tmp_path, prefix):
 def test_another_key_and_a_byte_order_mark(tmp_path, prefix):
     path = tmp_path / "bom.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"body": "hi"}\r\n{"body": "ho"}')
-    stats = preprocess([path], prefix, *CHAR, options=PreprocessOptions(json_key="body"), progress=False)
+    stats = preprocess([path], prefix, *CHAR, options=PreprocessOptions(json_keys=["body"]), progress=False)
     assert bytes(TokenDataset.open(stats["output"]).tokens.astype(np.uint8)) == b"hiho"
 
 
@@ -170,7 +209,7 @@ BAD_LINES = {
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
 def test_bad_lines_stop_or_are_counted(tmp_path, prefix, monkeypatch, workers, line):
-    monkeypatch.setattr(jsonl, "_BATCH_BYTES", 20)
+    monkeypatch.setattr(lines, "BATCH_BYTES", 20)
     path = tmp_path / "bad.jsonl"
     path.write_bytes(b'{"text": "a"}\n\n' + line + b'\n{"text": "b"}\n' + b"also bad\n")
     with pytest.raises(
@@ -186,7 +225,7 @@ def test_bad_lines_stop_or_are_counted(tmp_path, prefix, monkeypatch, workers, l
 
 def test_nothing_left_to_write(tmp_path, prefix):
     path = write(tmp_path / "other.jsonl", ['{"body": "x"}', '{"text": ""}'])
-    with pytest.raises(InputError, match=r"no document in .*: 1 lines without a string under the key 'text'.* 1 empty"):
+    with pytest.raises(InputError, match=r"no document in .*: 1 lines or rows without a string .* 'text'.* 1 empty"):
         preprocess([path], prefix, *CHAR, progress=False)
     assert written(prefix) == []
 
@@ -249,7 +288,7 @@ def test_command(corpus, prefix, vocabulary, capsys):
     assert cli.main(["preprocess", *arguments, *gpt2, "--overwrite"]) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith(f"wrote {prefix}_text_document: 200 documents, {printed['tokens']} uint16 tokens\n")
-    assert "preprocess: 100%" in captured.err and "tokens/s" in captured.err
+    assert "preprocess: 100%" in captured.err and "bytes/s" in captured.err
     assert written(prefix) == [f"P_text_document.{suffix}" for suffix in ("bin", "idx", "json")]
 
 
@@ -274,6 +313,48 @@ def test_command_answers_bad_input_with_one_line(corpus, prefix, capsys, monkeyp
     (line,) = captured.err.splitlines()
     assert line.startswith("ifguide preprocess: ") and message in line
     assert written(prefix) == []
+
+
+def test_a_tokenizer_is_named_by_its_folder_too(corpus, prefix, vocabulary, tmp_path, capsys):
+    """And HFTokenizer is what is meant where no type is named."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shutil.copyfile(vocabulary("hf.json"), folder / "tokenizer.json")
+    (folder / "weights.bin").write_bytes(b"not read")
+    common = ["preprocess", "--input", str(corpus), "--output-prefix"]
+    assert cli.main([*common, f"{prefix}1", "--vocab-file", str(folder)]) == 0
+    (folder / "weights.bin").write_bytes(b"of no matter")
+    assert cli.main([*common, f"{prefix}1", "--vocab-file", str(folder)]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    file = ["--vocab-file", str(vocabulary("hf.json")), "--tokenizer-type", "HFTokenizer"]
+    assert cli.main([*common, f"{prefix}2", *file]) == 0
+    one, two = (Path(f"{prefix}{number}_text_document.bin").read_bytes() for number in (1, 2))
+    assert one == two
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copyfile(vocabulary(name), folder / name)
+    gpt2 = ["--tokenizer-type", "GPT2BPETokenizer", "--vocab-file", str(folder)]
+    assert cli.main([*common, f"{prefix}3", *gpt2]) == 0
+    recorded = read_sidecar(f"{prefix}3_text_document")["tokenizer_files"]
+    assert [Path(record["path"]).name for record in recorded] == ["vocab.json", "merges.txt"]
+    capsys.readouterr()
+    assert cli.main([*common, f"{prefix}4", "--tokenizer-type", "SPMTokenizer", "--vocab-file", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"vocab file {folder} does not exist or is not a file" in line and "none of tokenizer.model" in line
+    assert cli.main(["verify", "--data", f"{prefix}1_text_document", "--vocab-file", str(folder)]) == 0
+
+
+def test_what_an_earlier_version_made_is_known_again(corpus, prefix, capsys):
+    """It recorded one key as a word."""
+    command = ["preprocess", "--input", str(corpus), "--output-prefix", str(prefix), "--jsonl-keys", "text"]
+    command += ["--tokenizer-type", "CharLevelTokenizer"]
+    assert cli.main(command) == 0
+    record = read_sidecar(f"{prefix}_text_document")
+    assert record["request"]["settings"]["--jsonl-keys"] == "text" == record["parameters"]["json_key"]
+    del record["request"]["settings"]["--format"]
+    Path(f"{prefix}_text_document.json").write_text(json.dumps(record))
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert "nothing to do" in capsys.readouterr().out
 
 
 def test_eod_must_exist(tmp_path, prefix, corpus, sentencepiece_models):

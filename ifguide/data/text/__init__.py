@@ -3,5 +3,5 @@
 reader       documents, queries, prompts and continuations become tokens
 tokenizers   of GPT-NeoX, by its names     content: what a tokenizer's file says
 record       what files say about the tokenizer that made them     recorded_tokenizer: that tokenizer
-jsonl        lines of large files          spans: tokens on a line that two tokenizers share
+spans        tokens on a line that two tokenizers share     bpe: a tokenizer trained on texts
 """

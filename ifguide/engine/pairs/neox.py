@@ -17,10 +17,11 @@ from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.indexed import write_index
 from ifguide.data.preprocess import token_dtype
 from ifguide.data.sidecar import FORMAT_VERSION, LABELS, TOKENS, file_states
+from ifguide.data.sources.names import input_record
 from ifguide.data.text.reader import TextReader
 from ifguide.engine.pairs.reading import TokenText, read_pairs
 from ifguide.system.files import atomic_path, dump_json, hash_file
-from ifguide.system.provenance import file_record, origin, versions
+from ifguide.system.provenance import origin, versions
 
 NO_LABEL = -100
 CHOSEN, REJECTED = "chosen", "rejected"
@@ -59,7 +60,7 @@ def write_neox_pairs(
         "tokenizer": reader.record(),
         "tokenizer_files": tokenizer_files,
         "parameters": {"seq_length": seq_length},
-        "inputs": [file_record(pairs)],
+        "inputs": [input_record(pairs)],
         "counts": {"documents": len(read)},
         "tool": versions(),
         **origin(),

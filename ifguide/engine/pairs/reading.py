@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ifguide.data.sources.reading import read_rows
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, first_faults
 from ifguide.objectives.base import PairBatch
 from ifguide.system.files import hash_file
-from ifguide.system.text_files import NotUnicodeError, line_message, read_rows
+from ifguide.system.text_files import NotUnicodeError
 
 _WHAT = "pairs"
 _TEXTS = ("prompt", "chosen", "rejected")
@@ -105,7 +106,7 @@ def read_pairs(path: str, reader: TextReader, longest: int, seed: int) -> Pairs:
     """
     faults: list[str] = []
     chosen, rejected = [], []
-    for number, row in read_rows(path, _WHAT):
+    for place, row in read_rows(path, _WHAT):
         found = _row_faults(row)
         if not found:
             try:
@@ -116,7 +117,7 @@ def read_pairs(path: str, reader: TextReader, longest: int, seed: int) -> Pairs:
                 found = [fault for key, text in zip(_TEXTS[1:], texts) for fault in _text_faults(key, text, longest)]
                 chosen.append(texts[0])
                 rejected.append(texts[1])
-        faults += [line_message(_WHAT, path, number, fault) for fault in found]
+        faults += [place.message(_WHAT, fault) for fault in found]
     if not chosen and not faults:
         faults = [f"{_WHAT} {path} is empty; write lines with prompt, chosen and rejected"]
     if faults:

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ifguide.data.sources.names import input_hash
+from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.evaluation.overlap import Overlap, evaluation_texts, words_of
 from ifguide.evaluation.pairs.near import Seen, likeness, runs_of
@@ -28,7 +30,6 @@ from ifguide.evaluation.pairs.options import CONTROL, JSONL, SOURCES, PairFiles,
 from ifguide.system.files import folder_faults, hash_file, read_jsonl, write_json, write_jsonl
 from ifguide.system.locks import only_writer
 from ifguide.system.provenance import environment, origin
-from ifguide.system.text_files import line_message, read_rows
 
 KIND, FORMAT = "ifguide-pairs", 1
 # what the sidecar counts, a count of nothing included
@@ -138,12 +139,12 @@ def _found(files: PairFiles, options: PairOptions, counts: Counter[str]) -> Iter
     faults: list[str] = []
     pairs: list[Pair] = []
     greedy = _greedy(files.greedy) if files.greedy else {}
-    for number, row in read_rows(files.inputs, "pairs" if files.source == JSONL else "generations"):
+    for place, row in read_rows(files.inputs, "pairs" if files.source == JSONL else "generations"):
         counts["read"] += 1
         try:
             pair = _given(row) if files.source == JSONL else _of_scores(row, files, options, greedy, counts)
         except InputError as error:
-            faults.append(line_message("input", files.inputs, number, str(error)))
+            faults.append(place.message("input", str(error)))
             continue
         if pair is not None:
             pairs.append(pair)
@@ -202,13 +203,13 @@ def _scores(row: dict[str, Any], scorer: str | None) -> list[float]:
 def _greedy(path: str) -> dict[str, str]:
     """Prompt -> its greedy continuation."""
     found, faults = {}, []
-    for number, row in read_rows(path, "greedy generations"):
+    for place, row in read_rows(path, "greedy generations"):
         texts = row.get("continuations")
         if isinstance(row.get("prompt"), str) and isinstance(texts, list) and len(set(texts)) == 1:
             found[row["prompt"]] = texts[0]
         else:
             fault = 'needs a "prompt" with one continuation: generate --samples 1 --top-k 1'
-            faults.append(line_message("greedy generations", path, number, fault))
+            faults.append(place.message("greedy generations", fault))
     _raise(faults)
     return found
 
@@ -255,5 +256,5 @@ def _raise(faults: Sequence[str]) -> None:
         raise ConfigError(first_faults(faults))
 
 
-def _file(path: str) -> dict[str, str]:
-    return {"path": str(path), "hash": hash_file(path)}
+def _file(path: str) -> dict[str, str | None]:
+    return {"path": str(path), "hash": input_hash(path)}

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ifguide.data.sources.names import input_record
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.curvature.fit import fit_layers
@@ -30,7 +31,6 @@ from ifguide.influence.windows import Windows
 from ifguide.models.tracked import ScoredModel
 from ifguide.statistics.correlation import rank_correlation
 from ifguide.system.progress import Progress
-from ifguide.system.provenance import file_record
 
 SCORED_TOKENS = 100_000
 
@@ -119,8 +119,8 @@ class Stability:
             "scored_documents": len(np.unique(chosen.document)),
             "damping": asdict(self.damping),
             "seed": seed,
-            "toxic_queries": file_record(self.toxic_queries),
-            "safe_queries": file_record(self.safe_queries),
+            "toxic_queries": input_record(self.toxic_queries),
+            "safe_queries": input_record(self.safe_queries),
         }
 
 
