@@ -16,7 +16,6 @@ from ifguide.attacks.options import Judges, Prompts, Subjects
 from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.models.named import named_models
-from ifguide.system.text_files import line_message
 
 if TYPE_CHECKING:
     from ifguide.models.language_model import LanguageModel

@@ -45,6 +45,7 @@ NEEDS = {
     # and what else its steps need, which it tells itself
     "mask": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE),
                   (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", *_SOURCES)),
+    "train-tokenizer": Needs(("tokenizers",), ("torch", "megatron-core", "sentencepiece", *_SOURCES)),
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, *_SOURCES)),
     "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", *_SOURCES)),
     "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence", *_SOURCES)),

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # verb -> its line in `ifguide --help`; kept here so that help imports nothing heavy
 VERBS = {
     "mask": "text + proxy + queries -> mask, by one command that resumes",
-    "preprocess": "text (JSONL) -> indexed dataset of tokens",
+    "train-tokenizer": "text -> a byte-level BPE tokenizer with GPT-NeoX's special tokens",
+    "preprocess": "text (JSON lines, plain, Parquet, data sets) -> indexed dataset of tokens",
     "preprocess-pairs": "pairs (JSONL) -> datasets of GPT-NeoX's own DPO",
     "plan": "what fitting factors and scoring will take, before they start",
     "fit-factors": "model + data -> EK-FAC curvature factors",

@@ -114,6 +114,11 @@ _ATTACK = ["--scorer", "lexicon", "--samples", "2", "--max-new-tokens", "2", "--
 # name -> (command, what another one adds, what the refusal names); {out} is a folder of the test's own
 Case = tuple[Callable[[Pipeline], list[str]], Callable[[Pipeline], list[str]], str]
 CASES: dict[str, Case] = {
+    "train-tokenizer": (
+        lambda m: ["train-tokenizer", "--input", f"{m.folder}/corpus.jsonl", "--vocab-size", "300", "--min-frequency",
+                   "1", "--output", "{out}/t"],
+        lambda m: ["--special-tokens", "<|user|>"], "--special-tokens was not given, is <|user|>",
+    ),
     "preprocess": (
         lambda m: ["preprocess", "--input", f"{m.folder}/corpus.jsonl", "--tokenizer-type", "CharLevelTokenizer",
                    "--output-prefix", "{out}/c"],
