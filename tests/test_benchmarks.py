@@ -25,6 +25,20 @@ def test_selection(tmp_path):
     assert "| 1e+05 |" in done.stderr and not list(tmp_path.iterdir())
 
 
+def test_data_in(tmp_path):
+    for name in ("megatron.core", "tokenizers", "pyarrow", "zstandard"):
+        pytest.importorskip(name)
+    command = [sys.executable, REPOSITORY / "benchmarks/data_in.py", "--folder", tmp_path, "--megabytes", "0.02"]
+    command += ["--vocab-size", "300", "--workers", "2", "--kinds", "zst", "parquet"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert [(case["kind"], case["work"], case["workers"]) for case in result["cases"]] == [
+        ("zst", "read", 1), ("zst", "preprocess", 2), ("parquet", "read", 1), ("parquet", "preprocess", 2),
+    ]  # fmt: skip
+    assert all(case["mb_per_second"] > 0 and case["peak_rss_mb"] > 1 for case in result["cases"])
+    assert "| zst | preprocess | 2 |" in done.stderr and not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_attribution(tmp_path):
     pytest.importorskip("torch")
