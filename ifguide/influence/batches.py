@@ -16,6 +16,9 @@ from torch import Tensor
 
 NO_LABEL = -100
 MAX_PADDING = 0.05
+BACKWARD_TOKENS = 4096
+"""Padded tokens of a backward pass, on every device: what it keeps grows with them, and from a few thousand on the
+products of a layer fill a GPU, so more are no faster. A single longer sequence is not cut."""
 # padded tokens that a pass works on at a time: on a CPU more are no faster and only take memory
 _PIECE_TOKENS = {"cpu": 4096}
 
@@ -42,25 +45,33 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         return Batch(self.inputs.to(device), self.labels.to(device), self.real.to(device))
 
-    def pieces(self) -> list[Batch]:
-        """Its sequences a few at a time, as suits the device."""
-        rows = rows_of_a_piece(self.inputs.device.type, *self.inputs.shape)
+    def pieces(self, backward: bool = False) -> list[Batch]:
+        """Its sequences a few at a time, as suits the device, or a ``backward`` pass."""
+        rows = rows_of_a_piece(self.inputs.device.type, *self.inputs.shape, backward=backward)
         split = (tensor.split(rows) for tensor in (self.inputs, self.labels, self.real))
         return [Batch(*tensors) for tensors in zip(*split, strict=True)]
 
 
-def rows_of_a_piece(device: str, rows: int, columns: int) -> int:
+def rows_of_a_piece(device: str, rows: int, columns: int, backward: bool = False) -> int:
     """How many rows of a batch [rows, columns] a pass works on at a time."""
-    limit = _PIECE_TOKENS.get(device, rows * columns)
+    limit = BACKWARD_TOKENS if backward else _PIECE_TOKENS.get(device, rows * columns)
     return max(1, min(rows, limit // max(1, columns)))
 
 
 def in_pieces(scores: Callable[[Any, Batch], Tensor]) -> Callable[[Any, Batch], Tensor]:
     """Make a method that gives ``s``[K, B, T] of a batch work on its pieces, one after the other."""
+    return _in_pieces(scores, backward=False)
 
+
+def in_backward_pieces(scores: Callable[[Any, Batch], Tensor]) -> Callable[[Any, Batch], Tensor]:
+    """`in_pieces` for a method that goes back: its pieces are small on every device."""
+    return _in_pieces(scores, backward=True)
+
+
+def _in_pieces(scores: Callable[[Any, Batch], Tensor], backward: bool) -> Callable[[Any, Batch], Tensor]:
     @functools.wraps(scores)
     def pieced(self: Any, batch: Batch) -> Tensor:
-        pieces = batch.pieces()
+        pieces = batch.pieces(backward)
         return scores(self, batch) if len(pieces) == 1 else torch.cat([scores(self, piece) for piece in pieces], dim=1)
 
     return pieced

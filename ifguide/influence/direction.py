@@ -5,12 +5,13 @@
 ``g`` is the gradient of a LOSS. A preconditioned step on a training token, ``-ε H~^-1 ∇l``, changes the
 toxic-minus-safe loss by ``-ε v·∇l``, so the toxic-minus-safe log-likelihood rises by ``ε v·∇l`` (M2).
 
-Shapes: B queries, T positions, N completion tokens, O outputs, I inputs with the bias column.
+Shapes: O outputs, I inputs with the bias column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ import torch
 from torch import Tensor
 
 from ifguide.errors import NumericsError
-from ifguide.influence.batches import collate, group_by_length
+from ifguide.influence.backward.gradients import HostGradients, blocks_run_again, go_back, gradients_to
+from ifguide.influence.batches import BACKWARD_TOKENS, collate, group_by_length
 from ifguide.influence.curvature.damping import damped
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.options import Damping
+from ifguide.influence.passes.checks import memory_advice
 from ifguide.influence.queries import Query, queries_fingerprint
 from ifguide.influence.tensors import save_tensors
-from ifguide.models.tracked import ScoredModel, label_losses
+from ifguide.models.tracked import ScoredModel
 from ifguide.system.files import hash_file, read_json, write_json
 
 Direction = dict[str, Tensor]
@@ -39,71 +42,123 @@ def compute_directions(
     damping: Damping,
     batch_tokens: int,
 ) -> list[Direction]:
-    """(M1) for each pair of a toxic and a safe set; a set that occurs twice is gone through once. An empty safe set
-    leaves its term out: influence on the toxic queries alone.
+    """All of `each_direction`."""
+    return list(each_direction(model, factors, pairs, damping, batch_tokens))
+
+
+def each_direction(
+    model: ScoredModel,
+    factors: Factors,
+    pairs: Sequence[tuple[Sequence[Query], Sequence[Query]]],
+    damping: Damping,
+    batch_tokens: int,
+) -> Iterator[Direction]:
+    """(M1) for each pair of a toxic and a safe set, one after the other, in the host's memory.
+
+    An empty safe set leaves its term out: influence on the toxic queries alone. The queries of a pair are gone through
+    in one signed pass; a set that several pairs have in common is gone through once, in a pass of its own.
 
     Raises:
+        InputError: a batch of queries does not fit the memory.
         NumericsError: a gradient is not finite, or a curvature is zero.
     """
-    means: dict[str, Direction] = {}
-
-    def mean(queries: Sequence[Query]) -> Direction:
-        key = queries_fingerprint(queries)
-        if key not in means:
-            means[key] = mean_gradient(model, queries, batch_tokens)
-        return means[key]
-
-    differences = (
-        {name: g_toxic[name] - g_safe[name] if g_safe else g_toxic[name] for name in model.tracked}
-        for g_toxic, g_safe in ((mean(toxic), mean(safe) if safe else None) for toxic, safe in pairs)
-    )
-    return [precondition(difference, factors, damping) for difference in differences]
+    signed = [
+        [(queries, sign) for queries, sign in ((toxic, 1.0), (safe, -1.0)) if queries] for toxic, safe in pairs
+    ]
+    keys = [[queries_fingerprint(queries) for queries, _ in sets] for sets in signed]
+    uses = Counter(key for of_pair in keys for key in of_pair)
+    shared: dict[str, Direction] = {}
+    for sets, of_pair in zip(signed, keys, strict=True):
+        own = [term for term, key in zip(sets, of_pair, strict=True) if uses[key] == 1]
+        difference = signed_gradient(model, own, batch_tokens) if own else None
+        for (queries, sign), key in zip(sets, of_pair, strict=True):
+            if uses[key] == 1:
+                continue
+            if key not in shared:
+                shared[key] = mean_gradient(model, queries, batch_tokens)
+            if difference is None:
+                difference = {name: torch.zeros_like(matrix) for name, matrix in shared[key].items()}
+            for name, matrix in difference.items():
+                matrix.add_(shared[key][name], alpha=sign)
+        assert difference is not None
+        for name, matrix in difference.items():
+            difference[name] = _precondition_layer(matrix, factors.layers[name], damping, name, model.device)
+        yield difference
 
 
 def mean_gradient(model: ScoredModel, queries: Sequence[Query], batch_tokens: int) -> Direction:
     """``g``[O, I] per layer: the weighted mean over ``queries`` of the gradient of their summed loss.
 
-    One ordinary backward pass per batch, never a gradient per query.
-
     Raises:
         NumericsError: a gradient is not finite; names the layer.
     """
-    weights = np.array([query.weight for query in queries])
-    weights /= weights.sum()
-    parameters = {name: tensor.clone().requires_grad_() for name, tensor in model.tracked_parameters().items()}
-    for group in group_by_length(np.array([len(query.inputs) for query in queries]), batch_tokens):
-        batch = collate([queries[q].inputs for q in group], [queries[q].labels for q in group]).to(model.device)
-        labelled = batch.labelled
-        share = torch.from_numpy(weights[group]).to(model.device, model.dtype)
-        losses = label_losses(model.logits(model.hidden(batch.inputs, parameters)[labelled]), batch.labels[labelled])
-        (losses * share[:, None].expand(labelled.shape)[labelled]).sum().backward()
-    gradient = model.join_bias({name: _gradient_of(tensor) for name, tensor in parameters.items()})
-    for name, matrix in gradient.items():
+    return signed_gradient(model, [(queries, 1.0)], batch_tokens)
+
+
+def signed_gradient(
+    model: ScoredModel, sets: Sequence[tuple[Sequence[Query], float]], batch_tokens: int
+) -> Direction:
+    """``Σ_s c_s g_s``[O, I] per layer, in the host's memory, of sets of queries and their signs ``c``.
+
+    Ordinary backward passes over batches of all sets together, never a gradient per query. A batch has at most
+    ``batch_tokens`` tokens and `BACKWARD_TOKENS`. Beside the weights the device holds the gradient of one layer.
+
+    Raises:
+        InputError: a batch does not fit the memory.
+        NumericsError: a gradient is not finite; names the layer.
+    """
+    queries = [query for of_set, _ in sets for query in of_set]
+    shares = np.concatenate([_shares(of_set, sign) for of_set, sign in sets])
+    lengths = np.array([len(query.inputs) for query in queries])
+    sums = HostGradients(model)
+    with gradients_to(model, sums.take), blocks_run_again(model):
+        for group in group_by_length(lengths, min(batch_tokens, BACKWARD_TOKENS)):
+            batch = collate([queries[q].inputs for q in group], [queries[q].labels for q in group])
+            with memory_advice(batch):
+                go_back(model, batch, torch.from_numpy(shares[group]).to(model.dtype))
+    for name, matrix in sums.matrices.items():
         if not torch.isfinite(matrix).all():
             raise NumericsError(f"the queries' gradient is not finite in {name}; does the model give finite losses?")
-    return gradient
+    return sums.matrices
 
 
-def precondition(gradient: Direction, factors: Factors, damping: Damping) -> Direction:
+def _shares(queries: Sequence[Query], sign: float) -> np.ndarray:
+    """What each query's loss counts."""
+    weights = np.array([query.weight for query in queries])
+    return sign * (weights / weights.sum())
+
+
+def precondition(
+    gradient: Direction, factors: Factors, damping: Damping, device: torch.device | None = None
+) -> Direction:
     """``H~^-1 g`` per layer, in float64 (once per run, so exactness costs nothing).
 
     ``U_G ((U_G^T g U_A) / (Λ + damping)) U_A^T``; the eigenbasis is absent for a diagonal, all of it for the identity.
 
+    Args:
+        device: where a layer at a time is computed (None: where it is); the result is where ``gradient`` is.
+
     Raises:
         NumericsError: Λ + damping is not positive everywhere; names the layer.
     """
-    result = {}
-    for name, matrix in gradient.items():
-        layer = {key: tensor.to(matrix.device, torch.float64) for key, tensor in factors.layers[name].items()}
-        inverse = matrix.to(torch.float64)
-        if "U_A" in layer:
-            inverse = layer["U_G"].T @ inverse @ layer["U_A"]
-        if "Lambda" in layer:
-            inverse = inverse / damped(layer["Lambda"], damping, name)
-        if "U_A" in layer:
-            inverse = layer["U_G"] @ inverse @ layer["U_A"].T
-        result[name] = inverse.to(matrix.dtype)
-    return result
+    return {
+        name: _precondition_layer(matrix, factors.layers[name], damping, name, device or matrix.device)
+        for name, matrix in gradient.items()
+    }
+
+
+def _precondition_layer(
+    matrix: Tensor, factors: dict[str, Tensor], damping: Damping, name: str, device: torch.device
+) -> Tensor:
+    layer = {key: tensor.to(device, torch.float64) for key, tensor in factors.items()}
+    inverse = matrix.to(device, torch.float64)
+    if "U_A" in layer:
+        inverse = layer["U_G"].T @ inverse @ layer["U_A"]
+    if "Lambda" in layer:
+        inverse = inverse / damped(layer["Lambda"], damping, name)
+    if "U_A" in layer:
+        inverse = layer["U_G"] @ inverse @ layer["U_A"].T
+    return inverse.to(matrix.device, matrix.dtype)
 
 
 def save_direction(prefix: str | Path, direction: Direction, about: dict[str, Any]) -> None:
@@ -124,11 +179,6 @@ def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | Non
     if known.get("identity") != about or known.get("tensors") != hash_file(tensors):
         return None
     return load_file(tensors)
-
-
-def _gradient_of(parameter: Tensor) -> Tensor:
-    """What backward left, or zeros where no loss reaches (an expert that no query was routed to)."""
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
 def _paths(prefix: str | Path) -> tuple[Path, Path]:

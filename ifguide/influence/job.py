@@ -16,10 +16,11 @@ import torch
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError, InputError, NumericsError
+from ifguide.influence.backward.precision import in_full_precision
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
 from ifguide.influence.curvature.store import Factors, check_model, load_factors
-from ifguide.influence.direction import Direction, compute_directions, load_direction, save_direction
+from ifguide.influence.direction import Direction, each_direction, load_direction, save_direction
 from ifguide.influence.options import Damping, Method, Options
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import truncate
@@ -116,7 +117,8 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
     dataset = TokenDataset.open(inputs.data)
     documents = None if options.documents is None else parse_documents(options.documents, dataset.num_documents)
     factors = load_factors(inputs.factors)
-    model = _load(inputs)
+    # the pass's own weights; a direction that is missing is computed with others, which are gone before the pass
+    model = _load(inputs, DTYPES[options.method.dtype])
     check_model(factors, model)
     model = track_only(model, list(factors.record["modules"]))
     seq_length, context = options.seq_length, options.context
@@ -134,7 +136,8 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
     largest = checks.largest_batch(windows, batch_tokens).to(model.device) if len(windows) else None
     if largest:
         checks.check_model_on(model, largest)
-        model.check_architecture(largest.inputs[:1])
+        if model.dtype == torch.float32:
+            model.check_architecture(largest.inputs[:1])
     with turn(Path(f"{inputs.output}.lock")):
         data = fingerprint(dataset, progress=not quiet)
         about = [
@@ -146,7 +149,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
             }
             for behaviour in behaviours
         ]
-        whole = _directions(model, factors, behaviours, options.damping, batch_tokens, inputs.output, about)
+        whole = _directions(model, factors, behaviours, options.damping, batch_tokens, inputs, about, largest)
         directions, energy = _cut_to_rank(whole, options.method.rank)
         frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
         method = options.method
@@ -154,8 +157,6 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
             record = Path(f"{inputs.output}.method.json")
             settled_for = {"directions": about, **frame}
             method = settle(method, model, directions, windows, batch_tokens, record, settled_for, quiet)
-    if method.dtype != "float32":
-        model = track_only(_load(inputs, DTYPES[method.dtype]), list(model.tracked))
     if own_pass is None:
         scoring = make_pass(model, directions, method)
     else:
@@ -206,17 +207,24 @@ def _directions(
     behaviours: Sequence[Behaviour],
     damping: Damping,
     batch_tokens: int,
-    output: str | Path,
+    inputs: Inputs,
     about: Sequence[dict[str, Any]],
+    largest: Batch | None,
 ) -> list[Direction]:
-    """The saved direction of each behaviour, or a new one that is saved."""
-    prefixes = [behaviour.output(output) for behaviour in behaviours]
+    """The saved direction of each behaviour, or a new one that is saved; in the host's memory."""
+    prefixes = [behaviour.output(inputs.output) for behaviour in behaviours]
     known = {place: load_direction(prefix, about[place]) for place, prefix in enumerate(prefixes)}
     missing = [place for place, direction in known.items() if direction is None]
-    pairs = [(behaviours[place].toxic, behaviours[place].safe) for place in missing]
-    for place, direction in zip(missing, compute_directions(model, factors, pairs, damping, batch_tokens)):
-        save_direction(prefixes[place], direction, about[place])
-        known[place] = direction
+    if missing:
+        pairs = [(behaviours[place].toxic, behaviours[place].safe) for place in missing]
+        with in_full_precision(model, lambda: _load(inputs)) as exact:
+            if exact is not model and largest:
+                # in less precision both sides of this comparison are rounded too much
+                exact.check_architecture(largest.inputs[:1])
+            for place, direction in zip(missing, each_direction(exact, factors, pairs, damping, batch_tokens)):
+                save_direction(prefixes[place], direction, about[place])
+                known[place] = direction
+            del exact
     return [direction for direction in known.values() if direction is not None]
 
 

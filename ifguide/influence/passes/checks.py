@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ifguide.errors import ConfigError, InputError, NumericsError, first_faults
+from ifguide.influence.backward.gradients import go_back, gradients_to
 from ifguide.influence.batches import Batch
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.head import rows_at_a_time
@@ -195,13 +196,15 @@ def _losses(model: ScoredModel, batch: Batch) -> list[str]:
 
 def _gradients(model: ScoredModel, batch: Batch) -> list[str]:
     """Names of what is not finite among the loss and its gradients."""
-    parameters = {name: tensor.clone().requires_grad_() for name, tensor in model.tracked_parameters().items()}
-    labelled = batch.labelled
-    hidden = model.hidden(batch.inputs, parameters)[labelled]
-    loss = label_losses(model.logits(hidden), batch.labels[labelled]).sum()
-    loss.backward()
-    found = [] if _finite(loss) else ["the loss"]
-    return found + [f"the gradient of {n}" for n, p in parameters.items() if p.grad is not None and not _finite(p.grad)]
+    bad: list[str] = []
+
+    def look(name: str, is_bias: bool, gradient: Tensor) -> None:
+        if not _finite(gradient):
+            bad.append(f"the gradient of {name}.{'bias' if is_bias else 'weight'}")
+
+    with gradients_to(model, look):
+        loss = go_back(model, batch)
+    return ([] if _finite(loss) else ["the loss"]) + bad
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -17,8 +17,7 @@ Shapes: K directions, B windows, T positions, H hidden; of a layer O outputs, I 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -32,6 +31,7 @@ from ifguide.influence.head import loss_gradient
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import LowRank
 from ifguide.models import attention
+from ifguide.models.replaced import replaced_forward
 from ifguide.models.tracked import ScoredModel
 
 Maps = list[list[Tensor]]
@@ -93,7 +93,7 @@ class ForwardModePass:
         rules = [(layer, _rule(layer, maps[name])) for name, layer in self._model.tracked.items() if name in maps]
         # the tangents begin in the layers; this one only opens the level at which they live
         zero = torch.zeros((), device=inputs.device)
-        with _replaced_forward(rules), self._model.attention(attention.NAME):
+        with replaced_forward(rules), self._model.attention(attention.NAME):
             hidden, tangent, *_ = torch.func.jvp(lambda _: self._model.hidden(inputs), (zero,), (zero,))
         return hidden, tangent
 
@@ -130,19 +130,3 @@ def _rule(layer: nn.Linear, maps: Maps) -> Callable[[Tensor], Tensor]:
         return forward_ad.make_dual(functional.linear(primal, layer.weight, layer.bias), tangent)
 
     return forward
-
-
-@contextlib.contextmanager
-def _replaced_forward(rules: Sequence[tuple[nn.Module, Callable]]) -> Iterator[None]:
-    """Give modules another forward function for a while; their hooks stay."""
-    before = [module.__dict__.get("forward") for module, _ in rules]
-    try:
-        for module, forward in rules:
-            module.forward = forward
-        yield
-    finally:
-        for (module, _), own in zip(rules, before, strict=True):
-            if own is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.forward = own

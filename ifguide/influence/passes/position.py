@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ifguide.errors import ConfigError
-from ifguide.influence.batches import Batch, in_pieces
+from ifguide.influence.batches import Batch, in_backward_pieces
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.passes import checks
@@ -48,7 +48,7 @@ class PositionPass:
             if name in directions[0]
         }
 
-    @in_pieces
+    @in_backward_pieces
     def scores(self, batch: Batch) -> Tensor:
         """``s``[K, B, T] of ``batch``, 0 where there is no label."""
         model, labelled = self._model, batch.labelled
