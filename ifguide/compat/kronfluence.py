@@ -17,6 +17,9 @@ def fit(
     strategy: str,
     dtype: Any,
     cpu: bool,
+    covariance_partitions: int = 1,
+    second_moment_partitions: int = 1,
+    offload: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Factors of ``layers``: factor name -> layer -> tensor. Afterwards ``model`` is wrapped: do not use it again.
 
@@ -28,6 +31,9 @@ def fit(
         strategy: ``ekfac``, ``kfac`` or ``diagonal``.
         dtype: of covariances and gradients.
         cpu: False to run on a GPU.
+        covariance_partitions: of the layers, each with a pass of its own.
+        second_moment_partitions: likewise.
+        offload: what layers take waits in the host's memory for its gradients.
     """
     from kronfluence import Analyzer, FactorArguments, prepare_model
     from kronfluence.utils.dataset import DataLoaderKwargs
@@ -41,6 +47,9 @@ def fit(
         gradient_covariance_dtype=dtype,
         per_sample_gradient_dtype=dtype,
         lambda_dtype=dtype,
+        covariance_module_partitions=covariance_partitions,
+        lambda_module_partitions=second_moment_partitions,
+        offload_activations_to_cpu=offload,
     )
     task = _task(loss, layers)
     with tempfile.TemporaryDirectory(prefix="ifguide-factors-") as folder, warnings.catch_warnings():

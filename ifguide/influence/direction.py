@@ -62,9 +62,7 @@ def each_direction(
         InputError: a batch of queries does not fit the memory.
         NumericsError: a gradient is not finite, or a curvature is zero.
     """
-    signed = [
-        [(queries, sign) for queries, sign in ((toxic, 1.0), (safe, -1.0)) if queries] for toxic, safe in pairs
-    ]
+    signed = [[(queries, sign) for queries, sign in ((toxic, 1.0), (safe, -1.0)) if queries] for toxic, safe in pairs]
     keys = [[queries_fingerprint(queries) for queries, _ in sets] for sets in signed]
     uses = Counter(key for of_pair in keys for key in of_pair)
     shared: dict[str, Direction] = {}
@@ -95,9 +93,7 @@ def mean_gradient(model: ScoredModel, queries: Sequence[Query], batch_tokens: in
     return signed_gradient(model, [(queries, 1.0)], batch_tokens)
 
 
-def signed_gradient(
-    model: ScoredModel, sets: Sequence[tuple[Sequence[Query], float]], batch_tokens: int
-) -> Direction:
+def signed_gradient(model: ScoredModel, sets: Sequence[tuple[Sequence[Query], float]], batch_tokens: int) -> Direction:
     """``Σ_s c_s g_s``[O, I] per layer, in the host's memory, of sets of queries and their signs ``c``.
 
     Ordinary backward passes over batches of all sets together, never a gradient per query. A batch has at most

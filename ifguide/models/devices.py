@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ifguide.errors import InputError
 from ifguide.system.run_process import this_process
+
+if TYPE_CHECKING:
+    import torch
 
 AUTO = "auto"
 
@@ -39,3 +44,13 @@ def choose_device(name: str | None = None) -> str:
         reason = str(error).strip().split("\n", 1)[0]
         raise InputError(f"--device {name or AUTO} cannot be used: {reason}") from error
     return device
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU that nobody holds, what torch keeps of freed tensors among them; None for another device."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info(device)[0])

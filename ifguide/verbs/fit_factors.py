@@ -46,6 +46,7 @@ WRITES = Writes(
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.influence.curvature.job import fit_factors
+    from ifguide.influence.curvature.partitions import Partitions
     from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"{result['output']}: {result['strategy']} factors of {len(result['modules'])} layers "
             f"from {result['tokens']} tokens in {result['seconds']:.1f} s"
         )
+        if how := Partitions(**result["partitions"]).describe():
+            print(f"cut to fit the device: {how}")
         if found := result.get("stability"):
             first, second = (half["tokens"] for half in found["halves"])
             print(

@@ -18,7 +18,7 @@ from ifguide.influence.direction import save_direction
 from ifguide.influence.options import Method
 from ifguide.influence.passes.method import make_pass
 from ifguide.influence.planning import work as plan_work
-from ifguide.influence.planning.advice import disk_bytes, disk_faults, memory_faults
+from ifguide.influence.planning.advice import disk_bytes, disk_faults, fitting_flags, memory_faults
 from ifguide.influence.planning.disk import (
     File,
     aligned_bytes,
@@ -28,7 +28,7 @@ from ifguide.influence.planning.disk import (
     score_files,
 )
 from ifguide.influence.planning.machine import Limits
-from ifguide.influence.planning.memory import BatchSize, pass_peak
+from ifguide.influence.planning.memory import BatchSize, direction_peak, fitting_peaks, pass_peak
 from ifguide.influence.planning.needs import Needs
 from ifguide.influence.planning.plan import plan
 from ifguide.influence.planning.settings import Settings
@@ -227,6 +227,65 @@ def test_each_way_to_score_needs_what_it_keeps(model_folders):
     assert peak(3, method="jvp")["tangents of the weights"] == 12 * shape.matrices
     assert peak(method="jvp", rank=2)["tangents of the weights"] == 8 * shape.sides
     assert peak(method="jvp", dtype="bfloat16")["weights"] == 2 * shape.parameters
+
+
+@pytest.mark.parametrize("batch_size", [2, 16, 64])
+def test_backward_passes_are_planned_in_their_pieces(model_folders, batch_size):
+    """On a GPU too: of a batch of 16 full windows a fit and position scores hold what two windows take."""
+    shape = read_shape(model_folders["neox"])
+    one, many = BatchSize(2, 2048, "cuda"), BatchSize(batch_size, 2048, "cuda")
+    position = Method(attribution="position")
+    assert pass_peak(shape, position, 1, one) == pass_peak(shape, position, 1, many)
+    assert fitting_peaks(shape, "ekfac", one) == fitting_peaks(shape, "ekfac", many)
+    assert direction_peak(shape, 1, "ekfac", one, 1 << 20) == direction_peak(shape, 1, "ekfac", many, 1 << 20)
+    jvp = Method(method="jvp")
+    assert pass_peak(shape, jvp, 1, one).device_bytes <= pass_peak(shape, jvp, 1, many).device_bytes
+
+
+def test_a_plan_cuts_the_fit_as_fit_factors_will(model_folders, dataset, tmp_path):
+    """By the memory of the device; the cut one fits, and the work grows by the passes."""
+    shape = read_shape(model_folders["neox"])
+    batch = BatchSize(4, WINDOW, "cuda")
+    items = fitting_peaks(shape, "ekfac", batch)[0].device
+    needed = items["covariances"] + items["activations"]
+    memory = items["weights"] + items["CUDA context"] + int((needed - 400) / 0.9)
+    cut_fit = fitting_peaks(shape, "ekfac", batch, memory)
+    assert cut_fit[0].phase == "covariances, 2 partitions" and cut_fit[0].device_bytes <= memory
+    cut_plan, plain = (
+        plan(
+            model_folders["neox"],
+            dataset.prefix,
+            Settings(device="cuda", device_memory=gigabytes, disk=tmp_path, method=Method(method="jvp")),
+        )
+        for gigabytes in (memory / 1e9, 80)
+    )
+    assert cut_plan["partitions"]["covariances"] > 1 == plain["partitions"]["covariances"]
+    work = [{row["phase"]: row["operations"] for row in found["operations"]} for found in (cut_plan, plain)]
+    assert work[0]["covariances"] > work[1]["covariances"]
+    assert work[0]["eigendecomposition"] == work[1]["eigendecomposition"]
+
+
+def test_flags_that_fit_only_together_are_named(needs):
+    """A direction in float32 fits, and of the passes only one in half of the precision."""
+    tracked = {f"layers.{n}": (4000, 4000) for n in range(50)}
+    large = replace(needs, shape=replace(needs.shape, parameters=10**9, tracked=tracked))
+    asked = settled(device="cuda", strategy="identity", method=Method(method="difference"))
+    limit = Limits(5_200_000_000, 1 << 60, 1 << 60, None)
+    assert fitting_flags(large, "score", replace(asked, method=Method()), limit) == "--dtype bfloat16"
+    assert fitting_flags(large, "score", asked, limit) == "--method jvp --dtype bfloat16"
+    (fault,) = memory_faults(large, ["score"], asked, limit)
+    assert fault.endswith("no single flag makes it fit; what fits: --method jvp --dtype bfloat16")
+    assert fitting_flags(large, "score", asked, PLENTY) == ""
+    assert fitting_flags(large, "score", asked, Limits(1, 1, 1 << 60, None)) is None
+    assert fitting_flags(needs, "fit-factors", settled(device="cuda"), Limits(1, 1, 1 << 60, None)) is None
+
+
+def test_a_direction_needs_no_copy_of_the_weights(model_folders):
+    """Beside them: one pass over a few thousand tokens, and one layer's gradient."""
+    shape = replace(read_shape(model_folders["neox"]), parameters=10**9, blocks=16)
+    items = direction_peak(shape, 3, "identity", BatchSize(16, 2048, "cuda"), 1 << 20).device
+    assert items["weights"] == 4 * 10**9
+    assert sum(items.values()) - items["weights"] - items["CUDA context"] < 10**9
 
 
 def test_a_plan_from_the_configuration_alone(model_folders, dataset, tmp_path):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ifguide.cli import main
 from ifguide.data.aligned import load_aligned
 from ifguide.errors import InputError, MismatchError, NumericsError
+from ifguide.influence import job as job_module
 from ifguide.influence import score as score_module
 from ifguide.influence.behaviours import QueryFiles
 from ifguide.influence.curvature.job import fit_factors
@@ -228,6 +232,29 @@ def test_half_precision_is_close(job, dataset):
     run(job, Options(Method(method="jvp", dtype="bfloat16")), output=f"{job.output}2")
     found = load_aligned(f"{job.output}2", dataset, "scores").values
     assert 0.95 < np.corrcoef(found, exact)[0, 1] < 1 - 1e-7
+
+
+def test_half_precision_loads_full_weights_only_for_a_missing_direction(job, monkeypatch):
+    """They are gone before the pass, so a first run holds no more in its pass than its repetition."""
+    loaded = []
+    real = job_module.load_model
+
+    def watched(folder, dtype, **options):
+        model = real(folder, dtype, **options)
+        loaded.append((dtype, weakref.ref(model.model)))
+        return model
+
+    monkeypatch.setattr(job_module, "load_model", watched)
+    options = Options(Method(method="jvp", dtype="bfloat16"))
+    first = job_module.prepare(job, options, quiet=True)
+    gc.collect()
+    assert [dtype for dtype, _ in loaded] == [torch.bfloat16, torch.float32]
+    assert [model() is None for _, model in loaded] == [False, True]
+    loaded.clear()
+    again = job_module.prepare(job, options, quiet=True)
+    assert [dtype for dtype, _ in loaded] == [torch.bfloat16]
+    largest = first.windows.batch(np.arange(len(first.windows)))
+    assert torch.equal(first.scoring.scores(largest), again.scoring.scores(largest))
 
 
 def test_a_settled_method_stays(job, monkeypatch):

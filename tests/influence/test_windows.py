@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ifguide.errors import InputError
-from ifguide.influence.batches import MAX_PADDING, NO_LABEL, collate, group_by_length, in_pieces
+from ifguide.influence.batches import MAX_PADDING, NO_LABEL, collate, group_by_length, in_pieces, rows_of_a_piece
 from ifguide.influence.windows import check_tokens, cut, cut_into_shards, resolve_lengths, sample
 from tests.support.datasets import random_documents, write_tokens
 
@@ -101,6 +101,14 @@ def test_tokens_beyond_the_model_are_refused(dataset):
     check_tokens(dataset, 256)
     with pytest.raises(InputError, match="another tokenizer"):
         check_tokens(dataset, 100)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_backward_pass_is_bounded_on_every_device(device):
+    """As a forward pass is on a CPU; a single sequence is never cut."""
+    assert [rows_of_a_piece(device, 16, columns, backward=True) for columns in (2048, 256, 100, 5000)] == [2, 16, 16, 1]
+    assert rows_of_a_piece(device, 64, 100, backward=True) == 40
+    assert rows_of_a_piece(device, 16, 2048) == (2 if device == "cpu" else 16)
 
 
 def test_a_batch_in_pieces_is_the_batch():

@@ -95,8 +95,8 @@ def blocks_run_again(model: ScoredModel) -> Iterator[None]:
         yield
 
 
-def go_back(model: ScoredModel, batch: Batch, weights: Tensor | None = None) -> Tensor:
-    """A backward pass from ``Σ_b w_b Σ_t l_bt`` of ``batch`` (on the CPU, or where the model is); returns that sum.
+def batch_loss(model: ScoredModel, batch: Batch, weights: Tensor | None = None) -> Tensor:
+    """``Σ_b w_b Σ_t l_bt`` of ``batch`` (on the CPU, or where the model is), with its graph.
 
     Args:
         weights: ``w``[B], on the CPU (None: 1 each).
@@ -108,6 +108,11 @@ def go_back(model: ScoredModel, batch: Batch, weights: Tensor | None = None) -> 
     if weights is not None:
         share = weights[places.cpu() // batch.labels.shape[1]].to(model.device)
     hidden = model.hidden(batch.inputs.to(model.device)).flatten(0, 1).index_select(0, places.to(model.device))
-    loss = head_loss(model, hidden, labels, share)
+    return head_loss(model, hidden, labels, share)
+
+
+def go_back(model: ScoredModel, batch: Batch, weights: Tensor | None = None) -> Tensor:
+    """A backward pass from `batch_loss`, which it returns."""
+    loss = batch_loss(model, batch, weights)
     loss.backward()
     return loss.detach()

@@ -31,9 +31,14 @@ def head_loss(model: ScoredModel, hidden: Tensor, labels: Tensor | Labels, weigh
         labels: [N], or what chooses them by the logits.
         weights: ``w``[N] (None: 1 each).
     """
-    chosen = labels if callable(labels) else lambda logits, rows: labels[rows]
-    value, gradient = _value_and_gradient(model, hidden.detach(), chosen, weights)
-    return _HeadLoss.apply(hidden, gradient.to(hidden.dtype), value)
+    choose = _fixed(labels) if isinstance(labels, Tensor) else labels
+    value, gradient = _value_and_gradient(model, hidden.detach(), choose, weights)
+    loss: Tensor = _HeadLoss.apply(hidden, gradient.to(hidden.dtype), value)
+    return loss
+
+
+def _fixed(labels: Tensor) -> Labels:
+    return lambda logits, rows: labels[rows]
 
 
 class _HeadLoss(torch.autograd.Function):

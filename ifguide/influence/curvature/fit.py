@@ -17,21 +17,36 @@ from torch import Tensor
 
 from ifguide.compat import kronfluence
 from ifguide.errors import NumericsError
-from ifguide.influence.batches import NO_LABEL, group_by_length
+from ifguide.influence.backward.footprint import fit_sizes
+from ifguide.influence.backward.head_loss import Labels, head_loss
+from ifguide.influence.batches import BACKWARD_TOKENS, NO_LABEL, group_by_length
+from ifguide.influence.curvature.partitions import Partitions, choose_partitions, windows_at_once
+from ifguide.influence.passes.checks import largest_batch
+from ifguide.influence.planning.shape import shape_of
 from ifguide.influence.windows import Windows
-from ifguide.models.tracked import ScoredModel, label_losses
+from ifguide.models.devices import free_memory
+from ifguide.models.tracked import ScoredModel
 from ifguide.system.progress import Progress
 
 LAMBDA_SCALE = {"ekfac": "per window", "kfac": "per token", "diagonal": "per window", "identity": None}
 """What Λ of each strategy is a mean over."""
-# kronfluence holds one gradient per window of a batch
-PER_WINDOW_GRADIENT_BYTES = 1 << 29
 
 
 def fit_layers(
-    model: ScoredModel, windows: Windows, strategy: str, batch_tokens: int, seed: int, quiet: bool = True
+    model: ScoredModel,
+    windows: Windows,
+    strategy: str,
+    batch_tokens: int,
+    seed: int,
+    quiet: bool = True,
+    partitions: Partitions | None = None,
 ) -> dict[str, dict[str, Tensor]]:
     """Tensors of each tracked layer. Afterwards ``model`` is wrapped by kronfluence: do not use it again.
+
+    Batches have at most ``batch_tokens`` tokens and `BACKWARD_TOKENS`; the factors do not depend on them.
+
+    Args:
+        partitions: how the fit is cut (None: `partitions_for`).
 
     Raises:
         NumericsError: a factor is not finite.
@@ -39,9 +54,11 @@ def fit_layers(
     if strategy == "identity":
         return {name: {} for name in model.tracked}
     names = list(model.tracked)
-    passes = 1 if strategy in ("kfac", "diagonal") else 2
-    with Progress(passes * int(windows.scored.sum()), "tokens", f"fit {strategy}", quiet=quiet) as progress:
-        found = _run_kronfluence(model, windows, strategy, batch_tokens, seed, progress)
+    partitions = partitions or partitions_for(model, windows, strategy, batch_tokens)
+    label = ", ".join(filter(None, [f"fit {strategy}", partitions.describe()]))
+    tokens = partitions.passes(strategy) * int(windows.scored.sum())
+    with Progress(tokens, "tokens", label, quiet=quiet) as progress:
+        found = _run_kronfluence(model, windows, strategy, batch_tokens, seed, progress, partitions)
     layers = {}
     for name in names:
         tensors = {}
@@ -61,23 +78,47 @@ def fit_layers(
     return layers
 
 
+def partitions_for(model: ScoredModel, windows: Windows, strategy: str, batch_tokens: int) -> Partitions:
+    """How the fit of ``windows`` is cut, by what the model's device has free now."""
+    free = free_memory(model.device)
+    if free is None or strategy == "identity":
+        return Partitions()
+    rows, columns = largest_batch(windows, min(batch_tokens, BACKWARD_TOKENS), max_windows(model)).inputs.shape
+    return choose_partitions(fit_sizes(shape_of(model), rows, columns, model.device.type), strategy, free)
+
+
 def _run_kronfluence(
-    model: ScoredModel, windows: Windows, strategy: str, batch_tokens: int, seed: int, progress: Progress
+    model: ScoredModel,
+    windows: Windows,
+    strategy: str,
+    batch_tokens: int,
+    seed: int,
+    progress: Progress,
+    partitions: Partitions,
 ) -> dict[str, dict[str, Tensor]]:
     """kronfluence's factors: factor name -> layer -> tensor."""
-    batches = _Batches(windows, group_by_length(windows.lengths, batch_tokens, max_windows(model)), seed)
+    groups = group_by_length(windows.lengths, min(batch_tokens, BACKWARD_TOKENS), max_windows(model))
+    batches = _Batches(windows, groups, seed)
     # covariances in the weights' precision, at least fp32
     dtype = torch.promote_types(model.dtype, torch.float32)
     loss = _loss(model, progress)
     return kronfluence.fit(
-        model.model, batches, loss, list(model.tracked), strategy, dtype, cpu=model.device.type == "cpu"
+        model.model,
+        batches,
+        loss,
+        list(model.tracked),
+        strategy,
+        dtype,
+        cpu=model.device.type == "cpu",
+        covariance_partitions=partitions.covariances,
+        second_moment_partitions=partitions.second_moments,
+        offload=partitions.offload,
     )
 
 
 def max_windows(model: ScoredModel) -> int:
     """Windows of a batch for which kronfluence's gradients, one each, still fit."""
-    largest = max(rows * columns for rows, columns in map(model.matrix_shape, model.tracked))
-    return max(1, PER_WINDOW_GRADIENT_BYTES // (largest * model.head.weight.element_size()))
+    return windows_at_once([model.matrix_shape(name) for name in model.tracked], model.head.weight.element_size())
 
 
 class _Batches(torch.utils.data.Dataset):
@@ -113,10 +154,10 @@ def _loss(scored: ScoredModel, progress: Progress) -> Callable[[dict[str, Tensor
 
     def loss(batch: dict[str, Tensor], sample: bool) -> Tensor:
         labelled = batch["labels"] != NO_LABEL
-        logits = scored.logits(scored.hidden(batch["inputs"])[labelled])
-        labels = draw_labels(logits.detach(), batch["uniform"]) if sample else batch["labels"][labelled]
-        progress.update(len(labels))
-        total = label_losses(logits, labels).sum()
+        hidden, uniform = scored.hidden(batch["inputs"])[labelled], batch["uniform"]
+        drawn: Labels = lambda logits, rows: draw_labels(logits, uniform[rows])  # noqa: E731
+        total = head_loss(scored, hidden, drawn if sample else batch["labels"][labelled])
+        progress.update(len(hidden))
         if not torch.isfinite(total):
             raise NumericsError(f"the loss of model {scored.directory} is not finite on this data: broken weights?")
         return total

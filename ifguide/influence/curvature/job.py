@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
-from ifguide.influence.curvature.fit import LAMBDA_SCALE, fit_layers, max_windows
+from ifguide.influence.batches import BACKWARD_TOKENS
+from ifguide.influence.curvature.fit import LAMBDA_SCALE, fit_layers, max_windows, partitions_for
 from ifguide.influence.curvature.stability import Stability
 from ifguide.influence.curvature.store import FORMAT, save_factors
 from ifguide.influence.options import STRATEGIES, FitOptions
@@ -38,7 +40,8 @@ def fit_factors(
         stability: also fit on two halves of the sample and compare the scores (None: do not).
 
     Returns:
-        The record written to ``factors.json`` (with ``stability`` where it was measured), ``output`` and ``seconds``.
+        The record written to ``factors.json`` (with ``stability`` where it was measured), ``partitions``, ``output``
+        and ``seconds``.
 
     Raises:
         InputError: arguments, model or data that cannot be used, or several processes.
@@ -69,7 +72,8 @@ def fit_factors(
     queries = stability.load_queries(model, windows, strategy) if stability else None
     batch_tokens = options.batch_size * seq_length
     if strategy != "identity":
-        checks.check_model_on(model, checks.largest_batch(windows, batch_tokens, max_windows(model)), backward=True)
+        tried = checks.largest_batch(windows, min(batch_tokens, BACKWARD_TOKENS), max_windows(model))
+        checks.check_model_on(model, tried, backward=True)
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -94,17 +98,17 @@ def fit_factors(
         "versions": versions(),
         **origin(),
     }
-    save_factors(output, fit_layers(model, windows, strategy, batch_tokens, seed, quiet), record)
+    partitions = partitions_for(model, windows, strategy, batch_tokens)
+    save_factors(output, fit_layers(model, windows, strategy, batch_tokens, seed, quiet, partitions), record)
     if stability and queries:
         del model  # the halves need its room
         found = stability.measure(load, queries, everything, windows, strategy, batch_tokens, seed, quiet)
         record["stability"] = found
         write_json(output / "factors.json", read_json(output / "factors.json") | {"stability": found})
     seconds = time.monotonic() - started
-    write_run_record(
-        output, verb="fit-factors", parameters={"batch_size": options.batch_size, **record}, seconds=seconds
-    )
-    return {**record, "output": str(output), "seconds": round(seconds, 3)}
+    parameters = {"batch_size": options.batch_size, **record, "partitions": asdict(partitions)}
+    write_run_record(output, verb="fit-factors", parameters=parameters, seconds=seconds)
+    return {**record, "partitions": asdict(partitions), "output": str(output), "seconds": round(seconds, 3)}
 
 
 def _check_arguments(options: FitOptions) -> None:

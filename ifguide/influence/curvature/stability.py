@@ -22,7 +22,7 @@ from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.batches import group_by_length
 from ifguide.influence.curvature.fit import fit_layers
 from ifguide.influence.curvature.store import Factors
-from ifguide.influence.direction import Direction, mean_gradient, precondition
+from ifguide.influence.direction import Direction, precondition, signed_gradient
 from ifguide.influence.options import Damping
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.step_search import top_overlap
@@ -98,14 +98,14 @@ class Stability:
             NumericsError: a factor or a score is not finite.
         """
         model = load()
-        toxic, safe = (mean_gradient(model, queries_of_set, batch_tokens) for queries_of_set in queries)
-        gradient = {name: toxic[name] - safe[name] for name in toxic}
+        toxic, safe = queries
+        gradient, device = signed_gradient(model, [(toxic, 1.0), (safe, -1.0)], batch_tokens), model.device
         del model
         parts = halves(sample, seed)
         directions = []
         for part in parts:
             layers = fit_layers(load(), part, strategy, batch_tokens, seed, quiet)
-            directions.append(precondition(gradient, Factors(strategy, layers, {}, ""), self.damping))
+            directions.append(precondition(gradient, Factors(strategy, layers, {}, ""), self.damping, device))
             del layers
         chosen = some_documents(everything, self.tokens, seed)
         first, second = score_both(load(), directions, chosen, batch_tokens, quiet)

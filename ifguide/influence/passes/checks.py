@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from ifguide.errors import ConfigError, InputError, NumericsError, first_faults
-from ifguide.influence.backward.gradients import go_back, gradients_to
+from ifguide.influence.backward.gradients import batch_loss, blocks_run_again, gradients_to
 from ifguide.influence.batches import Batch
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.head import rows_at_a_time
@@ -57,8 +57,8 @@ def check_model_on(model: ScoredModel, batch: Batch, backward: bool = False) -> 
         if not torch.isfinite(weight).all()
     ]
     watch = _Watch(model, batch)
-    with memory_advice(batch), watch:
-        numbers = _gradients(model, batch) if backward else _losses(model, batch)
+    with memory_advice(batch):
+        numbers = _gradients(model, batch, watch) if backward else _losses(model, batch, watch)
     # the source is what has to be mended: a broken weight explains every bad number behind it
     broken = broken or watch.sources or [f"{what} is not finite on this data" for what in numbers]
     if watch.flattened:
@@ -184,17 +184,18 @@ class _Watch:
 
 
 @torch.no_grad()
-def _losses(model: ScoredModel, batch: Batch) -> list[str]:
+def _losses(model: ScoredModel, batch: Batch, watch: _Watch) -> list[str]:
     """Names of what is not finite among the losses."""
     labelled = batch.labelled
-    hidden, labels = model.hidden(batch.inputs)[labelled], batch.labels[labelled]
+    with watch:
+        hidden, labels = model.hidden(batch.inputs)[labelled], batch.labels[labelled]
     rows = rows_at_a_time(hidden.device.type, model.vocab_size)
     pieces = zip(hidden.split(rows), labels.split(rows), strict=True)
     finite = all(_finite(label_losses(model.logits(h), y)) for h, y in pieces)
     return [] if finite else ["the loss"]
 
 
-def _gradients(model: ScoredModel, batch: Batch) -> list[str]:
+def _gradients(model: ScoredModel, batch: Batch, watch: _Watch) -> list[str]:
     """Names of what is not finite among the loss and its gradients."""
     bad: list[str] = []
 
@@ -202,8 +203,10 @@ def _gradients(model: ScoredModel, batch: Batch) -> list[str]:
         if not _finite(gradient):
             bad.append(f"the gradient of {name}.{'bias' if is_bias else 'weight'}")
 
-    with gradients_to(model, look):
-        loss = go_back(model, batch)
+    with gradients_to(model, look), blocks_run_again(model):
+        with watch:  # and not while blocks run again
+            loss = batch_loss(model, batch)
+        loss.backward()
     return ([] if _finite(loss) else ["the loss"]) + bad
 
 
@@ -221,4 +224,5 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+    # a look must leave nothing in the graph: a block that runs again would find something else there
+    return bool(torch.isfinite(tensor.detach()).all())

@@ -14,20 +14,58 @@ from ifguide.influence.planning.settings import Settings
 
 Fits = Callable[[Settings], bool]
 
+_BATCH_SIZES = (8, 4, 2, 1)
+
 
 def memory_faults(needs: Needs, jobs: Sequence[str], settings: Settings, available: Limits) -> list[str]:
     """A line for each of ``jobs`` that needs more memory than there is."""
     faults = []
     for job in jobs:
-
-        def fits(tried: Settings, job: str = job) -> bool:
-            return all(_excess(peak, tried, available) <= 0 for peak in needs.memory(job, tried))
-
+        fits = _fits(needs, job, available)
         if not fits(settings):
             worst = max(needs.memory(job, settings), key=lambda peak: _excess(peak, settings, available))
             options = _memory_options(needs, job, settings, fits)
-            faults.append(f"{job} ({worst.phase}) needs {_shortage(worst, settings, available)}; {_advice(options)}")
+            together = None if options else _fitting_flags(job, settings, fits)
+            faults.append(
+                f"{job} ({worst.phase}) needs {_shortage(worst, settings, available)}; {_advice(options, together)}"
+            )
     return faults
+
+
+def fitting_flags(needs: Needs, job: str, settings: Settings, available: Limits) -> str | None:
+    """The flags with which ``job`` fits, as few as can be: "" where it fits as it is, None where it cannot."""
+    return _fitting_flags(job, settings, _fits(needs, job, available))
+
+
+def _fits(needs: Needs, job: str, available: Limits) -> Fits:
+    return lambda settings: all(_excess(peak, settings, available) <= 0 for peak in needs.memory(job, settings))
+
+
+def _fitting_flags(job: str, settings: Settings, fits: Fits) -> str | None:
+    sizes = [settings.batch_size, *(n for n in _BATCH_SIZES if n < settings.batch_size)]
+    for kind, changed in _kinds(job, settings):
+        for size in sizes:
+            tried = replace(changed, batch_size=size)
+            if fits(tried):
+                return " ".join([*kind, *([f"--batch-size {size}"] if size != settings.batch_size else [])])
+    return None
+
+
+def _kinds(job: str, settings: Settings) -> Iterator[tuple[list[str], Settings]]:
+    """Flags, and the settings with them: the asked ones first, then what needs less."""
+    yield [], settings
+    if job == "fit-factors":
+        for name in STRATEGIES[STRATEGIES.index(settings.strategy) + 1 :]:
+            yield [f"--strategy {name}"], replace(settings, strategy=name)
+        return
+    method = settings.method
+    jvp = replace(method, method="jvp", one_sided=False) if method.attribution == "loss-term" else method
+    if jvp != method:
+        yield ["--method jvp"], replace(settings, method=jvp)
+    if method.dtype == "float32":
+        # "auto" takes jvp there
+        flags = ["--method jvp"] if method.method == "difference" else []
+        yield [*flags, "--dtype bfloat16"], replace(settings, method=replace(jvp, dtype="bfloat16"))
 
 
 def disk_faults(needs: Needs, jobs: Sequence[str], settings: Settings, available: Limits) -> list[str]:
@@ -105,7 +143,9 @@ def _shortage(peak: Peak, settings: Settings, available: Limits) -> str:
     return f"{gigabytes(settings.ranks * one)} of memory{each}, there is {gigabytes(available.host or 0)}"
 
 
-def _advice(options: list[str]) -> str:
+def _advice(options: list[str], together: str | None = None) -> str:
+    if not options and together:
+        return f"no single flag makes it fit; what fits: {together}"
     if not options:
         return "no single flag makes it fit: use a larger machine or a smaller model"
     return "what fits: " + ", or ".join(options)

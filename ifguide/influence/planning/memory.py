@@ -11,8 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ifguide.influence import head
-from ifguide.influence.batches import rows_of_a_piece
-from ifguide.influence.curvature.fit import PER_WINDOW_GRADIENT_BYTES
+from ifguide.influence.backward.footprint import backward_bytes, fit_sizes, kept_by_block
+from ifguide.influence.batches import BACKWARD_TOKENS, rows_of_a_piece
+from ifguide.influence.curvature.partitions import (
+    FitSizes,
+    Partitions,
+    choose_partitions,
+    covariance_bytes,
+    second_moment_bytes,
+)
 from ifguide.influence.options import Method
 from ifguide.influence.planning.shape import BYTES, Shape
 from ifguide.models import attention
@@ -61,53 +68,69 @@ class BatchSize:
         return self.rows * self.columns
 
 
-def fitting_peaks(shape: Shape, strategy: str, batch: BatchSize) -> list[Peak]:
-    """Of fit-factors; its factors are float32."""
-    weights = _FP32 * shape.parameters
+def fitting_peaks(shape: Shape, strategy: str, batch: BatchSize, free: int | None = None) -> list[Peak]:
+    """Of fit-factors; its factors are float32.
+
+    Args:
+        free: bytes of the device, by which the fit is cut (None: a fit on a CPU is not).
+    """
+    weights = {"weights": _FP32 * shape.parameters}
     if strategy == "identity":
-        return [_peak("load", batch, {"weights": weights})]
-    graph = _graph(shape, batch) + _head_graph(shape, batch.positions)
-    largest = max(o * i for o, i in shape.tracked.values())
+        return [_peak("load", batch, weights)]
+    cut, sizes = fitting_partitions(shape, strategy, batch, free), _fit_sizes(shape, batch)
     peaks = []
     if strategy in ("ekfac", "kfac"):
-        peaks.append(
-            _peak(
-                "covariances", batch, {"weights": weights, "covariances": _FP32 * shape.squares, "activations": graph}
-            )
-        )
+        phase = "covariances" + _in_parts(cut.covariances)
+        beside = covariance_bytes(sizes, cut.covariances) - sizes.working
+        peaks.append(_peak(phase, batch, {**weights, "covariances": beside, "activations": sizes.working}))
         side = max(max(pair) for pair in shape.tracked.values())
         peaks.append(
             _peak(
                 "eigendecomposition",
                 batch,
-                {"weights": weights, "one decomposition (float64)": 5 * _FP64 * side * side},
+                {**weights, "one decomposition (float64)": 5 * _FP64 * side * side},
                 {"covariances and bases": 2 * _FP32 * shape.squares},
             )
         )
     if strategy in ("ekfac", "diagonal"):
-        rows = min(batch.rows, max(1, PER_WINDOW_GRADIENT_BYTES // (_FP32 * largest)))
-        bases = _FP32 * shape.squares if strategy == "ekfac" else 0
-        moments = {
-            "weights": weights,
-            "bases": bases,
-            "second moments": _FP32 * shape.matrices,
-            "gradient of each window": 3 * _FP32 * rows * largest,
-            "activations": graph,
-        }
-        peaks.append(_peak("second moments", batch, moments))
+        beside = second_moment_bytes(sizes, strategy, cut.second_moments, cut.offload) - sizes.working
+        items = {**weights, "bases, second moments, gradients": beside, "activations": sizes.working}
+        bases = 2 * shape.squares if strategy == "ekfac" else 0
+        host = {"bases and second moments": _FP32 * (shape.matrices + bases)}
+        if cut.offload:
+            host["activations that wait"] = _FP32 * sizes.batch * sum(i for _, i in sizes.layers)
+        peaks.append(_peak("second moments" + _in_parts(cut.second_moments), batch, items, host))
     return peaks
+
+
+def fitting_partitions(shape: Shape, strategy: str, batch: BatchSize, free: int | None) -> Partitions:
+    """How fit-factors will cut the fit on a device of which ``free`` bytes are free before the weights are there."""
+    if free is not None:
+        free = max(0, free - _FP32 * shape.parameters - _CONTEXT)
+    return choose_partitions(_fit_sizes(shape, batch), strategy, free)
+
+
+def _fit_sizes(shape: Shape, batch: BatchSize) -> FitSizes:
+    rows = rows_of_a_piece(batch.device, batch.rows, batch.columns, backward=True)
+    return fit_sizes(shape, rows, batch.columns, batch.device)
+
+
+def _in_parts(count: int) -> str:
+    return f", {count} partitions" if count > 1 else ""
 
 
 def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -> Peak:
     """Of score: the pass along K directions by a settled ``method``."""
     width = BYTES[method.dtype]
-    batch = replace(batch, rows=rows_of_a_piece(batch.device, batch.rows, batch.columns))
+    goes_back = method.attribution == "position"
+    batch = replace(batch, rows=rows_of_a_piece(batch.device, batch.rows, batch.columns, goes_back))
     items = {"weights": width * shape.parameters}
     matrices = width * (shape.matrices if method.rank is None else min(method.rank * shape.sides, shape.matrices))
     kept = matrices * directions
-    if method.attribution == "position":
+    if goes_back:
         items["directions"] = kept
-        items["activations"] = width * batch.positions * (shape.saved + 4 * shape.blocks * shape.hidden)
+        # the inputs of layers are kept as where their weights get gradients
+        items["activations"] = width * batch.positions * shape.blocks * kept_by_block(shape, tracked=True)
     elif method.method == "difference":
         items["moved weights"] = directions * (1 if method.one_sided else 2) * width * shape.matrices
         items["activations"] = round(_WASTE * width * batch.positions * _live(shape))
@@ -116,27 +139,28 @@ def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -
         items["activations"] = round(_WASTE_JVP * width * batch.positions * _live(shape) * (1 + directions))
         items["attention chunk"] = width * _attention_elements(shape, batch, directions)
     items["last hidden states"] = width * batch.positions * shape.hidden * (2 + directions)
-    items["head chunk"] = width * head.rows_at_a_time(batch.device, shape.vocab) * shape.vocab
+    rows = min(batch.positions, head.rows_at_a_time(batch.device, shape.vocab))
+    # the head's work is in float32, whatever the weights are
+    copy = shape.vocab * shape.hidden if width < _FP32 else 0
+    items["head chunk"] = _FP32 * (rows * shape.vocab + copy)
     # what the directions were made from, or what the moved weights were made of
     host = {"directions, whole": _FP32 * directions * shape.matrices}
-    name = "position" if method.attribution == "position" else method.method
-    return _peak(f"scoring pass ({name})", batch, items, host)
+    return _peak(f"scoring pass ({'position' if goes_back else method.method})", batch, items, host)
 
 
 def direction_peak(shape: Shape, directions: int, strategy: str, batch: BatchSize, query_positions: int) -> Peak:
-    """Of score: ordinary backward passes over batches of queries, or H~^-1, whichever is more."""
-    positions = min(batch.positions, query_positions)
-    gradients = _graph(shape, BatchSize(1, positions, batch.device)) + _head_graph(shape, positions)
+    """Of score: the signed backward pass over batches of queries, or H~^-1 of a layer, whichever is more."""
+    positions = min(batch.positions, query_positions, max(batch.columns, BACKWARD_TOKENS))
+    backward = backward_bytes(shape, positions, batch.device, tracked=True, run_again=True)
     inverse = 0
     if strategy in ("ekfac", "kfac"):
         inverse = max(_FP64 * (o * o + i * i + 4 * o * i) for o, i in shape.tracked.values())
     items = {
         "weights": _FP32 * shape.parameters,
-        "gradients": 4 * _FP32 * shape.matrices,
-        "directions": _FP32 * directions * shape.matrices,
-        "activations of the queries, or one layer's factors (float64)": max(gradients, inverse),
+        "a backward pass, or one layer's factors (float64)": max(backward, inverse),
     }
-    return _peak("direction", batch, items)
+    # sums of the gradients, each of which becomes a direction
+    return _peak("direction", batch, items, {"directions, whole": _FP32 * directions * shape.matrices})
 
 
 def _peak(phase: str, batch: BatchSize, device: dict[str, int], host: dict[str, int] | None = None) -> Peak:
@@ -155,16 +179,6 @@ def _live(shape: Shape) -> int:
     mlp = (3 if shape.gated else 2) * shape.widest
     rotated = 4 * shape.attention_width + 4 * shape.key_value_heads * shape.head_width
     return 3 * shape.hidden + max(mlp, rotated)
-
-
-def _graph(shape: Shape, batch: BatchSize) -> int:
-    """Bytes of the activations that a backward pass keeps: what linear layers take and give, norms and residuals."""
-    return _FP32 * batch.positions * (shape.saved + 4 * shape.blocks * shape.hidden)
-
-
-def _head_graph(shape: Shape, labelled: int) -> int:
-    """Bytes of logits, their log-softmax and their gradient."""
-    return 3 * _FP32 * labelled * shape.vocab
 
 
 def _attention_elements(shape: Shape, batch: BatchSize, directions: int) -> int:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ifguide.data.indexed import TokenDataset
+from ifguide.influence.curvature.partitions import Partitions
 from ifguide.influence.options import Method
 from ifguide.influence.planning import disk as plan_disk
-from ifguide.influence.planning.memory import BatchSize, Peak, direction_peak, fitting_peaks, pass_peak
+from ifguide.influence.planning.memory import (
+    BatchSize,
+    Peak,
+    direction_peak,
+    fitting_partitions,
+    fitting_peaks,
+    pass_peak,
+)
 from ifguide.influence.planning.settings import Settings
 from ifguide.influence.planning.shape import Shape
 
@@ -23,21 +31,31 @@ class Needs:
     Attributes:
         longest: tokens of the longest document.
         positions: of all windows.
+        device_memory: bytes of a GPU, by which fits are cut (None: unknown, or a CPU).
     """
 
     shape: Shape
     dataset: TokenDataset
     longest: int
     positions: int
+    device_memory: int | None = None
 
-    def memory(self, job: str, settings: Settings) -> list[Peak]:
-        """The peaks of ``job``'s phases, for one process. ``seq_length`` and ``device`` must be settled."""
+    def batch(self, settings: Settings) -> BatchSize:
+        """The largest batch. ``seq_length`` and ``device`` must be settled."""
         assert settings.seq_length and settings.device
         columns = max(1, min(settings.seq_length, self.longest))
         rows = max(1, min(settings.batch_size * settings.seq_length, self.positions) // columns)
-        batch = BatchSize(rows, columns, settings.device)
+        return BatchSize(rows, columns, settings.device)
+
+    def partitions(self, settings: Settings) -> Partitions:
+        """How fit-factors will cut its fit."""
+        return fitting_partitions(self.shape, settings.strategy, self.batch(settings), self.device_memory)
+
+    def memory(self, job: str, settings: Settings) -> list[Peak]:
+        """The peaks of ``job``'s phases, for one process. ``seq_length`` and ``device`` must be settled."""
+        batch = self.batch(settings)
         if job == "fit-factors":
-            return fitting_peaks(self.shape, settings.strategy, batch)
+            return fitting_peaks(self.shape, settings.strategy, batch, self.device_memory)
         if job == "score":
             making = direction_peak(self.shape, settings.directions, settings.strategy, batch, settings.query_tokens)
             methods = candidates(settings.method)

@@ -42,8 +42,8 @@ def plan(
 
     Returns:
         JSON-able: ``model``, ``data``, ``settings``, ``limits``, ``memory`` (a peak for each phase), ``disk`` (a file
-        each), ``operations`` (a phase each, with ``seconds`` where timed), ``timing``, ``seconds``, and ``faults``:
-        a line for each thing that cannot fit, with the flags that make it fit.
+        each), ``partitions`` (how the fit is cut), ``operations`` (a phase each, with ``seconds`` where timed),
+        ``timing``, ``seconds``, and ``faults``: a line for each thing that cannot fit, with the flags that make it fit.
 
     Raises:
         InputError: settings, model or data that cannot be used.
@@ -60,7 +60,8 @@ def plan(
     windows = cut(dataset, shape.eod, seq_length, context)
     batch_tokens = settings.batch_size * seq_length
     work = plan_work.measure(windows, batch_tokens, settings.shard_tokens)
-    needs = Needs(shape, dataset, int(dataset.lengths.max(initial=1)), work.positions)
+    device_memory = None if device == "cpu" else available.device
+    needs = Needs(shape, dataset, int(dataset.lengths.max(initial=1)), work.positions, device_memory)
     measured = {}
     faults = memory_faults(needs, jobs, settings, available) + disk_faults(needs, jobs, settings, available)
     # what does not fit cannot be timed either
@@ -92,6 +93,7 @@ def plan(
         "limits": asdict(available),
         "memory": [{"job": job, **_peak(peak)} for job in jobs for peak in needs.memory(job, settings)],
         "disk": [{"job": job, **asdict(file)} for job in jobs for file in needs.disk(job, settings)],
+        "partitions": asdict(needs.partitions(settings)),
         "operations": operations,
         "timing": {name: asdict(found) for name, found in measured.items()} or None,
         "seconds": _total_seconds(operations) if measured else None,
@@ -129,7 +131,8 @@ def _operations(
     if "fit-factors" in jobs:
         chosen = sample(windows, settings.factor_tokens, seed=0)
         fit = plan_work.measure(chosen, batch_tokens)
-        for phase, operations in plan_work.fitting(shape, fit, settings.strategy).items():
+        cut = needs.partitions(settings)
+        for phase, operations in plan_work.fitting(shape, fit, settings.strategy, cut).items():
             seconds = rate and operations / rate
             if phase == "eigendecomposition" and any_measured:
                 seconds = operations * any_measured.eigen_seconds_per_cube

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from ifguide.errors import InputError
-from ifguide.models.tracked import describe_model
+from ifguide.models.tracked import ScoredModel, describe_model
 
 BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -33,6 +33,8 @@ class Shape:
         key_value_heads: fewer than ``heads`` where they are grouped.
         widest: outputs of a block's widest linear layer.
         gated: whether a block has two layers of that width, whose outputs are multiplied.
+        fused: whether one layer gives queries, keys and values.
+        parallel: whether attention and MLP take the same residual.
         saved: numbers per token that all linear layers take and give, which a backward pass keeps.
         window: longest input, or None.
         eod: token before each document, or None.
@@ -50,6 +52,8 @@ class Shape:
     key_value_heads: int
     widest: int
     gated: bool
+    fused: bool
+    parallel: bool
     saved: int
     window: int | None
     eod: int | None
@@ -83,18 +87,28 @@ def read_shape(model_dir: str | Path, pattern: str | None = None, data: str | Pa
     Raises:
         InputError: no configuration, one that cannot be used, or nothing to track.
     """
-    model = describe_model(model_dir, pattern, data)
+    return shape_of(describe_model(model_dir, pattern, data))
+
+
+def shape_of(model: ScoredModel) -> Shape:
+    """The shape of a model that is loaded or described.
+
+    Raises:
+        InputError: its configuration says nothing of its attention or its blocks.
+    """
     config = model.model.config
     for key in ("num_attention_heads", "num_hidden_layers"):
         if getattr(config, key, None) is None:
             raise InputError(
-                f"model {model_dir} ({type(model.model).__name__}) says nothing of its {key}; "
+                f"model {model.directory} ({type(model.model).__name__}) says nothing of its {key}; "
                 "only transformers with plain attention can be planned and scored"
             )
     linear = [m for m in model.model.modules() if isinstance(m, nn.Linear) and m is not model.head]
     widest = max(layer.out_features for layer in linear)
     heads = config.num_attention_heads
     hidden = model.head.in_features
+    head_width = getattr(config, "head_dim", None) or hidden // heads
+    key_value_heads = getattr(config, "num_key_value_heads", None) or heads
     return Shape(
         architecture=type(model.model).__name__,
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
@@ -104,10 +118,12 @@ def read_shape(model_dir: str | Path, pattern: str | None = None, data: str | Pa
         hidden=hidden,
         vocab=model.vocab_size,
         heads=heads,
-        head_width=getattr(config, "head_dim", None) or hidden // heads,
-        key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_width=head_width,
+        key_value_heads=key_value_heads,
         widest=widest,
         gated=sum(layer.out_features == widest for layer in linear) >= 2 * config.num_hidden_layers,
+        fused=any(layer.out_features == (heads + 2 * key_value_heads) * head_width for layer in linear),
+        parallel=bool(getattr(config, "use_parallel_residual", False)),
         saved=sum(layer.in_features + layer.out_features for layer in linear),
         window=model.window,
         eod=model.eod,

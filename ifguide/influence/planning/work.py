@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ifguide.influence.batches import group_by_length
+from ifguide.influence.curvature.partitions import WHOLE, Partitions
 from ifguide.influence.options import Method
 from ifguide.influence.planning.shape import Shape
 from ifguide.influence.windows import Windows, cut_into_shards
@@ -115,16 +116,16 @@ def scoring(shape: Shape, work: Work, method: Method, directions: int) -> float:
 
 
 def direction(shape: Shape, tokens: int, strategy: str, directions: int) -> float:
-    """Operations of the gradients of queries of ``tokens`` in all (M1), a forward pass and twice as much back, and of
-    each direction's H~^-1. Queries are short: their attention costs next to nothing."""
-    gradients = 3 * (2 * shape.linear + 2 * shape.vocab * shape.hidden) * tokens
+    """Operations of the gradients of queries of ``tokens`` in all (M1), a forward pass, once again on the way back, and
+    twice as much back, and of each direction's H~^-1. Queries are short: their attention costs next to nothing."""
+    gradients = (4 * 2 * shape.linear + 4 * shape.vocab * shape.hidden) * tokens
     if strategy not in ("ekfac", "kfac"):
         return gradients
     return gradients + directions * 4 * sum(o * i * (o + i) for o, i in shape.tracked.values())
 
 
-def fitting(shape: Shape, work: Work, strategy: str) -> dict[str, float]:
-    """Operations of each phase of fit-factors; the eigendecomposition in terms of n³."""
+def fitting(shape: Shape, work: Work, strategy: str, cut: Partitions = WHOLE) -> dict[str, float]:
+    """Operations of each phase of fit-factors, as it is ``cut``; the eigendecomposition in terms of n³."""
     if strategy == "identity":
         return {}
     plain = forward(shape, work)
@@ -133,10 +134,10 @@ def fitting(shape: Shape, work: Work, strategy: str) -> dict[str, float]:
     both = 2 * plain + attention + head(shape, work)
     phases = {}
     if strategy in ("ekfac", "kfac"):
-        phases["covariances"] = both + 2 * shape.squares * work.padded
+        phases["covariances"] = cut.covariances * both + 2 * shape.squares * work.padded
         phases["eigendecomposition"] = float(sum(o**3 + i**3 for o, i in shape.tracked.values()))
     if strategy in ("ekfac", "diagonal"):
-        phases["second moments"] = both + 2 * shape.matrices * work.padded
+        phases["second moments"] = cut.second_moments * both + 2 * shape.matrices * work.padded
     if strategy == "ekfac":
         phases["second moments"] += 2 * work.windows * sum(o * i * (o + i) for o, i in shape.tracked.values())
     return phases

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
+from ifguide.cli import main
 from ifguide.errors import InputError, MismatchError, NumericsError
 from ifguide.influence.curvature import fit as factors_module
 from ifguide.influence.curvature import job as job_module
@@ -76,6 +79,22 @@ def test_the_stated_sample_is_what_is_fitted_on(tmp_path, model_folders, dataset
     expected = fit_layers(model, chosen, "diagonal", 16 * WINDOW, _SEED)
     for name, layer in load_factors(tmp_path / "f").layers.items():
         torch.testing.assert_close(layer["Lambda"], expected[name]["Lambda"], rtol=1e-4, atol=0)
+
+
+def test_a_cut_fit_says_so_and_gives_the_same_factors(tmp_path, model_folders, dataset, monkeypatch, capsys):
+    command = ["fit-factors", "--model", str(model_folders["neox"]), "--data", str(dataset.prefix)]
+    command += ["--max-tokens", "60"]
+    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
+    assert "partitions" not in capsys.readouterr().out
+    monkeypatch.setattr(factors_module, "free_memory", lambda device: 1)
+    assert main([*command, "--output", str(tmp_path / "cut")]) == 0
+    assert "covariances in 8 partitions of layers, second moments in 8 partitions" in capsys.readouterr().out
+    recorded = [json.loads((tmp_path / name / "run.json").read_text())["parameters"] for name in ("whole", "cut")]
+    assert [found["partitions"]["covariances"] for found in recorded] == [1, 8]
+    whole, cut_down = (load_factors(tmp_path / name) for name in ("whole", "cut"))
+    for name, layer in whole.layers.items():
+        for key, tensor in layer.items():
+            torch.testing.assert_close(cut_down.layers[name][key], tensor, rtol=1e-4, atol=0)
 
 
 def test_a_broken_model_is_found_before_the_fit(tmp_path, model_folders, dataset, monkeypatch):

@@ -49,6 +49,17 @@ def test_equals_a_loop_over_positions(model_folders, dataset):
             assert (found[row][~labelled] == 0).all()
 
 
+def test_results_do_not_depend_on_the_token_bound(model, dataset, monkeypatch):
+    batch, direction = _all_windows(dataset), random_direction(model)
+    whole = PositionPass(model, [direction]).scores(batch)
+    for bound in (1, 3 * WINDOW):
+        monkeypatch.setattr("ifguide.influence.batches.BACKWARD_TOKENS", bound)
+        pieces = batch.pieces(backward=True)
+        assert len(pieces) > 1 and all(len(p.inputs) == 1 or p.inputs.numel() <= bound for p in pieces)
+        found = PositionPass(model, [direction]).scores(batch)
+        torch.testing.assert_close(found, whole, rtol=1e-9, atol=1e-12)
+
+
 def test_sums_to_the_same_sequence_score_as_loss_term(model, dataset):
     windows = cut(dataset, EOD, WINDOW, 4)
     whole = np.flatnonzero(windows.begin + windows.lengths == windows.scored)  # no context
