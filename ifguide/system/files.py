@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from ifguide.system.text_files import read_rows, what_it_is
 
 _HASH_CHUNK = 1 << 22
 _TEMPORARY = ".tmp"
+# folder -> final name -> what killed writers left of it. Listed once in a process: listing a folder of many files at
+# each write into it takes longer than the write
+_leftovers: dict[str, dict[str, list[str]]] = {}
 _hashed: dict[tuple[str, int, int, int], str] = {}
 
 
@@ -26,18 +30,18 @@ def atomic_path(final: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; move it into place only if the block succeeds.
 
     The data is fsynced before the rename and the folder after it, so a crash at any point leaves
-    either the previous ``final`` or the complete new one. On an exception the temporary is removed;
-    what a killed process of this machine left behind is removed by the next writer of ``final``.
+    either the previous ``final`` or the complete new one. On an exception the temporary is removed; what a process of
+    this machine left behind that was killed before this one first wrote here, is removed by the next writer of
+    ``final``.
 
     Raises:
         InputError: the folder does not exist or cannot be written.
         OutOfSpaceError: the disk filled up.
     """
     final = Path(final)
-    mine = _temporary_prefix(final)
     try:
-        _remove_stale(final.parent, mine)
-        handle, name = tempfile.mkstemp(prefix=f"{mine}{os.getpid()}.", suffix=_TEMPORARY, dir=final.parent)
+        _remove_stale(final)
+        handle, name = tempfile.mkstemp(prefix=f".{final.name}.{_owner()}.", suffix=_TEMPORARY, dir=final.parent)
         os.close(handle)
     except OSError as error:
         raise _explain(error, final) from error
@@ -137,21 +141,32 @@ def hash_value(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _temporary_prefix(final: Path) -> str:
-    """Start of the temporaries' names, up to the pid. A pid says nothing about the processes of another
-    machine that shares the disk, so the name of this one is in it."""
-    return f".{final.name}.{platform.node()}-"
+def _owner() -> str:
+    """What says whose a temporary is. A pid says nothing about the processes of another machine that shares the disk,
+    so the name of this one is in it."""
+    return f"{platform.node()}-{os.getpid()}"
 
 
-def _remove_stale(folder: Path, prefix: str) -> None:
-    """Remove the temporaries in ``folder`` that start with ``prefix`` and whose process no longer exists."""
-    for path in folder.iterdir():
-        if not (path.name.startswith(prefix) and path.name.endswith(_TEMPORARY)):
-            continue
-        pid = path.name.removeprefix(prefix).split(".")[0]
-        if pid.isdecimal() and not _is_running(int(pid)):
-            with contextlib.suppress(OSError):  # another writer removed it, or it is another user's
-                path.unlink()
+def _remove_stale(final: Path) -> None:
+    """Remove the temporaries of ``final`` whose process, of this machine, no longer exists."""
+    folder = str(final.parent.absolute())
+    if folder not in _leftovers:
+        _leftovers[folder] = _find_stale(folder)
+    for path in _leftovers[folder].pop(final.name, []):
+        with contextlib.suppress(OSError):  # another writer removed it, or it is another user's
+            os.unlink(path)  # noqa: PTH108
+
+
+def _find_stale(folder: str) -> dict[str, list[str]]:
+    """Final name -> temporaries of it in ``folder`` whose process, of this machine, no longer exists."""
+    owned = re.compile(rf"\.(.+)\.{re.escape(platform.node())}-(\d+)\.[^.]+{re.escape(_TEMPORARY)}")
+    found: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = owned.fullmatch(entry.name)
+            if match and not _is_running(int(match[2])):
+                found.setdefault(match[1], []).append(entry.path)
+    return found
 
 
 def _is_running(pid: int) -> bool:
