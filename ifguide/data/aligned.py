@@ -123,32 +123,23 @@ def write_aligned(
         )
 
 
-def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: str) -> Aligned:
+def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: str, mapped: bool = False) -> Aligned:
     """Open scores or penalties and make sure that they belong to ``tokens``.
 
     Args:
         prefix: as given to `write_aligned`.
         tokens: the tokens they must belong to, or None to check the files against their own sidecar only.
         kind: ``scores``, ``penalties`` or ``boundaries``.
+        mapped: as for `IndexedDataset.open`.
 
     Raises:
         InputError: a file is missing or damaged.
         MismatchError: another kind or dtype, not the files that the sidecar describes, or values of
             other tokens; says what differs.
     """
-    dataset = IndexedDataset.open(prefix)
+    opened = open_aligned(prefix, kind, mapped)
+    dataset, sidecar = opened.dataset, opened.sidecar
     name = f"{kind} {dataset.prefix}"
-    sidecar = read_sidecar(dataset.prefix)
-    if not sidecar:
-        raise InputError(
-            f"{name} has no sidecar {sidecar_path(dataset.prefix)}: its job did not finish, or it was made elsewhere"
-        )
-    if sidecar.get("kind") != kind:
-        raise MismatchError(f"{dataset.prefix} holds {sidecar.get('kind')}, not {kind} (so says its sidecar)")
-    if dataset.dtype != DTYPES[kind]:
-        raise MismatchError(f"{name} holds {dataset.dtype} values; {kind} are {DTYPES[kind]}")
-    if kind == PENALTIES and sidecar.get("encoding") not in ENCODINGS:
-        raise InputError(f"{name} has the unknown encoding {sidecar.get('encoding')!r}; known: {', '.join(ENCODINGS)}")
     changed = differences(sidecar.get("fingerprint") or {}, fingerprint(dataset))
     if changed:
         raise MismatchError(
@@ -163,6 +154,29 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
                 f"{name} does not belong to the data {tokens.prefix} ({'; '.join(faults)}): "
                 "name the data that it was made for, or make it again"
             )
+    return opened
+
+
+def open_aligned(prefix: str | os.PathLike, kind: str, mapped: bool = False) -> Aligned:
+    """Open scores or penalties and believe their sidecar about the values: for files that were compared before, and
+    are known to be the same ones.
+
+    Raises:
+        InputError, MismatchError: as `load_aligned`, but for what only the values can tell.
+    """
+    dataset = IndexedDataset.open(prefix, mapped)
+    name = f"{kind} {dataset.prefix}"
+    sidecar = read_sidecar(dataset.prefix)
+    if not sidecar:
+        raise InputError(
+            f"{name} has no sidecar {sidecar_path(dataset.prefix)}: its job did not finish, or it was made elsewhere"
+        )
+    if sidecar.get("kind") != kind:
+        raise MismatchError(f"{dataset.prefix} holds {sidecar.get('kind')}, not {kind} (so says its sidecar)")
+    if dataset.dtype != DTYPES[kind]:
+        raise MismatchError(f"{name} holds {dataset.dtype} values; {kind} are {DTYPES[kind]}")
+    if kind == PENALTIES and sidecar.get("encoding") not in ENCODINGS:
+        raise InputError(f"{name} has the unknown encoding {sidecar.get('encoding')!r}; known: {', '.join(ENCODINGS)}")
     return Aligned(dataset, sidecar)
 
 

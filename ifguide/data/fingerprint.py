@@ -2,7 +2,7 @@
 
 Lengths alone identify nothing (corpora cut to a fixed length all look alike), so the fingerprint
 includes a hash of every value. It is taken once, while the file is written or first read, and then
-found again by the size and modification time of the two files.
+found again by the size and modification time of the two files. So is the range of the token ids.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from ifguide.system.files import hash_file, hash_value, write_json
 from ifguide.system.progress import Progress
 
 Fingerprint = dict[str, Any]
+
+RANGE = "range"
+"""Key of the smallest and largest value in sidecars and caches."""
+_CHUNK = 1 << 22
 
 _LABELS = {
     "documents": "documents",
@@ -52,25 +57,60 @@ def fingerprint(dataset: IndexedDataset, progress: bool = False) -> Fingerprint:
     return result
 
 
+def token_range(dataset: IndexedDataset, progress: bool = False) -> tuple[int, int]:
+    """The smallest and the largest value of ``dataset``, found or taken as its `fingerprint` is."""
+    known = known_range(dataset)
+    if known is not None:
+        return known
+    states = file_states(dataset.index_path, dataset.bin_path)
+    low, high = int(dataset.values[0]), int(dataset.values[0])
+    with Progress(dataset.num_tokens, "tokens", f"read {dataset.bin_path.name}", quiet=not progress) as bar:
+        for start in range(0, dataset.num_tokens, _CHUNK):
+            chunk = dataset.values[start : start + _CHUNK]
+            low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))
+            bar.update(len(chunk))
+    _keep(_cache_path(dataset.prefix), states, {RANGE: [low, high]})
+    return low, high
+
+
 def remember(dataset: IndexedDataset, states: FileStates, found: Fingerprint) -> None:
     """Keep the fingerprint of ``dataset``, whose files were in ``states`` before they were hashed."""
-    cache = _cache_path(dataset.prefix)
-    # a read-only or full home only costs the next caller another pass
-    if cache is not None:
-        with contextlib.suppress(IFGuideError, OSError):
-            write_json(cache, {"files": states, "fingerprint": found})
+    _keep(_cache_path(dataset.prefix), states, {"fingerprint": found})
 
 
-def known_fingerprint(dataset: IndexedDataset) -> Fingerprint | None:
-    """The fingerprint of ``dataset`` if it is known without hashing its values."""
+def keep_beside(
+    path: Path,
+    dataset: IndexedDataset,
+    *,
+    found: Fingerprint | None = None,
+    values: tuple[int, int] | None = None,
+) -> None:
+    """Add the fingerprint or the range of ``dataset`` to ``path``, for machines that have another cache."""
+    known = {"fingerprint": found, RANGE: values and list(values)}
     states = file_states(dataset.index_path, dataset.bin_path)
+    _keep(path, states, {key: value for key, value in known.items() if value is not None})
+
+
+def known_fingerprint(dataset: IndexedDataset, beside: Path | None = None) -> Fingerprint | None:
+    """The fingerprint of ``dataset`` if it is known without hashing its values, also from `keep_beside`."""
     shape = {"documents": dataset.num_documents, "tokens": dataset.num_tokens, "dtype": dataset.dtype.name}
-    for path in (sidecar_path(dataset.prefix), _cache_path(dataset.prefix)):
-        entry = {} if path is None else _read_quietly(path)
+    for entry in _entries(dataset, beside):
         found = entry.get("fingerprint") or {}
         # a sidecar that contradicts the index is not believed about the content either
-        if entry.get("files") == states and _is_fingerprint(found) and shape.items() <= found.items():
+        if _is_fingerprint(found) and shape.items() <= found.items():
+            if beside is not None and known_fingerprint(dataset) is None:
+                # whoever asks later does not know where to look
+                remember(dataset, file_states(dataset.index_path, dataset.bin_path), found)
             return found
+    return None
+
+
+def known_range(dataset: IndexedDataset, beside: Path | None = None) -> tuple[int, int] | None:
+    """The `token_range` of ``dataset`` if it is known without reading its values, also from `keep_beside`."""
+    for entry in _entries(dataset, beside):
+        match entry.get(RANGE):
+            case [int(low), int(high)] if low <= high:
+                return low, high
     return None
 
 
@@ -78,8 +118,9 @@ def make_fingerprint(dtype: np.dtype, lengths: np.ndarray, doc_idx: np.ndarray, 
     """The fingerprint of a dataset with these ``lengths``[N_docs], ``doc_idx`` and content."""
     digest = hashlib.blake2b(digest_size=32)
     digest.update(f"{np.dtype(dtype).name} {len(lengths)} {len(doc_idx)}".encode())
-    digest.update(np.ascontiguousarray(lengths, dtype="<i8").data)
-    digest.update(np.ascontiguousarray(doc_idx, dtype="<i8").data)
+    for array in (lengths, doc_idx):
+        for begin in range(0, len(array), _CHUNK):
+            digest.update(np.ascontiguousarray(array[begin : begin + _CHUNK], dtype="<i8").data)
     return {
         "documents": len(lengths),
         "tokens": int(np.sum(lengths, dtype=np.int64)),
@@ -96,6 +137,26 @@ def differences(expected: Fingerprint, found: Fingerprint) -> list[str]:
         for key, label in _LABELS.items()
         if expected.get(key) != found.get(key)
     ]
+
+
+def _entries(dataset: IndexedDataset, beside: Path | None) -> Iterator[dict[str, Any]]:
+    """What is recorded of ``dataset`` with its files as they are now."""
+    states = file_states(dataset.index_path, dataset.bin_path)
+    for path in (sidecar_path(dataset.prefix), beside, _cache_path(dataset.prefix)):
+        entry = {} if path is None else _read_quietly(path)
+        if entry.get("files") == states:
+            yield entry
+
+
+def _keep(path: Path | None, states: FileStates, found: dict[str, Any]) -> None:
+    """Add to what ``path`` knows of files in these ``states``."""
+    if path is None:
+        return
+    before = _read_quietly(path)
+    known = before if before.get("files") == states else {"files": states}
+    # a read-only or full home only costs the next caller another pass
+    with contextlib.suppress(IFGuideError, OSError):
+        write_json(path, {**known, **found})
 
 
 def _is_fingerprint(value: Any) -> bool:

@@ -26,7 +26,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -78,8 +78,45 @@ class Layout:
     doc_idx: np.ndarray
 
 
-def read_layout(prefix: str, report: Report) -> Layout | None:
+class Starts:
+    """The offset of each document's first value, computed from the pointers on disk wherever it is asked for.
+
+    Takes the place of ``starts``[N_docs + 1] of a layout that is mapped: it is indexed like an array, by numbers,
+    slices and arrays of numbers, and becomes one where a whole array is needed.
+    """
+
+    def __init__(self, pointers: np.ndarray, itemsize: int, end: int):
+        self._pointers, self._itemsize, self._end = pointers, itemsize, end
+
+    def __len__(self) -> int:
+        return len(self._pointers) + 1
+
+    def __getitem__(self, key: Any) -> Any:
+        last = len(self._pointers)
+        if isinstance(key, int | np.integer):
+            place = range(last + 1)[int(key)]
+            return self._end if place == last else int(self._pointers[place]) // self._itemsize
+        if isinstance(key, slice):
+            first, stop, step = key.indices(last + 1)
+            if step == 1 and stop <= last:
+                return self._pointers[first:stop] // self._itemsize
+            key = np.arange(first, stop, step)
+        places = np.asarray(key)
+        if places.dtype == np.bool_:
+            places = np.flatnonzero(places)
+        places = np.where(places < 0, places + last + 1, places)
+        return np.where(places == last, self._end, self._pointers[np.minimum(places, last - 1)] // self._itemsize)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.append(self._pointers // self._itemsize, np.int64(self._end)).astype(dtype or np.int64, copy=False)
+
+
+def read_layout(prefix: str, report: Report, mapped: bool = False) -> Layout | None:
     """Read the index of ``prefix`` and compare it with the size of its .bin, telling ``report`` of each fault.
+
+    Args:
+        mapped: leave lengths (then int32), starts (`Starts`) and doc_idx on disk: a process that looks at parts of a
+            large dataset needs no memory for the others.
 
     Returns:
         None if there is no index that could be read. A layout belongs to sound files only if nothing was reported.
@@ -91,7 +128,7 @@ def read_layout(prefix: str, report: Report) -> Layout | None:
         return None
     try:
         with open(index_path, "rb") as stream:
-            return _read(stream, index_path, bin_path, bin_size, report)
+            return _read(stream, index_path, bin_path, bin_size, report, mapped)
     except OSError as error:
         report(Fault("unreadable", f"{index_path} cannot be read: {error.strerror}"))
         return None
@@ -104,13 +141,17 @@ def offenders(texts: Sequence[str], count: int) -> str:
     return f"{shown} and {rest} more" if rest > 0 else shown
 
 
-def _read(stream: BinaryIO, path: Path, bin_path: Path, bin_size: int | None, report: Report) -> Layout | None:
+def _read(
+    stream: BinaryIO, path: Path, bin_path: Path, bin_size: int | None, report: Report, mapped: bool
+) -> Layout | None:
     header = _read_header(stream, path, report)
     if header is None:
         return None
     code, num_documents, num_doc_idx = header
     if code not in CODES and code not in FLOAT_CODES:
         report(Fault("dtype-code", f"{path} has the unknown dtype code {code}"))
+    if mapped and num_documents and num_doc_idx:
+        return _map(path, header, bin_path, bin_size, report)
 
     stored = _read_array(stream, "<i4", num_documents)
     negative = np.flatnonzero(stored < 0)
@@ -132,6 +173,43 @@ def _read(stream: BinaryIO, path: Path, bin_path: Path, bin_size: int | None, re
             _check_pointers(stream, path, starts, dtype, report)
     stream.seek(HEADER.size + 12 * num_documents)
     return Layout(dtype, lengths, starts, _read_array(stream, "<i8", num_doc_idx))
+
+
+def _map(
+    path: Path, header: tuple[int, int, int], bin_path: Path, bin_size: int | None, report: Report
+) -> Layout | None:
+    """`_read` with all arrays left on disk; they are looked at in pieces."""
+    code, num_documents, num_doc_idx = header
+    places = {"<i4": HEADER.size, "<i8": HEADER.size + 4 * num_documents}
+    lengths, pointers = (
+        np.asarray(np.memmap(path, kind, "r", place, (num_documents,))) for kind, place in places.items()
+    )
+    doc_idx = np.asarray(np.memmap(path, "<i8", "r", HEADER.size + 12 * num_documents, (num_doc_idx,)))
+    # how wide a float is, only their number tells
+    dtype = _dtype_of(code, bin_size, 0 if code in CODES else int(lengths.sum(dtype=np.int64)))
+    if dtype is None:
+        return None
+    end = 0
+    for begin in range(0, num_documents, _CHUNK):
+        chunk = lengths[begin : begin + _CHUNK]
+        if chunk.min() < 0:
+            first = begin + int(np.flatnonzero(chunk < 0)[0])
+            report(Fault("negative-length", f"{path} is damaged: document {first} has length {lengths[first]}"))
+            return None
+        sums = np.cumsum(chunk, dtype=np.int64)
+        expected = (sums - chunk + end) * dtype.itemsize
+        found = pointers[begin : begin + _CHUNK]
+        if not np.array_equal(found, expected):
+            i = int(np.flatnonzero(found != expected)[0])
+            where = f"document {begin + i} starts at byte {found[i]}, expected {expected[i]}"
+            text = f"{path} is damaged: {where} (documents must follow each other without gaps)"
+            report(Fault("pointers", text, int((found != expected).sum())))
+            return None
+        end += int(sums[-1])
+    if end == 0:
+        report(Fault("no-tokens", f"{path} lists no tokens; write the dataset again"))
+    _check_bin(bin_path, bin_size, end * dtype.itemsize, report)
+    return Layout(dtype, lengths, cast(np.ndarray, Starts(pointers, dtype.itemsize, end)), doc_idx)
 
 
 def _read_header(stream: BinaryIO, path: Path, report: Report) -> tuple[int, int, int] | None:

@@ -21,6 +21,8 @@ from ifguide.errors import IFGuideWarning, InputError
 
 _WRITE_CODES = {"float32": 7, "float64": 6, **{name: code for code, name in CODES.items()}}
 
+_CHUNK = 1 << 20  # entries of an index that are converted at once
+
 _Dataset = TypeVar("_Dataset", bound="IndexedDataset")
 
 
@@ -45,15 +47,18 @@ class IndexedDataset:
     values: np.ndarray
 
     @classmethod
-    def open(cls: type[_Dataset], prefix: str | os.PathLike) -> _Dataset:
+    def open(cls: type[_Dataset], prefix: str | os.PathLike, mapped: bool = False) -> _Dataset:
         """Open ``prefix.idx`` and ``prefix.bin`` and check that they are whole and belong together.
+
+        Args:
+            mapped: the index stays on disk, as the values do: ``lengths`` are int32, ``starts`` a `Starts`.
 
         Raises:
             InputError: a file is missing, empty, truncated, too long or not an mmap index; names the
                 file and the fault.
         """
         prefix = os.fspath(prefix)
-        layout = read_layout(prefix, _refuse)
+        layout = read_layout(prefix, _refuse, mapped)
         assert layout is not None
         return cls.of_layout(prefix, layout)
 
@@ -98,13 +103,13 @@ class TokenDataset(IndexedDataset):
     """An indexed dataset whose values are token ids."""
 
     @classmethod
-    def open(cls, prefix: str | os.PathLike) -> TokenDataset:
+    def open(cls, prefix: str | os.PathLike, mapped: bool = False) -> TokenDataset:
         """As `IndexedDataset.open`; warns where ``doc_idx`` groups sequences, because nothing here does.
 
         Raises:
             InputError: also where the values are no token ids.
         """
-        dataset = super().open(prefix)
+        dataset = super().open(prefix, mapped)
         kind = read_sidecar(dataset.prefix).get("kind", TOKENS)
         if kind != TOKENS:
             raise InputError(f"{dataset.prefix} holds {kind}, not tokens (so says its sidecar)")
@@ -135,9 +140,13 @@ def write_index(
     header = HEADER.pack(MAGIC, VERSION, _WRITE_CODES[dtype.name], len(lengths), len(doc_idx))
     with open(path, "wb") as stream:
         stream.write(header)
-        stream.write(np.ascontiguousarray(lengths, dtype="<i4").data)
-        stream.write((starts[:-1] * dtype.itemsize).astype("<i8").data)
-        stream.write(np.ascontiguousarray(doc_idx, dtype="<i8").data)
+        for begin in range(0, len(lengths), _CHUNK):
+            stream.write(np.ascontiguousarray(lengths[begin : begin + _CHUNK], dtype="<i4").data)
+        for begin in range(0, len(lengths), _CHUNK):
+            stop = min(begin + _CHUNK, len(lengths))
+            stream.write((starts[begin:stop] * dtype.itemsize).astype("<i8").data)
+        for begin in range(0, len(doc_idx), _CHUNK):
+            stream.write(np.ascontiguousarray(doc_idx[begin : begin + _CHUNK], dtype="<i8").data)
 
 
 def _refuse(fault: Fault) -> NoReturn:

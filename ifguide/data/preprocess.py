@@ -26,7 +26,7 @@ import numpy as np
 
 from ifguide.compat.megatron import dataset_builder
 from ifguide.config.options import option
-from ifguide.data.fingerprint import make_fingerprint
+from ifguide.data.fingerprint import RANGE, Fingerprint, make_fingerprint
 from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
 from ifguide.data.sources.names import AUTO, FORMATS, Source, find_sources, input_record
 from ifguide.data.sources.reading import check_sources, read_batches, total_size
@@ -210,7 +210,7 @@ def preprocess(
         Progress(total_size(sources), "bytes", "preprocess", quiet=not progress) as bar,
     ):
         checked = _checked(batches, counts, options.skip_bad_lines, bar)
-        fingerprint = _write_tokens(checked, bin_file, index_file, dtype)
+        fingerprint, values = _write_tokens(checked, bin_file, index_file, dtype)
         if counts.documents == 0:
             raise InputError(_nothing_left(sources, counts, options.json_keys))
         dump_json(
@@ -234,6 +234,7 @@ def preprocess(
                 "inputs": [input_record(source.name) for source in sources],
                 "counts": vars(counts),
                 "fingerprint": fingerprint,
+                RANGE: values,
                 "files": file_states(index_file, bin_file),
                 "tool": versions(),
                 **origin(),
@@ -269,14 +270,18 @@ def _checked(
         yield batch
 
 
-def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: Path, dtype: np.dtype) -> dict[str, Any]:
-    """Write both files through megatron-core's builder; returns the fingerprint of what was written."""
+def _write_tokens(
+    batches: Iterator[EncodedBatch], bin_file: Path, index_file: Path, dtype: np.dtype
+) -> tuple[Fingerprint, list[int]]:
+    """Write both files through megatron-core's builder; returns the fingerprint and the range of what was written."""
+    ends: list[int] = []
     digest = hashlib.blake2b(digest_size=32)
     batch = next(batches, None)  # the workers start on their first batches while megatron-core is imported
     builder = dataset_builder(bin_file, dtype)
     try:
         while batch is not None:
             digest.update(batch.ids.data)
+            ends = [min([*ends, int(batch.ids.min())]), max([*ends, int(batch.ids.max())])] if len(batch.ids) else ends
             end = 0
             for length in batch.lengths:
                 begin, end = end, end + length
@@ -285,9 +290,10 @@ def _write_tokens(batches: Iterator[EncodedBatch], bin_file: Path, index_file: P
     finally:
         builder.data_file.close()
     builder.finalize(str(index_file))
-    return make_fingerprint(
+    found = make_fingerprint(
         dtype, np.array(builder.sequence_lengths), np.array(builder.document_indices), digest.hexdigest()
     )
+    return found, ends
 
 
 _encoder: Encoder | None = None

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import re
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ifguide.data.fingerprint import make_fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset, write_index
 from ifguide.errors import InputError
 from ifguide.system.files import write_json
+from tests.support.datasets import random_documents, write_tokens
 
 
 def test_reads_the_literal_format(tokens_prefix, documents):
@@ -128,3 +131,56 @@ def test_values_that_are_no_tokens_are_refused(tmp_path, documents, write_raw):
     write_json(prefix + ".json", {"format_version": 1, "kind": "penalties"})
     with pytest.raises(InputError, match="holds penalties, not tokens"):
         TokenDataset.open(prefix)
+
+
+@pytest.mark.parametrize("lengths", [[3, 0, 5, 1], [0, 0, 7], [4]])
+def test_a_mapped_index_says_what_a_read_one_says(tmp_path: Path, lengths: list[int]) -> None:
+    prefix = write_tokens(tmp_path / "d", random_documents(lengths)).prefix
+    read, mapped = TokenDataset.open(prefix), TokenDataset.open(prefix, mapped=True)
+    assert mapped.lengths.tolist() == read.lengths.tolist() and mapped.doc_idx.tolist() == read.doc_idx.tolist()
+    assert (mapped.num_tokens, mapped.num_documents, mapped.dtype) == (read.num_tokens, read.num_documents, read.dtype)
+    starts, count = read.starts, len(read.starts)
+    assert len(mapped.starts) == count and np.asarray(mapped.starts).tolist() == starts.tolist()
+    for key in (0, -1, count - 1, np.int64(1), slice(None), slice(0, -1), slice(1, None), slice(None, None, 2),
+                np.array([0, count - 1, 1]), np.array([-1, 0]), starts > 2):  # fmt: skip
+        np.testing.assert_array_equal(mapped.starts[key], starts[key])
+    with pytest.raises(IndexError):
+        mapped.starts[count]
+    for i in range(len(lengths)):
+        np.testing.assert_array_equal(mapped.document(i), read.document(i))
+    assert make_fingerprint(read.dtype, mapped.lengths, mapped.doc_idx, "") == make_fingerprint(
+        read.dtype, read.lengths, read.doc_idx, ""
+    )
+
+
+def test_a_mapped_index_leaves_nothing_of_the_corpus_in_memory(tmp_path: Path) -> None:
+    """A million documents: 24 MB of lengths, starts and doc_idx that are read, a few pages of those that are mapped."""
+    lengths = np.full(1_000_000, 1)
+    starts = np.arange(len(lengths) + 1)
+    np.zeros(len(lengths), np.uint16).tofile(tmp_path / "d.bin")
+    write_index(tmp_path / "d.idx", np.uint16, lengths, starts, starts)
+    kept = []
+    for mapped in (False, True):
+        tracemalloc.start()
+        dataset = TokenDataset.open(tmp_path / "d", mapped=mapped)
+        kept.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert dataset.num_tokens == len(lengths)
+    assert kept[0] > 24e6 > 1e6 > kept[1]
+
+
+def test_a_damaged_mapped_index_is_refused(tmp_path: Path) -> None:
+    dataset = write_tokens(tmp_path / "d", random_documents([3, 4]))
+    content = bytearray(dataset.index_path.read_bytes())
+    for place, value, message in ((34, 255, "has length -"), (50, 9, "document 1 starts at byte 9, expected 6")):
+        damaged = content.copy()
+        damaged[place] = value
+        if message.startswith("has"):
+            damaged[34:38] = b"\xff" * 4
+        dataset.index_path.write_bytes(damaged)
+        with pytest.raises(InputError, match=message):
+            TokenDataset.open(dataset.prefix, mapped=True)
+    dataset.index_path.write_bytes(content)
+    dataset.bin_path.write_bytes(dataset.bin_path.read_bytes()[:-2])
+    with pytest.raises(InputError, match="is truncated: 12 bytes, its index needs 14"):
+        TokenDataset.open(dataset.prefix, mapped=True)
