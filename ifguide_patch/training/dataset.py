@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.data.aligned import Aligned, load_aligned
+from ifguide.data.aligned import Aligned, load_aligned, open_aligned
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import IndexedDataset, TokenDataset
-from ifguide.data.sidecar import PENALTIES, file_states
+from ifguide.data.sidecar import PENALTIES, file_states, sidecar_path
 from ifguide.errors import InputError, MismatchError
 from ifguide.penalties.coding import CODE_MAX, CODE_SHIFT, TOKEN_BITS, highest_code
 from ifguide.penalties.keys import mask_key, mask_pairs, missing_files, values_of
@@ -96,16 +96,16 @@ class MaskedSource:
 def verified_mask(tokens: TokenDataset, mask_prefix: str) -> Aligned:
     """The mask, known to belong to ``tokens``.
 
-    The launcher compares contents once (`verify_masks`); a worker that finds the same files, by size and
-    modification time, does not read the corpus again.
+    The launcher compares contents once (`verify_masks`). A worker that finds the same files, by size and modification
+    time, reads neither the corpus nor the mask again, also where a copy has moved the times that the sidecars know.
 
     Raises:
         InputError, MismatchError: as `ifguide.data.aligned.load_aligned`.
     """
     known = json.loads(base64.urlsafe_b64decode(os.environ.get(VERIFIED_VARIABLE, "")) or "{}")
-    if known.get(mask_prefix) != _states(tokens.prefix, mask_prefix):
+    if mask_prefix not in known or known[mask_prefix] != _states(tokens.prefix, mask_prefix):
         return load_aligned(mask_prefix, tokens, PENALTIES)
-    mask = load_aligned(mask_prefix, None, PENALTIES)
+    mask = open_aligned(mask_prefix, PENALTIES)
     if not np.array_equal(mask.dataset.lengths, tokens.lengths):
         raise MismatchError(f"penalties {mask_prefix} do not belong to the data {tokens.prefix} (document lengths)")
     return mask
@@ -231,5 +231,7 @@ def _labels(prefix: str, tokens: TokenDataset) -> IndexedDataset:
 
 
 def _states(data_prefix: str, mask_prefix: str) -> list[Any]:
-    """Size and modification time of the files of both datasets."""
-    return [file_states(f"{prefix}.idx", f"{prefix}.bin") for prefix in (data_prefix, mask_prefix)]
+    """Size and modification time of the files of both datasets, and of the mask's sidecar."""
+    sidecar = sidecar_path(mask_prefix).stat()
+    files = [file_states(f"{prefix}.idx", f"{prefix}.bin") for prefix in (data_prefix, mask_prefix)]
+    return [*files, [sidecar.st_size, sidecar.st_mtime_ns]]
