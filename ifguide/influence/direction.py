@@ -29,7 +29,8 @@ from ifguide.influence.passes.checks import memory_advice
 from ifguide.influence.queries import Query, queries_fingerprint
 from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel
-from ifguide.system.files import hash_file, read_json, write_json
+from ifguide.system.cache import file_hash
+from ifguide.system.files import read_json, write_json
 
 Direction = dict[str, Tensor]
 """One matrix [O, I] per tracked layer."""
@@ -161,7 +162,7 @@ def save_direction(prefix: str | Path, direction: Direction, about: dict[str, An
     """Write ``prefix.direction.{safetensors,json}``."""
     tensors, record = _paths(prefix)
     save_tensors(tensors, {name: matrix.cpu().contiguous() for name, matrix in direction.items()})
-    write_json(record, {"identity": about, "tensors": hash_file(tensors)})
+    write_json(record, {"identity": about, "tensors": file_hash(tensors, just_written=True)})
 
 
 def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | None:
@@ -172,7 +173,7 @@ def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | Non
     if not (tensors.exists() and record.exists()):
         return None
     known = read_json(record, "direction")
-    if known.get("identity") != about or known.get("tensors") != hash_file(tensors):
+    if known.get("identity") != about or known.get("tensors") != file_hash(tensors):
         return None
     return load_file(tensors)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ifguide.config.hints import model_hint, with_hint
 from ifguide.errors import InputError
+from ifguide.system.cache import file_hash
 from ifguide.system.files import hash_file, hash_value, read_json
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
@@ -65,7 +66,7 @@ def weights_fingerprint(directory: Path) -> str:
     for glob in _WEIGHT_FILES:
         files = sorted(directory.glob(glob))
         if files:
-            return hash_value({"config": config, "weights": [hash_file(path) for path in files]})
+            return hash_value({"config": config, "weights": [file_hash(path) for path in files]})
     raise InputError(f"model folder {directory} has no weights (*.safetensors)")
 
 

@@ -1,6 +1,6 @@
 """A folder of this user's own for what can be computed again.
 
-What lies there is believed (fingerprints) or even unpickled (megatron-core's indices), so a folder
+What lies there is believed (fingerprints, hashes) or even unpickled (megatron-core's indices), so a folder
 that anyone else may write is not used.
 """
 
@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ifguide.errors import IFGuideError
+from ifguide.system.files import hash_file, hash_value, write_text
 from ifguide.system.locks import locked
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LOCK = ".lock"
+# a file that was written later than this before it was hashed may be written once more in the same tick of its clock
+_SETTLED_SECONDS = 2.0
+_SMALL_BYTES = 1 << 20
 
 
 def private_folder(name: str) -> Path | None:
@@ -59,6 +66,49 @@ def cached_folder(name: str, key: str) -> Iterator[Path]:
         yield folder
         if work is not None and final is not None:
             work.rename(final)
+
+
+def file_hash(path: str | os.PathLike, just_written: bool = False) -> str:
+    """`hash_file` of a large file that many processes need: one of this user's hashes it, the others wait and read.
+
+    The file is known again by its place, size, inode and the times of its last change, which every write moves.
+
+    Args:
+        just_written: by this process, and nobody else writes it: it is remembered however new it is.
+    """
+    path = Path(path)
+    status = path.stat()
+    root = private_folder("hashes") if status.st_size >= _SMALL_BYTES else None
+    if root is None:
+        return hash_file(path)
+    kept = root / hash_value([str(path.resolve()), *_state(status)])
+    known = _kept_hash(kept)
+    if known is None:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a file system without locks
+                stack.enter_context(locked(kept.with_suffix(_LOCK)))
+            known = _kept_hash(kept)
+            if known is None:
+                hashing_from = time.time()
+                known = hash_file(path)
+                settled = hashing_from - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS
+                if (settled or just_written) and _state(path.stat()) == _state(status):
+                    with contextlib.suppress(IFGuideError):  # a full home costs the next caller another pass
+                        write_text(kept, known)
+    return known
+
+
+def _state(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _kept_hash(kept: Path) -> str | None:
+    """None also for an entry that is no hash: it has to be taken again."""
+    try:
+        text = kept.read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else None
 
 
 def _prepare(root: Path | None, key: str, stack: contextlib.ExitStack) -> tuple[Path | None, Path | None]:

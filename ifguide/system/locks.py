@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def taken_if_possible(path: Path, wait: bool = True) -> Iterator[bool]:
                 raise
             mine = True
         yield mine
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of ``folder`` has locks, so that processes can tell what others are at.
+
+    Raises:
+        OSError: nothing can be made in it.
+    """
+    try:
+        with locked(folder / f".probe-{platform.node()}-{os.getpid()}.lock", wait=False):
+            return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
 
 
 @contextlib.contextmanager

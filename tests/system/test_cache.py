@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ifguide.system import cache
 from ifguide.system.cache import cached_folder, is_private, private_folder
+from ifguide.system.files import hash_file
 
 KEY = "f" * 32
 
@@ -176,3 +178,48 @@ def test_a_file_system_without_locks(indices: Path, monkeypatch: pytest.MonkeyPa
     assert build() == (False, ["index"])
     assert build() == (False, ["index"])
     assert not any(path.is_dir() for path in indices.iterdir())
+
+
+def _hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are hashed from now on."""
+    read: list[str] = []
+    original = cache.hash_file
+    monkeypatch.setattr(cache, "hash_file", lambda path: read.append(path.name) or original(path))
+    return read
+
+
+def test_a_large_file_is_hashed_once_as_long_as_it_is_the_same(
+    indices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 4)
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", -100.0)
+    read, path = _hashed(monkeypatch), tmp_path / "weights"
+    path.write_bytes(b"0123456789")
+    first = cache.file_hash(path)
+    assert cache.file_hash(path) == first == hash_file(path) and read == ["weights"]
+    status = path.stat()
+    path.write_bytes(b"012345678X")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as long, and made to look as old
+    assert cache.file_hash(path) == hash_file(path) != first and read == ["weights"] * 2
+    (tmp_path / "copy").write_bytes(b"0123456789")
+    assert cache.file_hash(tmp_path / "copy") == first and read[-1] == "copy"
+
+
+def test_a_file_that_may_still_change_in_the_same_tick_is_not_believed(
+    indices: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 4)
+    read, path = _hashed(monkeypatch), tmp_path / "weights"
+    path.write_bytes(b"0123456789")
+    assert cache.file_hash(path) == cache.file_hash(path) and len(read) == 2
+    assert cache.file_hash(path, just_written=True) == cache.file_hash(path) and len(read) == 3
+    damaged = next((indices.parent / "hashes").iterdir())
+    damaged.write_text("no hash")
+    assert cache.file_hash(path) == hash_file(path) and len(read) == 4
+
+
+def test_without_a_private_folder_a_file_is_hashed_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_SMALL_BYTES", 4)
+    monkeypatch.setattr(cache, "private_folder", lambda name: None)
+    (tmp_path / "weights").write_bytes(b"0123456789")
+    assert cache.file_hash(tmp_path / "weights") == hash_file(tmp_path / "weights")

@@ -13,7 +13,7 @@ Shapes: O outputs, I inputs with the bias column.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.influence.tensors import save_tensors
 from ifguide.models.tracked import ScoredModel
+from ifguide.system.cache import file_hash
 from ifguide.system.files import hash_file, read_json, write_json
 
 FORMAT = 1
@@ -53,6 +54,19 @@ def save_factors(output: Path, layers: dict[str, dict[str, Tensor]], record: dic
     write_json(output / "factors.json", {**record, "tensors": hash_file(output / "factors.safetensors")})
 
 
+def describe_factors(directory: str | Path) -> Factors:
+    """What the record of `save_factors` says, without any tensor: they may be larger than the model.
+
+    Raises:
+        InputError: not a factors folder, or another format.
+    """
+    path = Path(directory) / "factors.json"
+    record = read_json(path, "factors")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise InputError(f"{path} is not of format {FORMAT}; run fit-factors again")
+    return Factors(record["strategy"], {}, record, f"{record['strategy']}-{record['tensors'][:32]}")
+
+
 def load_factors(directory: str | Path) -> Factors:
     """Read what `save_factors` wrote.
 
@@ -62,21 +76,17 @@ def load_factors(directory: str | Path) -> Factors:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    directory = Path(directory)
-    record = read_json(directory / "factors.json", "factors")
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError(f"{directory / 'factors.json'} is not of format {FORMAT}; run fit-factors again")
-    path = directory / "factors.safetensors"
+    described = describe_factors(directory)
+    path = Path(directory) / "factors.safetensors"
     try:
-        if hash_file(path) != record["tensors"]:
+        if file_hash(path) != described.record["tensors"]:
             raise InputError(f"{path} is not the file that factors.json describes; run fit-factors again")
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
-    strategy = record["strategy"]
-    keys = _TENSORS.get(strategy, ())
-    layers = {name: {key: tensors[f"{name}/{key}"] for key in keys} for name in record["modules"]}
-    return Factors(strategy, layers, record, f"{strategy}-{record['tensors'][:32]}")
+    keys = _TENSORS.get(described.strategy, ())
+    layers = {name: {key: tensors[f"{name}/{key}"] for key in keys} for name in described.record["modules"]}
+    return replace(described, layers=layers)
 
 
 def check_model(factors: Factors, model: ScoredModel) -> None:
