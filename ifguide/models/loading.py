@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Any
 
@@ -14,20 +15,28 @@ from ifguide.system.quiet import no_loading_bar
 _NAMED = 3
 
 
-def load_causal_model(folder: str | os.PathLike, dtype: torch.dtype, what: str, *, attention: str | None = None) -> Any:
-    """The causal language model of a local folder, on the processor; nothing is fetched from anywhere.
+def load_causal_model(
+    folder: str | os.PathLike, dtype: torch.dtype, what: str, *, attention: str | None = None, device: str = "cpu"
+) -> Any:
+    """The causal language model of a local folder; nothing is fetched from anywhere.
 
     Args:
         what: its role, which begins a message.
         attention: a name that transformers knows (None: its choice).
+        device: where it shall lie. Each weight goes straight there: a copy of the whole model in every process of a
+            machine may not fit its memory.
 
     Raises:
         InputError: it cannot be loaded, or weights are missing.
     """
     from transformers import AutoModelForCausalLM
 
-    options = {} if attention is None else {"attn_implementation": attention}
-    return load_pretrained(AutoModelForCausalLM, folder, dtype, what, local_files_only=True, **options)
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    # transformers puts weights elsewhere than on the processor by means of accelerate
+    if device != "cpu" and importlib.util.find_spec("accelerate"):
+        options["device_map"] = {"": device}
+    model = load_pretrained(AutoModelForCausalLM, folder, dtype, what, local_files_only=True, **options)
+    return model.to(device)
 
 
 def load_pretrained(kind: Any, where: str | os.PathLike, dtype: torch.dtype, what: str, **options: Any) -> Any:

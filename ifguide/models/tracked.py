@@ -190,7 +190,7 @@ def load_model(
     attention.register()
     reader = TextReader.find(directory, data, eod_token)
     fingerprint = weights_fingerprint(directory)
-    model = load_causal_model(directory, dtype, "model", attention=implementation)
+    model = load_causal_model(directory, dtype, "model", attention=implementation, device=device)
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)

@@ -60,3 +60,28 @@ def test_a_damaged_file_is_refused(load: Callable[[Path], object], role: str, fo
 def test_precision_and_attention_are_as_asked(folder: Path) -> None:
     model = load_causal_model(folder, torch.float64, "model", attention="eager")
     assert model.dtype == torch.float64 and model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("has_accelerate", [True, False])
+def test_weights_go_straight_to_their_device(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, has_accelerate: bool
+) -> None:
+    """ "cpu:0" is a device that is not the default one, on every machine."""
+    import transformers
+
+    asked = []
+    original = transformers.AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM,
+        "from_pretrained",
+        lambda where, **options: asked.append(options.get("device_map")) or original(where, **options),
+    )
+    if not has_accelerate:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    plain = load_causal_model(folder, torch.float32, "model")
+    placed = load_causal_model(folder, torch.float32, "model", device="cpu:0")
+    assert asked == [None, {"": "cpu:0"} if has_accelerate else None]
+    expected = dict(plain.named_parameters())
+    for name, weight in placed.named_parameters():
+        assert weight.device.type == "cpu" and torch.equal(weight, expected[name])
+    assert not any(hasattr(module, "_hf_hook") for module in placed.modules()), "nothing moves inputs at each call"
