@@ -30,6 +30,9 @@ from ifguide.system.progress import Progress
 
 LAMBDA_SCALE = {"ekfac": "per window", "kfac": "per token", "diagonal": "per window", "identity": None}
 """What Λ of each strategy is a mean over."""
+# of a probability of 1; and elements of [N, V] that are drawn from at a time, twice as wide as the logits
+_UNITS = 1 << 40
+_DRAWN_ELEMENTS = 1 << 26
 
 
 def fit_layers(
@@ -166,8 +169,18 @@ def _loss(scored: ScoredModel, progress: Progress) -> Callable[[dict[str, Tensor
 
 
 def draw_labels(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Labels[N] drawn from softmax(``logits``[N, V]) by inverting its distribution at ``uniform``[N] in [0, 1)."""
-    cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1)
-    threshold = uniform.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
+    """Labels[N] drawn from softmax(``logits``[N, V]) by inverting its distribution at ``uniform``[N] in [0, 1).
+
+    Probabilities are counted in units of 2^-40: sums of integers are the same in whatever order a device takes them,
+    those of floats on a GPU are not the same twice.
+    """
+    rows = max(1, _DRAWN_ELEMENTS // logits.shape[-1])
+    return torch.cat([_draw(*some) for some in zip(logits.split(rows), uniform.split(rows), strict=True)])
+
+
+def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    probabilities = torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    cumulative = probabilities.mul_(_UNITS).to(torch.int64).cumsum(dim=-1)
+    threshold = (uniform.to(torch.float64)[:, None] * cumulative[:, -1:]).to(torch.int64)
     labels = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
     return labels.clamp(max=logits.shape[-1] - 1)

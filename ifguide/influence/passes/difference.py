@@ -69,7 +69,7 @@ class DifferencePass:
         self._model = model
         self._one_sided = one_sided
         self._gradient = gradient
-        length = _norm(model.tracked_parameters())
+        length = _norm(model.tracked_parameters(), model.device)
         self._moves = [_Move(model, direction, step * length, one_sided) for direction in directions]
 
     @in_pieces
@@ -107,7 +107,7 @@ class _Move:
     """
 
     def __init__(self, model: ScoredModel, direction: Direction | dict[str, LowRank], distance: float, one_sided: bool):
-        length = _norm({name: _dense(matrix) for name, matrix in direction.items()})
+        length = _norm({name: _dense(matrix) for name, matrix in direction.items()}, model.device)
         # a direction of zeros goes nowhere, and its scores are zeros
         size = distance / length if length else 1.0
         parameters = model.tracked_parameters()
@@ -125,9 +125,14 @@ def _dense(matrix: Tensor | LowRank) -> Tensor:
     return matrix.dense() if isinstance(matrix, LowRank) else matrix
 
 
-def _norm(tensors: dict[str, Tensor]) -> float:
-    """Length of all ``tensors`` together, in float64."""
-    return math.sqrt(sum(float(tensor.to(torch.float64).square().sum()) for tensor in tensors.values()))
+def _norm(tensors: dict[str, Tensor], device: torch.device) -> float:
+    """Length of all ``tensors`` together, in float64.
+
+    The same to the bit for every process of a run, whether it computed a direction or read it: always summed on
+    ``device``, each row by itself, which no number of threads divides, and the rows without rounding.
+    """
+    rows = (tensor.to(device, torch.float64).square().sum(dim=-1).reshape(-1) for tensor in tensors.values())
+    return math.sqrt(math.fsum(value for row in rows for value in row.tolist()))
 
 
 def _precision(model: ScoredModel) -> str:
