@@ -5,28 +5,41 @@ Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ifguide.data.fingerprint import fingerprint
+from ifguide.data.fingerprint import (
+    Fingerprint,
+    fingerprint,
+    keep_beside,
+    known_fingerprint,
+    known_range,
+    token_range,
+)
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.backward.precision import in_full_precision
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
-from ifguide.influence.curvature.store import Factors, check_model, load_factors
+from ifguide.influence.curvature.store import check_model, describe_factors, load_factors
 from ifguide.influence.direction import Direction, each_direction, load_direction, save_direction
 from ifguide.influence.options import Damping, Method, Options
 from ifguide.influence.passes import checks
-from ifguide.influence.passes.low_rank import truncate
-from ifguide.influence.passes.method import DTYPES, AnyDirection, Pass, make_pass, settle
-from ifguide.influence.shards import parse_documents, turn
-from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
+from ifguide.influence.passes.cut_directions import cut_and_keep, find_cut
+from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.passes.method import DTYPES, AnyDirection, Pass, make_pass, settle, settled
+from ifguide.influence.shard_store import ShardStore
+from ifguide.influence.shards import found_or_made, parse_documents, shard_tokens_for
+from ifguide.influence.windows import Cutting, Windows, check_tokens, resolve_lengths
+from ifguide.models.devices import choose_device
+from ifguide.models.precision import tf32_fault
 from ifguide.models.tracked import ScoredModel, load_model, track_only
 from ifguide.system.files import folder_faults
 
@@ -61,10 +74,11 @@ class Job:
         documents: whose shards this call scores (None: all).
         identities: of each behaviour; JSON-able; whatever can change its scores by more than rounding.
         energy: of a cut to a rank, what `truncate` kept of each direction.
+        shard_tokens: about how many tokens are kept at a time.
     """
 
     model: ScoredModel
-    windows: Windows
+    windows: Windows | Cutting
     behaviours: list[Behaviour]
     scoring: Pass
     method: Method
@@ -72,6 +86,7 @@ class Job:
     documents: slice | None
     identities: list[dict[str, Any]]
     energy: list[dict[str, Any]]
+    shard_tokens: int
 
     def score_batch(self, windows: Windows, group: np.ndarray) -> np.ndarray:
         """Scores[K, N] of the batch ``group`` of ``windows``: its labelled positions, row by row (float32).
@@ -88,21 +103,22 @@ class Job:
 
     def _refuse(self, windows: Windows, batch: Batch, place: int) -> None:
         starts = windows.dataset.starts
-        document = int(np.searchsorted(starts, place, side="right")) - 1
+        document = bisect_right(starts, place) - 1
         raise NumericsError(
             f"the score of token {place - int(starts[document])} of document {document} is not finite; the first such "
             f"number appears in {self.scoring.first_bad_layer(batch)}; look for broken weights, or raise --damping"
         )
 
 
-PassFactory = Callable[[ScoredModel, list[Direction], Windows, int], Pass]
+PassFactory = Callable[[ScoredModel, list[Direction], Windows | Cutting, int], Pass]
 """Makes a pass from the model, whole directions, the windows it will score and the tokens of a batch."""
 
 
 def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory | None = None) -> Job:
     """Load and check everything, find or compute the directions, settle the method, and try one batch.
 
-    Processes that share the output take turns: the first computes, the others read.
+    What processes that share the output need alike, the first computes, and the others wait and read it. What is there
+    already, nobody waits for.
 
     Args:
         own_pass: makes another pass than those of `passes.method`; ``options.method`` then only names it, in float32
@@ -114,9 +130,11 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
     """
     faults = [] if own_pass else options.method.faults()
     _check_arguments(inputs, options, faults)
-    dataset = TokenDataset.open(inputs.data)
+    dataset = TokenDataset.open(inputs.data, mapped=True)
     documents = None if options.documents is None else parse_documents(options.documents, dataset.num_documents)
-    factors = load_factors(inputs.factors)
+    factors = describe_factors(inputs.factors)
+    if options.method.tf32 and (fault := tf32_fault(torch.device(choose_device()))):
+        raise InputError(fault)
     # the pass's own weights; a direction that is missing is computed with others, which are gone before the pass
     model = _load(inputs, DTYPES[options.method.dtype])
     check_model(factors, model)
@@ -126,41 +144,47 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
         seq_length = factors.record["seq_length"]
         context = factors.record["context"] if context is None else context
     seq_length, context = resolve_lengths(model.window, seq_length, context)
-    check_tokens(dataset, model.vocab_size)
+    shared = _Shared(Path(f"{inputs.output}.lock"), Path(f"{inputs.output}.known.json"), dataset, quiet)
     if model.reader is None:
         raise InputError(f"model folder {model.directory} has no tokenizer; the queries cannot be encoded")
     behaviours = load_behaviours(inputs.queries, options.per_category, model.reader, model.window)
+    # reads the corpus where nobody knows its ids yet, so everything that is cheap to check comes before
+    check_tokens(dataset, model.vocab_size, shared.token_range)
     batch_tokens = options.batch_size * seq_length
-    windows = cut(dataset, model.eod, seq_length, context)
-    checks.check_factors(factors, model)
-    largest = checks.largest_batch(windows, batch_tokens).to(model.device) if len(windows) else None
+    windows = Cutting(dataset, model.eod, seq_length, context)
+    largest = checks.largest_batch(windows, batch_tokens).to(model.device) if windows.longest else None
     if largest:
         checks.check_model_on(model, largest)
         if model.dtype == torch.float32:
             model.check_architecture(largest.inputs[:1])
-    with turn(Path(f"{inputs.output}.lock")):
-        data = fingerprint(dataset, progress=not quiet)
-        about = [
-            {
-                "model": model.fingerprint,
-                "factors": factors.fingerprint,
-                **behaviour.fingerprints,
-                "damping": asdict(options.damping),
-            }
-            for behaviour in behaviours
-        ]
-        whole = _directions(model, factors, behaviours, options.damping, batch_tokens, inputs, about, largest)
-        directions, energy = _cut_to_rank(whole, options.method.rank)
-        frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
-        method = options.method
-        if own_pass is None:
-            record = Path(f"{inputs.output}.method.json")
-            settled_for = {"directions": about, **frame}
-            method = settle(method, model, directions, windows, batch_tokens, record, settled_for, quiet)
+    data = shared.fingerprint()
+    about = [
+        {
+            "model": model.fingerprint,
+            "factors": factors.fingerprint,
+            **behaviour.fingerprints,
+            "damping": asdict(options.damping),
+        }
+        for behaviour in behaviours
+    ]
+    rank = None if own_pass else options.method.rank
+    make_whole = partial(_directions, model, inputs, behaviours, options.damping, batch_tokens, about, largest)
+    directions, energy = _find_or_make_directions(shared, model, inputs, behaviours, about, rank, make_whole)
+    frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
+    method = options.method
+    if own_pass is None:
+        kept_in = Path(f"{inputs.output}.method.json")
+        settled_for = {"directions": about, **frame}
+        method = found_or_made(
+            shared.lock,
+            lambda: settled(options.method, kept_in, settled_for),
+            lambda: settle(options.method, model, directions, windows, batch_tokens, kept_in, settled_for, quiet),
+        )
     if own_pass is None:
         scoring = make_pass(model, directions, method)
     else:
-        scoring = own_pass(model, whole, windows, batch_tokens)
+        scoring = own_pass(model, cast(list[Direction], directions), windows, batch_tokens)
+    shard_tokens = options.shard_tokens or _shard_tokens(inputs, dataset)
     job = Job(
         model,
         windows,
@@ -169,8 +193,9 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
         method,
         batch_tokens,
         documents,
-        [{**identity, **frame, "shard_tokens": options.shard_tokens, **asdict(method)} for identity in about],
+        [{**identity, **frame, "shard_tokens": shard_tokens, **method.record()} for identity in about],
         energy,
+        shard_tokens,
     )
     if largest:
         _try_one_batch(job, largest)
@@ -184,7 +209,7 @@ def _check_arguments(inputs: Inputs, options: Options, faults: list[str]) -> Non
     """
     if options.batch_size < 1:
         faults.append(f"--batch-size {options.batch_size}: must be at least 1")
-    if options.shard_tokens < 1:
+    if options.shard_tokens is not None and options.shard_tokens < 1:
         faults.append(f"--shard-tokens {options.shard_tokens}: must be at least 1")
     faults += folder_faults("--output", inputs.output)
     if not inputs.queries:
@@ -201,22 +226,84 @@ def _load(inputs: Inputs, dtype: torch.dtype = torch.float32) -> ScoredModel:
     return load_model(inputs.model, dtype, data=inputs.data, eod_token=inputs.eod_token)
 
 
+@dataclass(frozen=True, eq=False)
+class _Shared:
+    """What all processes of a run need alike of its data: found where it is known, else made by one of them.
+
+    Attributes:
+        lock: of the run.
+        beside: where it is kept for machines that have another cache; the sidecar of the data, if it says so, is first.
+    """
+
+    lock: Path
+    beside: Path
+    dataset: TokenDataset
+    quiet: bool
+
+    def token_range(self) -> tuple[int, int]:
+        def make() -> tuple[int, int]:
+            values = token_range(self.dataset, progress=not self.quiet)
+            keep_beside(self.beside, self.dataset, values=values)
+            return values
+
+        return found_or_made(self.lock, lambda: known_range(self.dataset, self.beside), make)
+
+    def fingerprint(self) -> Fingerprint:
+        def make() -> Fingerprint:
+            found = fingerprint(self.dataset, progress=not self.quiet)
+            keep_beside(self.beside, self.dataset, found=found)
+            return found
+
+        return found_or_made(self.lock, lambda: known_fingerprint(self.dataset, self.beside), make)
+
+
+def _find_or_make_directions(
+    shared: _Shared,
+    model: ScoredModel,
+    inputs: Inputs,
+    behaviours: Sequence[Behaviour],
+    about: Sequence[dict[str, Any]],
+    rank: int | None,
+    make_whole: Callable[[], list[Direction]],
+) -> tuple[list[AnyDirection], list[dict[str, Any]]]:
+    """The direction of each behaviour, whole or cut to ``rank``, and what the cut kept."""
+    prefixes = [behaviour.output(inputs.output) for behaviour in behaviours]
+
+    def find_whole() -> list[Direction] | None:
+        found = [load_direction(prefix, made_from) for prefix, made_from in zip(prefixes, about, strict=True)]
+        known = [direction for direction in found if direction is not None]
+        return known if len(known) == len(found) else None
+
+    def make_cut(rank: int) -> tuple[list[dict[str, LowRank]], list[dict[str, Any]]]:
+        # read again: where numbers lie in memory moves the last bit of a product, and a later cut is of what is read
+        whole = find_whole() or (make_whole() and find_whole())
+        assert whole is not None
+        return cut_and_keep(whole, rank, prefixes, about, model.device)
+
+    if rank is None:
+        return list(found_or_made(shared.lock, find_whole, make_whole)), []
+    cut_down, energy = found_or_made(shared.lock, lambda: find_cut(rank, prefixes, about), lambda: make_cut(rank))
+    return list(cut_down), energy
+
+
 def _directions(
     model: ScoredModel,
-    factors: Factors,
+    inputs: Inputs,
     behaviours: Sequence[Behaviour],
     damping: Damping,
     batch_tokens: int,
-    inputs: Inputs,
     about: Sequence[dict[str, Any]],
     largest: Batch | None,
 ) -> list[Direction]:
-    """The saved direction of each behaviour, or a new one that is saved; in the host's memory."""
+    """The saved direction of each behaviour, or a new one that is saved, in the host's memory; only that reads the
+    factors."""
     prefixes = [behaviour.output(inputs.output) for behaviour in behaviours]
     known = {place: load_direction(prefix, about[place]) for place, prefix in enumerate(prefixes)}
     missing = [place for place, direction in known.items() if direction is None]
     if missing:
         pairs = [(behaviours[place].toxic, behaviours[place].safe) for place in missing]
+        factors = load_factors(inputs.factors)
+        checks.check_factors(factors, model)
         with in_full_precision(model, lambda: _load(inputs)) as exact:
             if exact is not model and largest:
                 # in less precision both sides of this comparison are rounded too much
@@ -228,11 +315,13 @@ def _directions(
     return [direction for direction in known.values() if direction is not None]
 
 
-def _cut_to_rank(whole: list[Direction], rank: int | None) -> tuple[list[AnyDirection], list[dict[str, Any]]]:
-    if rank is None:
-        return list(whole), []
-    cut_down, energy = zip(*(truncate(direction, rank) for direction in whole))
-    return list(cut_down), list(energy)
+def _shard_tokens(inputs: Inputs, dataset: TokenDataset) -> int:
+    """As the unfinished run at this output has them, whatever was the default then; else by the size of the data."""
+    known = ShardStore.identity_in(f"{inputs.output}.parts")
+    match known:
+        case {"behaviours": [{"shard_tokens": int(tokens)}, *_]} if tokens > 0:
+            return tokens
+    return shard_tokens_for(dataset.num_tokens)
 
 
 def _try_one_batch(job: Job, batch: Batch) -> None:

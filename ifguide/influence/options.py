@@ -5,8 +5,9 @@ Nothing here needs torch, so that a parser can be filled without it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ifguide.config.options import option, part, same_as
 from ifguide.errors import InputError
@@ -67,6 +68,7 @@ class Method:
         one_sided: of difference: all directions share the unmoved pass; coarser.
         rank: of jvp and position: directions are cut to this rank (None: whole).
         dtype: of weights and activations; difference needs float32.
+        tf32: multiply float32 matrices in TF32, where the scores still pass the gate.
     """
 
     attribution: str = option(
@@ -76,12 +78,17 @@ class Method:
     method: str = option(
         "auto", metavar="NAME",
         help="of loss-term: jvp (one forward-mode pass), difference (two plain passes, its step searched first), "
-        "auto (default: difference where a sample agrees with jvp)",
+        "auto (default: the faster of both here, if a sample of difference agrees with jvp)",
     )  # fmt: skip
     step: float | None = None
     one_sided: bool = option(False, help="several behaviours share one of difference's passes; coarser")
     rank: int | None = option(None, metavar="R", help="cut each layer's direction to this rank (SVD)")
     dtype: str = option("float32", metavar="NAME", help="of the pass: float32 (default) or bfloat16")
+    tf32: bool = option(False, help="multiply in TF32 on GPUs that have it (with bfloat16: in the head)")
+
+    def record(self) -> dict[str, Any]:
+        """All of it, JSON-able, for identities; what earlier versions did not know is left out where it is unused."""
+        return {key: value for key, value in asdict(self).items() if key != "tf32" or value}
 
     def faults(self) -> list[str]:
         """What is wrong with these settings, one line each."""
@@ -137,7 +144,8 @@ class Options:
         context: overlap of the windows of a longer document (None: as the factors were fitted).
         batch_size: a batch holds as many tokens as this many full windows.
         documents: ``FIRST:LAST``, the documents whose shards this call scores (None: all).
-        shard_tokens: about how many tokens are kept at a time; part of the run's identity.
+        shard_tokens: about how many tokens are kept at a time; part of the run's identity (None: as the unfinished run
+            has them, else `shards.shard_tokens_for`).
     """
 
     method: Method = part(Method)
@@ -150,8 +158,9 @@ class Options:
         None, metavar="A:B", kind="cost",
         help="only these documents; calls for all of them together finish the file",
     )  # fmt: skip
-    # small enough that a kill costs little, large enough to fill batches with windows of equal length
-    shard_tokens: int = option(1 << 18, metavar="N", help="what a kill can cost, in tokens (default: 2^18)")
+    shard_tokens: int | None = option(
+        None, metavar="N", help="what a kill can cost, in tokens (default: 2^18, more above 2^34 tokens)"
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,12 @@ def run(job: Job, inputs: Inputs, options: Options, started: float, quiet: bool)
     """`score`, of a job that is prepared; ``started`` by `time.monotonic`."""
     share = Share.from_environment()
     dataset = job.windows.dataset
-    plan = plan_shards(job.windows, options.shard_tokens)
+    plan = plan_shards(job.windows, job.shard_tokens)
     store = _open_store(job, inputs)
     scored, missing, resumed, scoring = 0, 0, dataset.num_tokens, 0.0
     if store is not None:
-        resumed = sum(shard.tokens for shard in plan if store.finished(shard.number))
+        known = store.look()
+        resumed = sum(shard.tokens for shard in plan if shard.number in known)
         begun = time.monotonic()
         scored = work(store, in_documents(plan, job.documents), share, _worker(job), quiet)
         scoring = time.monotonic() - begun
@@ -135,7 +136,8 @@ def _worker(job: Job) -> Callable[[Shard, Callable[[int], None]], np.ndarray]:
     """Scores[K, tokens] of a shard; 0 where a token has no score (a document's first without EOD)."""
 
     def score_shard(shard: Shard, on_tokens: Callable[[int], None]) -> np.ndarray:
-        windows = job.windows.select(shard.windows)
+        assert shard.piece is not None
+        windows = job.windows.of(shard.piece)
         values = np.zeros((len(job.behaviours), shard.tokens), dtype=np.float32)
         for group in group_by_length(windows.lengths, job.batch_tokens):
             scores = job.score_batch(windows, group)
@@ -165,7 +167,7 @@ def _summary_of(job: Job, inputs: Inputs, index: int) -> dict[str, Any] | None:
 def finished(output: str | Path, dataset: TokenDataset, identity: dict[str, Any]) -> Aligned | None:
     """The complete scores of the very run that ``identity`` describes, or None."""
     try:
-        scores = load_aligned(output, dataset, SCORES)
+        scores = load_aligned(output, dataset, SCORES, mapped=True)
     except InputError:
         return None
     return scores if scores.sidecar.get("run") == identity else None

@@ -29,7 +29,7 @@ from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError, MismatchError
 from ifguide.influence.score import summarise
 from ifguide.influence.shard_store import ShardStore
-from ifguide.influence.shards import Shard, Share, in_documents, parse_documents, turn, work
+from ifguide.influence.shards import Shard, Share, in_documents, parse_documents, shard_tokens_for, turn, work
 from ifguide.masks.words import WordList
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.registry import load_scorer
@@ -54,7 +54,7 @@ class TextScoring:
         span: ``line``, ``sentence``, or ``window:W``: pieces of W tokens.
         device: of the scorer.
         documents: ``FIRST:LAST``, the documents whose shards this call scores (None: all).
-        shard_tokens: about how many tokens are kept at a time.
+        shard_tokens: about how many tokens are kept at a time (None: as for scores by influence).
         reader_of: the text reader of the data.
     """
 
@@ -64,7 +64,7 @@ class TextScoring:
     span: str = "line"
     device: str = "cpu"
     documents: str | None = None
-    shard_tokens: int = 1 << 18
+    shard_tokens: int | None = None
     reader_of: Callable[[str], TextReader] = TextReader.of_data
 
 
@@ -91,21 +91,23 @@ def score_text(settings: TextScoring, quiet: bool = True) -> dict[str, Any]:
     with turn(Path(f"{output}.lock")):
         marks = None if span.kind == WINDOW else find_boundaries(tokens, settings.reader_of, quiet).values
     scores_of, described = _scorer(settings, reader)
+    shard_tokens = settings.shard_tokens or _shard_tokens(output, tokens)
     identity = {
         "data": fingerprint(tokens),
         "tokenizer": reader.fingerprint,
         "scorer": {key: described[key] for key in ("name", "main", "identity")},
         "span": settings.span,
         "rules": RULES,
-        "shard_tokens": settings.shard_tokens,
+        "shard_tokens": shard_tokens,
     }
     share = Share.from_environment()
-    plan = _plan(tokens, settings.shard_tokens)
+    plan = _plan(tokens, shard_tokens)
     cutter = _Cutter(tokens, marks, span, reader)
     store = _open_store(output, tokens, identity)
     resumed, scored, missing = tokens.num_tokens, 0, 0
     if store is not None:
-        resumed = sum(shard.tokens for shard in plan if store.finished(shard.number))
+        known = store.look()
+        resumed = sum(shard.tokens for shard in plan if shard.number in known)
         score_shard = _worker(cutter, scores_of)
         scored = work(store, in_documents(plan, documents), share, score_shard, quiet)
         if share.rank == 0:
@@ -126,7 +128,7 @@ def score_text(settings: TextScoring, quiet: bool = True) -> dict[str, Any]:
 
 def _checked(settings: TextScoring) -> PassageSettings:
     faults = folder_faults("--output", settings.output)
-    if settings.shard_tokens < 1:
+    if settings.shard_tokens is not None and settings.shard_tokens < 1:
         faults.append(f"--shard-tokens {settings.shard_tokens}: must be at least 1")
     try:
         span = PassageSettings.parse(settings.span)
@@ -234,6 +236,14 @@ def _worker(cutter: _Cutter, scores_of: ScoresOf) -> Callable[[Shard, Callable[[
         return values.astype(np.float32)[None]
 
     return score_shard
+
+
+def _shard_tokens(output: Path, tokens: TokenDataset) -> int:
+    """As the unfinished run at this output has them, else by the size of the data."""
+    match ShardStore.identity_in(f"{output}.parts"):
+        case {"shard_tokens": int(found)} if found > 0:
+            return found
+    return shard_tokens_for(tokens.num_tokens)
 
 
 def _plan(tokens: TokenDataset, shard_tokens: int) -> list[Shard]:

@@ -41,7 +41,9 @@ class ScoreText:
     documents: str | None = option(
         None, metavar="A:B", kind="cost", help="only these documents; calls for all of them together finish the file"
     )
-    shard_tokens: int = option(1 << 18, metavar="N", help="what a kill can cost, in tokens (default: 2^18)")
+    shard_tokens: int | None = option(
+        None, metavar="N", help="what a kill can cost, in tokens (default: 2^18, more above 2^34 tokens)"
+    )  # fmt: skip
     tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
     vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
     merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)

@@ -16,6 +16,7 @@ from ifguide.influence.batches import group_by_length
 from ifguide.influence.curvature.store import save_factors
 from ifguide.influence.direction import save_direction
 from ifguide.influence.options import Method
+from ifguide.influence.passes.cut_directions import cut_and_keep
 from ifguide.influence.passes.method import make_pass
 from ifguide.influence.planning import work as plan_work
 from ifguide.influence.planning.advice import disk_bytes, disk_faults, fitting_flags, memory_faults
@@ -33,7 +34,7 @@ from ifguide.influence.planning.needs import Needs
 from ifguide.influence.planning.plan import plan
 from ifguide.influence.planning.settings import Settings
 from ifguide.influence.planning.shape import read_shape
-from ifguide.influence.windows import cut, cut_into_shards
+from ifguide.influence.windows import cut
 from ifguide.models.tracked import load_model
 from tests.influence.conftest import WINDOW
 from tests.support.datasets import random_documents, write_tokens
@@ -89,6 +90,12 @@ def test_scores_and_directions_have_the_predicted_sizes(model_folders, dataset, 
     found = {path.name: path.stat().st_size for path in tmp_path.glob("s*")}
     assert sizes["scores (.bin, .idx)"] == sum(found[f"s{k}.{end}"] for k in range(2) for end in ("bin", "idx"))
     assert sizes["direction.safetensors"] == 2 * found["s0.direction.safetensors"]
+    direction = {name: torch.zeros(size) for name, size in shape.tracked.items()}
+    for rank in (3, 99):
+        cut_and_keep([direction], rank, [tmp_path / "s0"], [{}], torch.device("cpu"))
+        sizes = {file.name: file.bytes for file in score_files(shape, dataset, 2, rank)}
+        name = f"direction.rank-{rank}.safetensors"
+        assert sizes[name] == 2 * (tmp_path / f"s0.{name}").stat().st_size
 
 
 def test_a_mask_has_the_predicted_size(dataset, tmp_path):
@@ -110,8 +117,8 @@ def test_work_counts_windows_overlap_and_padding(dataset):
     windows = cut(dataset, 0, WINDOW, 4)
     work = plan_work.measure(windows, 3 * WINDOW, tokens_per_shard=40)
     padded = squares = 0
-    for which, _, _ in cut_into_shards(windows, 40):
-        lengths = windows.lengths[which]
+    for piece in windows.pieces(40):
+        lengths = windows.of(piece).lengths
         for group in group_by_length(lengths, 3 * WINDOW):
             padded += len(group) * max(lengths[group])
             squares += len(group) * max(lengths[group]) ** 2

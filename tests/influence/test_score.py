@@ -204,8 +204,9 @@ def test_categories_are_behaviours(tmp_path, job, dataset):
 @pytest.mark.parametrize(
     "method", [Method(method="difference"), Method(), Method(rank=16), Method(attribution="position")], ids=str
 )
-def test_every_method_writes_its_scores(job, dataset, method):
+def test_every_method_writes_its_scores(job, dataset, method, monkeypatch):
     """Each like its literal reference: the difference within its gate (a full rank too), position within fp32."""
+    monkeypatch.setattr("ifguide.influence.passes.choice.seconds_of", lambda way, *_: way.method.method == "jvp")
     result = run(job, Options(method), output=f"{job.output}2")
     found = load_aligned(f"{job.output}2", dataset, "scores")
     expected = _literal(job, dataset, *_query_sets(job), method.attribution)
@@ -259,10 +260,11 @@ def test_half_precision_loads_full_weights_only_for_a_missing_direction(job, mon
 
 def test_a_settled_method_stays(job, monkeypatch):
     """A search is made once: a run that was killed must go on with the step that it began with."""
-    from ifguide.influence.passes import step_search
+    from ifguide.influence.passes import choice, step_search
 
     first = run(job, Options())
     monkeypatch.setattr(step_search, "search_step", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr(choice, "seconds_of", lambda *_: pytest.fail("timed again"))
     assert run(job, Options())["method"] == first["method"]
     with pytest.raises(BaseException, match="searched again"):
         run(job, Options(damping=Damping(0.3)))
@@ -370,6 +372,7 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, job, capsys):
         (_score_command(job, **{"--output": tmp_path / "no" / "s"}), "does not exist"),
         (_score_command(job, **{"--method": "guess"}), "--method guess: must be one of"),
         (_score_command(job, **{"--rank": 0}), "--rank 0"),
+        ([*_score_command(job), "--tf32"], "--tf32 needs an NVIDIA GPU, this run is on cpu; leave it out"),
         ([*_score_command(job, **{"--attribution": "position"}), "--method", "difference"], "position has one way"),
         ([*_score_command(job, **{"--dtype": "bfloat16"}), "--method", "difference"], "rounds too much"),
         ([*_score_command(job, **{"--method": "jvp"}), "--one-sided"], "--one-sided belongs to"),

@@ -8,9 +8,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
+from ifguide.influence import windows as windows_module
 from ifguide.influence.batches import MAX_PADDING, NO_LABEL, collate, group_by_length, in_pieces, rows_of_a_piece
-from ifguide.influence.windows import check_tokens, cut, cut_into_shards, resolve_lengths, sample
+from ifguide.influence.windows import Cutting, check_tokens, cut, resolve_lengths, sample
 from tests.support.datasets import random_documents, write_tokens
 
 _LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=12).filter(lambda lengths: sum(lengths) > 0)
@@ -49,14 +51,62 @@ def test_shards_cover_the_dataset_in_order(tmp_path, lengths, tokens_per_shard, 
     dataset = write_tokens(tmp_path / "d_text_document", random_documents(lengths))
     windows = cut(dataset, eod, 8, 2)
     place, window = 0, 0
-    for which, start, stop in cut_into_shards(windows, tokens_per_shard):
-        assert (start, which.start) == (place, window)
-        inside = windows.select(which)
+    for piece in windows.pieces(tokens_per_shard):
+        assert (piece.start, piece.windows.start) == (place, window)
+        inside = windows.of(piece)
         if len(inside):
             places = inside.places(np.arange(len(inside)))
-            assert start <= places.min() and places.max() < stop
-        place, window = stop, which.stop
+            assert piece.start <= places.min() and places.max() < piece.stop
+        place, window = piece.stop, piece.windows.stop
     assert (place, window) == (dataset.num_tokens, len(windows))
+
+
+def _arrays(windows) -> list[list[int]]:
+    return [getattr(windows, name).tolist() for name in ("document", "begin", "first", "end")]
+
+
+@_PROPERTY
+@given(
+    lengths=_LENGTHS, tokens=st.integers(1, 60), eod=st.sampled_from([0, None]), seq_length=st.integers(1, 20),
+    context=st.integers(0, 19), chunk=st.integers(1, 5), count=st.integers(1, 9),
+)  # fmt: skip
+def test_windows_of_a_piece_alone_are_those_of_the_whole(
+    tmp_path, lengths, tokens, eod, seq_length, context, chunk, count
+):
+    """A rank that never has all windows makes the same ones: shards, the longest, the totals; with a mapped index."""
+    context = min(context, seq_length - 1)
+    prefix = write_tokens(tmp_path / "d_text_document", random_documents(lengths)).prefix
+    windows = cut(TokenDataset.open(prefix), eod, seq_length, context)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows_module, "_DOCUMENTS", chunk)
+        cutting = Cutting(TokenDataset.open(prefix, mapped=True), eod, seq_length, context)
+        assert len(cutting) == len(windows)
+        whole, parts = list(windows.pieces(tokens)), list(cutting.pieces(tokens))
+        for one, other in zip(whole, parts, strict=True):
+            assert (one.windows, one.start, one.stop) == (other.windows, other.start, other.stop)
+            assert not len(windows) or one.first == other.first
+            inside, alone = windows.of(one), cutting.of(other)
+            assert _arrays(alone) == _arrays(inside)
+            assert alone.targets.tolist() == inside.targets.tolist()
+        if len(windows):
+            assert cutting.longest == windows.longest
+            assert _arrays(cutting.longest_ones(count)) == _arrays(windows.longest_ones(count))
+
+
+def test_a_large_corpus_is_sampled_without_all_of_its_windows(dataset, monkeypatch):
+    """Whole windows, seeded, enough of them, and any may be drawn; a small corpus keeps the sample that it had."""
+    cutting = Cutting(dataset, 0, 8, 2)
+    assert _arrays(sample(cutting, 40, 3)) == _arrays(sample(cutting.whole(), 40, 3))
+    monkeypatch.setattr(windows_module, "_SAMPLED_FROM", 0)
+    monkeypatch.setattr(Cutting, "whole", lambda self: pytest.fail("all windows at once"))
+    monkeypatch.setattr(windows_module, "_PIECES", 5)
+    some = sample(cutting, 40, 3)
+    assert 40 <= some.scored.sum() < 40 + 8 and _arrays(some) == _arrays(sample(cutting, 40, 3))
+    monkeypatch.undo()
+    every = set(zip(*_arrays(cutting.whole()), strict=True))
+    drawn = [set(zip(*_arrays(cutting.sample(40, seed)), strict=True)) for seed in range(60)]
+    assert set.union(*drawn) == every and all(len(each) < len(every) for each in drawn)
+    assert _arrays(cutting.sample(10**6, 0)) == _arrays(cutting.whole())
 
 
 @_PROPERTY
@@ -97,8 +147,9 @@ def test_impossible_windows_are_refused():
     assert resolve_lengths(16, None, None) == (16, 4)
 
 
-def test_tokens_beyond_the_model_are_refused(dataset):
+def test_tokens_beyond_the_model_are_refused(dataset, monkeypatch):
     check_tokens(dataset, 256)
+    check_tokens(dataset, 1 << 16, lambda: pytest.fail("no uint16 is larger"))
     with pytest.raises(InputError, match="another tokenizer"):
         check_tokens(dataset, 100)
 

@@ -22,7 +22,7 @@ from ifguide.influence.batches import group_by_length
 from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.passes.difference import DifferencePass
-from ifguide.influence.windows import Windows, sample
+from ifguide.influence.windows import Cutting, Windows, sample
 from ifguide.models.tracked import ScoredModel
 
 # |εv| / |θ|: the ranking is the same for a third and for three times as much
@@ -50,7 +50,7 @@ class LinearHead:
 
 
 @torch.no_grad()
-def fit_linear_head(model: ScoredModel, windows: Windows, batch_tokens: int, seed: int = 0) -> LinearHead:
+def fit_linear_head(model: ScoredModel, windows: Windows | Cutting, batch_tokens: int, seed: int = 0) -> LinearHead:
     """Fit the map on a seeded sample of ``windows``, in float64 on the processor."""
     chosen = sample(windows, max(_SAMPLE_TOKENS, 16 * model.head.weight.shape[1]), seed)
     states, means = [], []
@@ -72,7 +72,7 @@ def fit_linear_head(model: ScoredModel, windows: Windows, batch_tokens: int, see
 
 
 def cheap_pass_on(
-    model: ScoredModel, directions: Sequence[Direction], windows: Windows, batch_tokens: int
+    model: ScoredModel, directions: Sequence[Direction], windows: Windows | Cutting, batch_tokens: int
 ) -> DifferencePass:
     """`cheap_pass` with a head that is fitted on a sample of ``windows``: for `influence.job.prepare`."""
     return cheap_pass(model, directions, fit_linear_head(model, windows, batch_tokens))

@@ -20,7 +20,7 @@ from ifguide.errors import ConfigError, InputError
 from ifguide.influence.cascade.choice import Choice, calibrate, choose, combine
 from ifguide.influence.cascade.head import cheap_pass_on
 from ifguide.influence.cascade.report import report
-from ifguide.influence.curvature.store import load_factors
+from ifguide.influence.curvature.store import describe_factors
 from ifguide.influence.job import Inputs, Job, prepare
 from ifguide.influence.options import Cascade, CascadeSettings, Method, Options
 from ifguide.influence.score import finished, run, summarise
@@ -66,7 +66,8 @@ def score_cascade(inputs: Inputs, options: Options, cascade: Cascade, quiet: boo
     if done is None:
         cheap, scored, scoring = _cheap_scores(inputs, options, cascade, dataset, started, quiet)
         choice = choose(_source(cheap.values, job, selection), cascade.settings)
-        job = replace(job, windows=job.windows.select(choice.windows(job.windows)), identities=[about])
+        windows = job.windows.whole()
+        job = replace(job, windows=windows.select(choice.windows(windows)), identities=[about])
         result = run(job, exact_inputs, options, started, quiet)
         scored, scoring = scored + result["scored_tokens"], scoring + result["scoring_seconds"]
         if share.rank > 0:
@@ -120,7 +121,7 @@ def _origin_of_cheap(cascade: Cascade, dataset: TokenDataset) -> dict[str, Any]:
     if cascade.scores is not None:
         return {"scores": load_aligned(cascade.scores, dataset, SCORES).sidecar["fingerprint"]}
     assert cascade.model is not None and cascade.factors is not None
-    return {"model": weights_fingerprint(Path(cascade.model)), "factors": load_factors(cascade.factors).fingerprint}
+    return {"model": weights_fingerprint(Path(cascade.model)), "factors": describe_factors(cascade.factors).fingerprint}
 
 
 def _cheap_scores(
@@ -187,7 +188,7 @@ def _combined(output: str | Path) -> Path:
 def _source(values: np.ndarray, job: Job, selection: SelectionSettings) -> Source:
     dataset = job.windows.dataset
     eod = None if selection.include_eod else job.model.eod
-    return Source([ScoredCorpus("scores", values, dataset.starts, dataset.tokens, eod)])
+    return Source([ScoredCorpus("scores", values, np.asarray(dataset.starts), dataset.tokens, eod)])
 
 
 def _remove_passes(output: str | Path) -> None:

@@ -19,22 +19,21 @@ from ifguide.influence.backward.gradients import batch_loss, blocks_run_again, g
 from ifguide.influence.batches import Batch
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.head import rows_at_a_time
-from ifguide.influence.windows import Windows
+from ifguide.influence.windows import Cutting, Windows
 from ifguide.models.tracked import ScoredModel, label_losses
 
 # rounding of an eigenvalue, as a share of the largest one of its layer
 _NEGATIVE = 1e-5
 
 
-def largest_batch(windows: Windows, batch_tokens: int, max_rows: int | None = None) -> Batch:
+def largest_batch(windows: Windows | Cutting, batch_tokens: int, max_rows: int | None = None) -> Batch:
     """The batch that needs the most memory: the longest windows, as many as ``batch_tokens`` hold.
 
     No batch of `group_by_length` has more padded tokens, and at equal tokens longer rows cost more attention.
     """
-    longest = int(windows.lengths.max())
-    rows = max(1, batch_tokens // longest)
-    rows = rows if max_rows is None else min(rows, max_rows)
-    return windows.batch(np.argsort(-windows.lengths, kind="stable")[:rows])
+    rows = max(1, batch_tokens // windows.longest)
+    longest = windows.longest_ones(rows if max_rows is None else min(rows, max_rows))
+    return longest.batch(np.arange(len(longest)))
 
 
 def check_model_on(model: ScoredModel, batch: Batch, backward: bool = False) -> None:

@@ -35,8 +35,13 @@ class LowRank:
         return self.left @ self.right.T
 
 
-def truncate(direction: dict[str, Tensor], rank: int) -> tuple[dict[str, LowRank], dict[str, Any]]:
+def truncate(
+    direction: dict[str, Tensor], rank: int, device: torch.device | None = None
+) -> tuple[dict[str, LowRank], dict[str, Any]]:
     """Cut every layer's matrix [O, I] to ``rank`` (or to its own, where that is lower).
+
+    Args:
+        device: computes, a layer at a time (None: where the matrices are). The factors lie where the matrices do.
 
     Returns:
         The factors, and what is kept of the squared singular values: ``{"rank": R, "kept": share over all layers
@@ -49,9 +54,11 @@ def truncate(direction: dict[str, Tensor], rank: int) -> tuple[dict[str, LowRank
         raise InputError(f"--rank {rank}: must be at least 1")
     factors, shares, kept, total = {}, {}, 0.0, 0.0
     for name, matrix in direction.items():
-        factors[name] = _truncate(matrix, rank)
-        layer_total = float(matrix.to(torch.float64).square().sum())
-        layer_kept = _energy(factors[name])
+        moved = matrix.to(device)
+        cut = _truncate(moved, rank)
+        layer_total = float(moved.to(torch.float64).square().sum())
+        layer_kept = _energy(cut)
+        factors[name] = LowRank(cut.left.to(matrix.device), cut.right.to(matrix.device))
         kept, total = kept + layer_kept, total + layer_total
         shares[name] = layer_kept / layer_total if layer_total else 1.0
     lowest = min(shares, key=shares.__getitem__)

@@ -8,6 +8,7 @@ Shapes: K directions, N labelled positions of the sample.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from ifguide.influence.direction import Direction
 from ifguide.influence.passes.difference import DifferencePass
 from ifguide.influence.passes.forward_mode import ForwardModePass
 from ifguide.influence.passes.low_rank import LowRank
-from ifguide.influence.windows import Windows, sample
+from ifguide.influence.windows import Cutting, Windows, sample
+from ifguide.models.precision import tf32_matmuls
 from ifguide.models.tracked import ScoredModel
 from ifguide.system.progress import Progress
 
@@ -51,7 +53,9 @@ class StepSearch:
     table: list[dict[str, Any]]
 
 
-def sample_batches(windows: Windows, batch_tokens: int, seed: int = 0, tokens: int = SAMPLE_TOKENS) -> list[Batch]:
+def sample_batches(
+    windows: Windows | Cutting, batch_tokens: int, seed: int = 0, tokens: int = SAMPLE_TOKENS
+) -> list[Batch]:
     """Batches of a seeded sample of whole windows that scores at least ``tokens`` tokens, or all there are."""
     chosen = sample(windows, tokens, seed)
     return [chosen.batch(group) for group in group_by_length(chosen.lengths, batch_tokens)]
@@ -63,13 +67,18 @@ def search_step(
     batches: Sequence[Batch],
     one_sided: bool = False,
     quiet: bool = True,
+    tf32: bool = False,
 ) -> StepSearch:
     """Try `STEPS`, then the steps halfway to the best one's neighbours. The same input gives the same step.
+
+    Args:
+        tf32: the difference multiplies in TF32; what it is compared with does not.
 
     Raises:
         InputError: the model's precision is too low for a difference.
     """
     gate = ONE_SIDED_GATE if one_sided else GATE
+    context = tf32_matmuls if tf32 else contextlib.nullcontext
     batches = [batch.to(model.device) for batch in batches]
     tokens = sum(int(batch.labelled.sum()) for batch in batches)
     with Progress((len(STEPS) + 3) * tokens, "tokens", "search the step", quiet=quiet) as progress:
@@ -84,7 +93,8 @@ def search_step(
         exact = run(ForwardModePass(model, directions))
 
         def attempt(step: float) -> dict[str, Any]:
-            found = run(DifferencePass(model, directions, step, one_sided))
+            with context():
+                found = run(DifferencePass(model, directions, step, one_sided))
             pairs = list(zip(found, exact, strict=True))
             return {
                 "step": step,
@@ -103,6 +113,17 @@ def search_step(
         jaccard=min(best["jaccard"]),
         table=sorted(table, key=lambda row: -row["step"]),
     )
+
+
+def agreement(scoring: Any, exact: Any, batches: Sequence[Batch], device: torch.device) -> tuple[float, float]:
+    """Correlation and overlap of the top 1 % of the scores of two passes on ``batches``, worst direction."""
+
+    def run(way: Any) -> Tensor:
+        moved = (batch.to(device) for batch in batches)
+        return torch.cat([way.scores(batch)[:, batch.labelled].to("cpu", torch.float64) for batch in moved], dim=1)
+
+    pairs = list(zip(run(scoring), run(exact), strict=True))
+    return min(correlation(a, b) for a, b in pairs), min(top_overlap(a, b) for a, b in pairs)
 
 
 def correlation(a: Tensor, b: Tensor) -> float:

@@ -70,13 +70,24 @@ def fit_files(shape: Shape, strategy: str) -> list[File]:
     return files
 
 
-def score_files(shape: Shape, dataset: TokenDataset, directions: int) -> list[File]:
+def score_files(shape: Shape, dataset: TokenDataset, directions: int, rank: int | None = None) -> list[File]:
     """What score writes."""
+    cut = File(f"direction.rank-{rank}.safetensors", directions * safetensors_bytes(_cut_shapes(shape, rank or 0)))
     return [
         File("direction.safetensors", directions * safetensors_bytes(dict(shape.tracked))),
+        *([] if rank is None else [cut]),
         File("shards", directions * 4 * dataset.num_tokens, temporary=True),
         File("scores (.bin, .idx)", directions * aligned_bytes(dataset, 4)),
     ]
+
+
+def _cut_shapes(shape: Shape, rank: int) -> dict[str, tuple[int, ...]]:
+    """Both sides of each layer's direction, cut to ``rank`` or to its own where that is lower."""
+    found: dict[str, tuple[int, ...]] = {}
+    for name, (outputs, inputs) in shape.tracked.items():
+        kept = min(rank, outputs, inputs)
+        found |= {f"{name}/left": (outputs, kept), f"{name}/right": (inputs, kept)}
+    return found
 
 
 def mask_files(dataset: TokenDataset) -> list[File]:

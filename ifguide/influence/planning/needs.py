@@ -67,7 +67,7 @@ class Needs:
         if job == "fit-factors":
             return plan_disk.fit_files(self.shape, settings.strategy)
         if job == "score":
-            return plan_disk.score_files(self.shape, self.dataset, settings.directions)
+            return plan_disk.score_files(self.shape, self.dataset, settings.directions, settings.method.rank)
         return plan_disk.mask_files(self.dataset)
 
 

@@ -23,6 +23,7 @@ from ifguide.influence.planning.needs import JOBS, Needs, candidates
 from ifguide.influence.planning.settings import Settings
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.planning.timing import Measured, time_batch
+from ifguide.influence.shards import shard_tokens_for
 from ifguide.influence.windows import Windows, cut, resolve_lengths, sample
 from ifguide.models.devices import own_device
 from ifguide.models.tracked import load_model
@@ -55,18 +56,21 @@ def plan(
     shape = read_shape(model_dir, settings.modules, data_prefix)
     seq_length, context = resolve_lengths(shape.window, settings.seq_length, settings.context)
     device = settings.device or own_device()
-    settings = replace(settings, seq_length=seq_length, context=context, device=device)
+    if settings.method.tf32 and device == "cpu":
+        raise ConfigError(["--tf32 needs an NVIDIA GPU, this plan is for a CPU; leave it out"])
+    shard_tokens = settings.shard_tokens or shard_tokens_for(dataset.num_tokens)
+    settings = replace(settings, seq_length=seq_length, context=context, device=device, shard_tokens=shard_tokens)
     available = limits(device, settings.device_memory, settings.disk)
     windows = cut(dataset, shape.eod, seq_length, context)
     batch_tokens = settings.batch_size * seq_length
-    work = plan_work.measure(windows, batch_tokens, settings.shard_tokens)
+    work = plan_work.measure(windows, batch_tokens, shard_tokens)
     device_memory = None if device == "cpu" else available.device
     needs = Needs(shape, dataset, int(dataset.lengths.max(initial=1)), work.positions, device_memory)
     measured = {}
     faults = memory_faults(needs, jobs, settings, available) + disk_faults(needs, jobs, settings, available)
     # what does not fit cannot be timed either
     if timing and work.windows and not faults:
-        group = plan_work.middle_batch(windows, batch_tokens, settings.shard_tokens)
+        group = plan_work.middle_batch(windows, batch_tokens, shard_tokens)
         model = load_model(model_dir, DTYPES[settings.method.dtype], pattern=settings.modules, device=device)
         for method in candidates(settings.method):
             measured[method.method] = time_batch(model, shape, windows.batch(group), method, settings.directions)

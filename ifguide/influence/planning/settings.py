@@ -40,7 +40,7 @@ class Settings:
     seq_length: int | None = same_as(FitOptions, "seq_length")
     context: int | None = same_as(FitOptions, "context")
     batch_size: int = same_as(FitOptions, "batch_size")
-    shard_tokens: int = same_as(Options, "shard_tokens", help="as for score (default: 2^18)")
+    shard_tokens: int | None = same_as(Options, "shard_tokens", help="as for score (default: score's own)")
     modules: str | None = same_as(FitOptions, "modules")
     ranks: int = option(1, metavar="N", help="processes on this machine (default: 1)")
     device: str | None = option(None, metavar="D", help="cpu or cuda (default: the GPU if there is one)")

@@ -15,7 +15,7 @@ from ifguide.influence.batches import group_by_length
 from ifguide.influence.curvature.partitions import WHOLE, Partitions
 from ifguide.influence.options import Method
 from ifguide.influence.planning.shape import Shape
-from ifguide.influence.windows import Windows, cut_into_shards
+from ifguide.influence.windows import Windows
 
 # batches of so many windows are formed; those of a larger dataset are taken to be alike
 _LOOKED_AT = 1 << 16
@@ -63,7 +63,7 @@ def measure(windows: Windows, batch_tokens: int, tokens_per_shard: int | None = 
     if tokens_per_shard is None:
         pieces = [lengths[:: -(-len(lengths) // _LOOKED_AT)]]
     else:
-        slices = [which for which, _, _ in cut_into_shards(windows, tokens_per_shard)]
+        slices = [piece.windows for piece in windows.pieces(tokens_per_shard)]
         wanted = max(1, _LOOKED_AT * len(slices) // len(lengths))
         pieces = [lengths[which] for which in slices[:: -(-len(slices) // wanted)]]
     looked_at = sum(int(piece.sum()) for piece in pieces)
@@ -145,7 +145,7 @@ def fitting(shape: Shape, work: Work, strategy: str, cut: Partitions = WHOLE) ->
 
 def middle_batch(windows: Windows, batch_tokens: int, tokens_per_shard: int) -> np.ndarray:
     """Windows of the batch in the middle of the work of a shard in the middle of the data."""
-    slices = [which for which, _, _ in cut_into_shards(windows, tokens_per_shard)]
+    slices = [piece.windows for piece in windows.pieces(tokens_per_shard)]
     which = slices[len(slices) // 2]
     first = which.start
     lengths = windows.lengths[which]
