@@ -40,6 +40,20 @@ def test_data_in(tmp_path):
 
 
 @pytest.mark.slow
+def test_ranks(tmp_path):
+    pytest.importorskip("torch")
+    options = ["--documents", "3e4", "--seconds", "0.01", "--folders", "20"]
+    result = json.loads(run_child(["benchmarks/ranks.py", "--workdir", tmp_path, *options]).output)
+    assert result["waits"]["least_possible"] == 0.03 and result["waits"]["after"] > 0
+    assert [row["shards"] for row in result["folder"]["writes"]] == [20]
+    start = result["start"]
+    for ways in start["seconds"].values():
+        assert ways["later start"]["all"] <= ways["first start"]["all"] < ways["before"]["all"]
+        assert all(parts["all"] == pytest.approx(sum(parts.values()) - parts["all"]) for parts in ways.values())
+    assert start["gb_at_1e8_documents"].keys() == {"read", "mapped"} and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_attribution(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("kronfluence")
