@@ -55,6 +55,9 @@ class Shape:
 SHAPES = {
     "base": Shape(6, 512, 8, 8192, 512),
     "pythia-160m": Shape(12, 768, 12, 50304, 2048),
+    "pythia-410m": Shape(24, 1024, 16, 50304, 2048),
+    "pythia-1b": Shape(16, 2048, 8, 50304, 2048),
+    "pythia-2.8b": Shape(32, 2560, 32, 50304, 2048),
     "tiny": Shape(2, 32, 4, 512, 32),
 }
 
@@ -170,3 +173,15 @@ def plain_forward(model: ScoredModel, batch: Batch) -> torch.Tensor:
         rows = rows_at_a_time(hidden.device.type, model.vocab_size)
         pieces = zip(hidden.split(rows), labels.split(rows), strict=True)
         return torch.cat([label_losses(model.logits(h), y) for h, y in pieces])
+
+
+def agreement(found: torch.Tensor, expected: torch.Tensor) -> dict[str, float]:
+    """Of two tensors of scores."""
+    from ifguide.influence.passes.step_search import correlation, top_overlap
+
+    a, b = (tensor.detach().cpu().double().flatten() for tensor in (found, expected))
+    return {
+        "largest_difference": float(f"{float((a - b).abs().max() / b.abs().max()):.3g}"),
+        "correlation": round(correlation(a, b), 9),
+        "top_percent_jaccard": round(top_overlap(a, b), 4),
+    }

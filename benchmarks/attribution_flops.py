@@ -5,7 +5,8 @@ Shapes: O outputs and I inputs of a tracked layer, T positions of a window, H hi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from attribution_case import DIFFERENCE, JVP, LOW_RANK, ONE_SIDED, POSITION, Shape
@@ -38,12 +39,14 @@ def flops_per_token(shape: Shape, rank: int) -> dict[str, float]:
     return found
 
 
-def matmul_rate(device: str, dtype: str, synchronize: Callable[[], None]) -> float:
+def matmul_rate(
+    device: str, dtype: str, synchronize: Callable[[], None], sizes: tuple[int, ...] | None = None
+) -> float:
     """FLOP/s of the best of a few square matrix products (median of five each)."""
     import torch
 
     best = 0.0
-    for size in _SIZES[device]:
+    for size in sizes or _SIZES[device]:
         a, b = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
 
         def work(a: Any = a, b: Any = b) -> None:
@@ -52,3 +55,16 @@ def matmul_rate(device: str, dtype: str, synchronize: Callable[[], None]) -> flo
 
         best = max(best, 2 * size**3 / median_time(work).median)
     return best
+
+
+@contextmanager
+def multiplied(precision: str) -> Iterator[None]:
+    """Multiply fp32 matrices with this precision for a while ("high" is TF32)."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -5,14 +5,13 @@ Runs on a CPU too, without the rows that need a GPU, so that it is known to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from attribution_case import DIFFERENCE, JVP, STEP, make_scorer, open_model, random_batch
-from attribution_flops import flops_per_token, matmul_rate
-from attribution_speed import Setting, agreement
+from attribution_case import DIFFERENCE, JVP, STEP, agreement, make_scorer, open_model, random_batch
+from attribution_flops import flops_per_token, matmul_rate, multiplied
+from attribution_speed import Setting
 from common import median_time
 
 from ifguide.influence.batches import Batch
@@ -33,7 +32,7 @@ def precisions(setting: Setting, direction: Direction) -> dict[str, Any]:
     exact: torch.Tensor | None = None
     for way, dtype, products in rows:
         model = open_model(setting.folder, setting.device, dtype)
-        with _products(products):
+        with multiplied(products):
             step, search = _step(model, direction, batch) if way == DIFFERENCE else (STEP, {})
             scorer = make_scorer(way, model, [direction], setting.rank, step)
             scores = scorer.scores(batch)[0]
@@ -59,17 +58,6 @@ def _step(model: ScoredModel, direction: Direction, batch: Batch) -> tuple[float
     search = search_step(model, [direction], [batch])
     step = search.step or max(search.table, key=lambda row: row["correlation"][0])["step"]
     return step, {"step": step, "step_passes_the_gate": search.step is not None}
-
-
-@contextmanager
-def _products(precision: str) -> Iterator[None]:
-    """Multiply fp32 matrices with this precision for a while ("high" is TF32)."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _wait(work: Callable[[], object], setting: Setting) -> Callable[[], None]:

@@ -15,15 +15,15 @@ from typing import Any
 
 import torch
 from attribution_bergson import INSTALL, bergson_scores
-from attribution_case import JVP, OURS, POSITION, Shape, make_scorer, open_model, plain_forward, random_batch
+from attribution_case import (
+    JVP, OURS, POSITION, Shape, agreement, make_scorer, open_model, plain_forward, random_batch,
+)  # fmt: skip
 from attribution_flops import flops_per_token, matmul_rate
 from attribution_kronfluence import Kronfluence
 from common import Timing, time_alternating
-from torch import Tensor
 
 from ifguide.influence.batches import Batch
 from ifguide.influence.direction import Direction
-from ifguide.influence.passes.step_search import correlation, top_overlap
 from ifguide.models.tracked import label_losses
 
 
@@ -140,13 +140,3 @@ def _flops(setting: Setting, timings: dict[str, Timing]) -> dict[str, Any]:
         for name, timing in timings.items()
     }
     return {"matmul_gflops": round(rate / 1e9, 1), "ways": ways}
-
-
-def agreement(found: Tensor, expected: Tensor) -> dict[str, float]:
-    """Of two tensors of scores."""
-    a, b = (tensor.detach().cpu().double().flatten() for tensor in (found, expected))
-    return {
-        "largest_difference": float(f"{float((a - b).abs().max() / b.abs().max()):.3g}"),
-        "correlation": round(correlation(a, b), 9),
-        "top_percent_jaccard": round(top_overlap(a, b), 4),
-    }

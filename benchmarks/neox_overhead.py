@@ -40,7 +40,7 @@ _MODEL: dict[str, Any] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--neox", default=os.environ.get("GPT_NEOX_PATH"), help="GPT-NeoX checkout")
-    parser.add_argument("--device", choices=("cpu",), help="cpu: without CUDA")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="cpu: without CUDA")
     parser.add_argument("--tokens", type=int, default=20_000_000, help="tokens of the synthetic dataset")
     parser.add_argument("--batches", type=int, default=400, help="batches per timing of the loader")
     parser.add_argument("--step-seq-length", type=int, default=512, help="sequence length of the timed step")

@@ -1,0 +1,125 @@
+"""Every stage on tensors that say ``cuda``: the CPU's numbers, no mixing of devices, few waits, the memory that is planned.
+
+One process, which believes in a GPU, runs all of it, and these tests look at what it found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.pretended import build
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+# fp32 on both sides, in pieces of other sizes
+SAME = 5e-6
+# a difference divides the rounding of two hidden states by its step
+DIFFERENCED = 1e-3
+# what `ifguide plan` may be too low by
+UNDERESTIMATE = 1.15
+
+# stage -> (largest difference as a share of the largest number, most waits for the host per batch)
+STAGES: dict[str, tuple[float, float]] = {
+    **{f"jvp, {name}": (SAME, 10) for name in ("neox", "llama", "gpt2", "two directions", "low rank", "bfloat16")},
+    **{f"difference, {name}": (DIFFERENCED, 16) for name in ("neox", "llama", "gpt2", "one-sided")},
+    **{f"position, {name}": (SAME, 10) for name in ("neox", "llama", "gpt2", "low rank")},
+    # a whole run, set-up included, over ten batches
+    "direction": (SAME, 45),
+    "dry run": (SAME, 55),
+    "fit-factors, ekfac": (SAME, 26),
+    "fit-factors, kfac": (SAME, 20),
+    "fit-factors, diagonal": (SAME, 14),
+    "fit-factors, stability": (SAME, 20),
+    "score, auto": (DIFFERENCED, 160),
+    "score, jvp": (SAME, 36),
+    "score, jvp-bfloat16": (SAME, 40),
+    "score, jvp-rank": (SAME, 40),
+    "score, position": (SAME, 36),
+    "plan with a timed batch": (SAME, 150),
+    # a batch is a new token here, of two groups of prompts
+    "generation, nucleus": (0, 12),
+    "generation, whole distribution": (0, 10),
+    "generation, cold": (0, 12),
+    "classifier, detoxify": (SAME, 6),
+    "classifier, toxigen": (SAME, 6),
+    "classifier, causal": (SAME, 11),
+    # in fp64; two of the waits per micro-batch are this test's own
+    "objective lm": (1e-12, 4),
+    "objective lm, penalty_form clipped, penalty_clip 3.0": (1e-12, 4),
+    "objective lm, penalty_form unlikelihood": (1e-12, 4),
+    "objective dpo": (1e-12, 8),
+    "objective npo": (1e-12, 12),
+    "objective rmu": (1e-12, 13),
+    "objective repo, repo_schedule constant, repo_warmup_iters 1": (1e-12, 15),
+    "objective repo, repo_labels mask, repo_warmup_iters 0, repo_discriminator mlp": (1e-12, 16),
+    # all of them this test's own
+    "patch's loss": (0, 5),
+}
+PLANNED = [name for name in STAGES if name.split(",")[0] in ("jvp", "difference", "position", "direction")]
+PLANNED += ["fit-factors, ekfac", "fit-factors, kfac", "fit-factors, diagonal"]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the process found."""
+    pytest.importorskip("kronfluence")
+    folder = tmp_path_factory.mktemp("pretended")
+    try:
+        extension = build.build(folder)
+    except build.Unavailable as reason:
+        pytest.skip(str(reason))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.scale.worker", str(extension), str(folder)],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "found.json").read_text())
+
+
+def test_the_device_notices_what_it_is_there_for(found: dict[str, Any]) -> None:
+    assert not found["checks"], "\n".join(found["checks"].values())
+
+
+def test_no_stage_is_without_its_bounds(found: dict[str, Any]) -> None:
+    assert found["stages"].keys() == STAGES.keys()
+    assert {name for name, row in found["stages"].items() if row.get("planned")} == set(PLANNED)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage(found: dict[str, Any], name: str, record_property: Callable[[str, object], None]) -> None:
+    row = found["stages"][name]
+    assert "error" not in row, row["error"]
+    for key in ("waits_per_batch", "peak", "loaded", "planned"):
+        record_property(key, row[key])
+    difference, waits = STAGES[name]
+    assert row["difference"] is not None and row["difference"] <= difference
+    assert row["operations"] > 100 and row["peak"] >= row["loaded"]
+    assert row["waits_per_batch"] <= waits, row["places"]
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_no_stage_takes_more_than_is_planned(found: dict[str, Any], name: str) -> None:
+    """Plan's figures are for real sizes; at these the piece of the head that it plans with is larger than the batch."""
+    row = found["stages"][name]
+    assert row["peak"] <= UNDERESTIMATE * row["planned"]
+
+
+def test_waits_do_not_come_from_the_loss_of_the_patch(found: dict[str, Any]) -> None:
+    places = found["stages"]["patch's loss"]["places"]
+    assert places and not [place for place in places if "ifguide" in place]
+
+
+def test_without_a_compiler_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(build.Unavailable, match=r"g\+\+ is not installed"):
+        build.build(tmp_path)
