@@ -16,7 +16,15 @@ from typing import Any
 import torch
 from attribution_bergson import INSTALL, bergson_scores
 from attribution_case import (
-    JVP, OURS, POSITION, Shape, agreement, make_scorer, open_model, plain_forward, random_batch,
+    JVP,
+    OURS,
+    POSITION,
+    Shape,
+    agreement,
+    make_scorer,
+    open_model,
+    plain_forward,
+    random_batch,
 )  # fmt: skip
 from attribution_flops import flops_per_token, matmul_rate
 from attribution_kronfluence import Kronfluence

@@ -1,4 +1,4 @@
-"""What the sections of `gpu.py` share: models with random weights made where they run, time and memory, rows of results.
+"""What the sections of `gpu.py` share: random models made where they run, time and memory, rows of results.
 
 Shapes: B windows, T positions.
 """
@@ -120,7 +120,7 @@ class Case:
 
 
 def random_model(case: Case, shape: Shape, dtype: str = "float32", device: str | None = None) -> ScoredModel:
-    """As `load_model` gives it, but that its weights are drawn where they are used: no disk and no host is waited for."""
+    """As `load_model` gives it, but its weights are drawn where they are used: no disk and no host is waited for."""
     import torch
     from transformers import AutoModelForCausalLM
 

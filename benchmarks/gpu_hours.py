@@ -1,7 +1,7 @@
 """Hours of each stage from text to scores, for Pythia-160M and a billion tokens: from measured rates, or from a floor.
 
     python benchmarks/gpu_hours.py                              # the floor: operations over the peaks of an H100
-    python benchmarks/gpu_hours.py --rates gpu.json             # from the rates that `gpu.py` measured, beside the floor
+    python benchmarks/gpu_hours.py --rates gpu.json             # from rates that `gpu.py` measured, beside the floor
 
 The floor is what no program can be faster than on that card; nothing of it was measured. Its operations are those that
 `ifguide plan` counts.
@@ -180,9 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fit-tokens", type=float, default=JOB.fit_tokens, help="default: 1e6")
     parser.add_argument("--overlap", type=float, default=JOB.overlap, help="default: 0.15")
     args = parser.parse_args(arguments)
-    job = replace(
-        JOB, shape=args.shape, tokens=int(args.tokens), fit_tokens=int(args.fit_tokens), overlap=args.overlap
-    )
+    job = replace(JOB, shape=args.shape, tokens=int(args.tokens), fit_tokens=int(args.fit_tokens), overlap=args.overlap)
     found: dict[str, Any] = {"job": asdict(job), "published": PUBLISHED_HOURS, "floor": from_floor(job)}
     if args.rates:
         sections = json.loads(args.rates.read_text(encoding="utf-8"))["sections"]

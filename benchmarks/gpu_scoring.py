@@ -15,7 +15,16 @@ import torch
 from attribution_case import DIFFERENCE, JVP, POSITION, STEP, Shape, agreement, make_scorer
 from attribution_flops import flops_per_token, multiplied
 from gpu_case import (
-    HIGHEST, TF32, Case, Rows, batch_of, compared, drawn_direction, fitting_windows, planned_bytes, random_model,
+    HIGHEST,
+    TF32,
+    Case,
+    Rows,
+    batch_of,
+    compared,
+    drawn_direction,
+    fitting_windows,
+    planned_bytes,
+    random_model,
     write_corpus,
 )  # fmt: skip
 
@@ -113,7 +122,7 @@ def rates(name: str) -> Callable[[Case, Rows], None]:
 
 
 def commands(case: Case, rows: Rows) -> None:
-    """`fit-factors` on two samples and `score`, from files to files: what a stage takes that is more than its passes."""
+    """`fit-factors` on two samples and `score`, from files to files: what stages take over their passes."""
     from ifguide.influence.behaviours import QueryFiles
     from ifguide.influence.curvature.job import fit_factors
     from ifguide.influence.job import Inputs

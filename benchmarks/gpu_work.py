@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,7 +74,7 @@ def training(case: Case, rows: Rows) -> None:
 
 
 def engine(case: Case, rows: Rows) -> None:
-    """The embedded engine as a user starts it, penalised and stock: tokens/s of its own log, the first steps left out."""
+    """The embedded engine as a user starts it, penalised and stock: tokens/s of its log without the first steps."""
     import numpy as np
 
     from ifguide.data.aligned import write_aligned
@@ -146,7 +147,7 @@ def generation(case: Case, rows: Rows) -> None:
         lengths = [6 + place % 8 for place in range(prompts)]
         contexts = prompt_contexts(lm, pieces(lm.reader, lengths), new_tokens)
         sampling = Sampling(samples, new_tokens, 0.9)
-        seconds = case.seconds_of(lambda lm=lm, contexts=contexts: sample_continuations(lm, contexts, sampling))
+        seconds = case.seconds_of(partial(sample_continuations, lm, contexts, sampling))
         rows.put(
             dtype,
             {
@@ -202,7 +203,12 @@ def _run(command: list[str], seconds: float, **environment: str) -> str | None:
         given.pop(name, None)
     try:
         done = subprocess.run(
-            [sys.executable, *command], cwd=REPOSITORY, env=given, capture_output=True, text=True, timeout=max(1, seconds)
+            [sys.executable, *command],
+            cwd=REPOSITORY,
+            env=given,
+            capture_output=True,
+            text=True,
+            timeout=max(1, seconds),
         )
     except subprocess.TimeoutExpired:
         return "the section's time was over"
