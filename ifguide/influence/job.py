@@ -136,7 +136,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
     if options.method.tf32 and (fault := tf32_fault(torch.device(choose_device()))):
         raise InputError(fault)
     # the pass's own weights; a direction that is missing is computed with others, which are gone before the pass
-    model = _load(inputs, DTYPES[options.method.dtype])
+    model = _load(inputs, DTYPES[options.method.dtype], options.device_map)
     check_model(factors, model)
     model = track_only(model, list(factors.record["modules"]))
     seq_length, context = options.seq_length, options.context
@@ -168,7 +168,7 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
         for behaviour in behaviours
     ]
     rank = None if own_pass else options.method.rank
-    make_whole = partial(_directions, model, inputs, behaviours, options.damping, batch_tokens, about, largest)
+    make_whole = partial(_directions, model, inputs, behaviours, options, batch_tokens, about, largest)
     directions, energy = _find_or_make_directions(shared, model, inputs, behaviours, about, rank, make_whole)
     frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
     method = options.method
@@ -211,6 +211,8 @@ def _check_arguments(inputs: Inputs, options: Options, faults: list[str]) -> Non
         faults.append(f"--batch-size {options.batch_size}: must be at least 1")
     if options.shard_tokens is not None and options.shard_tokens < 1:
         faults.append(f"--shard-tokens {options.shard_tokens}: must be at least 1")
+    if options.device_map and options.method.attribution == "position":
+        faults.append("--device-map spreads a model for jvp and difference; --attribution position needs it on one GPU")
     faults += folder_faults("--output", inputs.output)
     if not inputs.queries:
         faults.append("no queries: give --toxic-queries and --safe-queries, or --behaviour")
@@ -218,12 +220,12 @@ def _check_arguments(inputs: Inputs, options: Options, faults: list[str]) -> Non
         raise ConfigError(faults)
 
 
-def _load(inputs: Inputs, dtype: torch.dtype = torch.float32) -> ScoredModel:
+def _load(inputs: Inputs, dtype: torch.dtype = torch.float32, device_map: str | None = None) -> ScoredModel:
     """
     Raises:
         MismatchError: the data was made with another tokenizer.
     """
-    return load_model(inputs.model, dtype, data=inputs.data, eod_token=inputs.eod_token)
+    return load_model(inputs.model, dtype, data=inputs.data, eod_token=inputs.eod_token, device_map=device_map)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +292,7 @@ def _directions(
     model: ScoredModel,
     inputs: Inputs,
     behaviours: Sequence[Behaviour],
-    damping: Damping,
+    options: Options,
     batch_tokens: int,
     about: Sequence[dict[str, Any]],
     largest: Batch | None,
@@ -304,11 +306,11 @@ def _directions(
         pairs = [(behaviours[place].toxic, behaviours[place].safe) for place in missing]
         factors = load_factors(inputs.factors)
         checks.check_factors(factors, model)
-        with in_full_precision(model, lambda: _load(inputs)) as exact:
+        with in_full_precision(model, lambda: _load(inputs, device_map=options.device_map)) as exact:
             if exact is not model and largest:
                 # in less precision both sides of this comparison are rounded too much
                 exact.check_architecture(largest.inputs[:1])
-            for place, direction in zip(missing, each_direction(exact, factors, pairs, damping, batch_tokens)):
+            for place, direction in zip(missing, each_direction(exact, factors, pairs, options.damping, batch_tokens)):
                 save_direction(prefixes[place], direction, about[place])
                 known[place] = direction
             del exact

@@ -144,6 +144,7 @@ class Options:
         context: overlap of the windows of a longer document (None: as the factors were fitted).
         batch_size: a batch holds as many tokens as this many full windows.
         documents: ``FIRST:LAST``, the documents whose shards this call scores (None: all).
+        device_map: ``balanced``: the model's blocks over all GPUs (None: all of it on one).
         shard_tokens: about how many tokens are kept at a time; part of the run's identity (None: as the unfinished run
             has them, else `shards.shard_tokens_for`).
     """
@@ -157,6 +158,10 @@ class Options:
     documents: str | None = option(
         None, metavar="A:B", kind="cost",
         help="only these documents; calls for all of them together finish the file",
+    )  # fmt: skip
+    device_map: str | None = option(
+        None, choices=("balanced",), kind="cost",
+        help="spread the model over all GPUs of this machine, for one that does not fit any of them alone",
     )  # fmt: skip
     shard_tokens: int | None = option(
         None, metavar="N", help="what a kill can cost, in tokens (default: 2^18, more above 2^34 tokens)"

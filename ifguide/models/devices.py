@@ -29,6 +29,22 @@ def own_device(name: str | None = None) -> str:
     return name
 
 
+def all_gpus(flag: str) -> list[str]:
+    """Every GPU of this machine that torch sees, for one process alone.
+
+    Raises:
+        InputError: fewer than two, or several processes, which would all take all of them.
+    """
+    import torch
+
+    if this_process().local_rank is not None:
+        raise InputError(f"{flag} takes all GPUs for one process; start one process without a launcher")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count < 2:
+        raise InputError(f"{flag} needs two GPUs or more, torch sees {count}; leave it out")
+    return [f"cuda:{index}" for index in range(count)]
+
+
 def choose_device(name: str | None = None) -> str:
     """`own_device`, after a look whether torch can use it.
 

@@ -23,9 +23,10 @@ from ifguide.compat.transformers import attention_of, transposed_linear
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError, MismatchError
 from ifguide.models import attention
-from ifguide.models.devices import choose_device
+from ifguide.models.devices import all_gpus, choose_device
 from ifguide.models.folder import read_config, weights_fingerprint
 from ifguide.models.loading import first_line, load_causal_model
+from ifguide.models.placement import spread
 from ifguide.system.files import hash_value
 
 # a tracked layer lives in a numbered block ("layers.3.mlp..."): embeddings, their projections and the head do not
@@ -118,7 +119,7 @@ class ScoredModel:
         parameters = {}
         for name, matrix in matrices.items():
             weight, bias = self.parameter_names(name)
-            matrix = matrix.to(self.device, self.dtype)
+            matrix = matrix.to(self.tracked[name].weight.device, self.dtype)
             parameters[weight] = matrix if bias is None else matrix[:, :-1].contiguous()
             if bias is not None:
                 parameters[bias] = matrix[:, -1].contiguous()
@@ -169,6 +170,7 @@ def load_model(
     device: str | None = None,
     data: str | Path | None = None,
     eod_token: str | None = None,
+    device_map: str | None = None,
 ) -> ScoredModel:
     """Load a Hugging Face folder (never from a hub) for scoring or fitting.
 
@@ -178,13 +180,14 @@ def load_model(
         device: see `choose_device` (None: this process's GPU if there is one).
         data: prefix of the dataset it is used with; that one's separator and template count.
         eod_token: the separator, whatever data and model say.
+        device_map: ``balanced`` spreads the blocks over all GPUs; ``device`` does not count then.
 
     Raises:
         InputError: no model in the folder, weights that do not fit it, nothing to track, or weights of attention and
             MLP that cannot be tracked.
         MismatchError: ``data`` was made with another tokenizer.
     """
-    device = choose_device(device)
+    devices = [choose_device(device)] if device_map is None else all_gpus("--device-map")
     directory = Path(directory)
     require_scorable(directory, read_config(directory))
     attention.register()
@@ -194,7 +197,10 @@ def load_model(
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    model.to(device)
+    if device_map is None:
+        model.to(devices[0])
+    else:
+        spread(model, devices)
     return ScoredModel(model, reader, str(directory), fingerprint, tracked_layers(model, pattern))
 
 

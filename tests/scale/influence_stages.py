@@ -45,6 +45,7 @@ def stages(root: Path) -> list[Stage]:
     windows = cut(dataset, EOD, WINDOW, 4)
     return [
         *_passes(folders, windows),
+        *_spread(root, dataset),
         *_directions(root, folders["neox"], windows),
         *_verbs(root, folders["neox"], dataset),
     ]
@@ -87,6 +88,46 @@ def _passes(folders: dict[str, Path], windows: Windows) -> list[Stage]:
         stage("difference, one-sided", Method(method="difference", step=1e-3, one_sided=True), 2),
         stage("position, low rank", Method(attribution="position", rank=3), 2),
     ]
+
+
+def _spread(root: Path, dataset: TokenDataset) -> list[Stage]:
+    """The same over two GPUs, with a block on each."""
+    folder = save_tiny_model(root / "wide", "neox", hidden=128)
+    queries = QueryFiles(write_queries(root / "t.jsonl", TOXIC), write_queries(root / "s.jsonl", SAFE))
+    windows = cut(dataset, EOD, WINDOW, 4)
+    groups = group_by_length(windows.lengths, BATCH_TOKENS)
+
+    def stage(name: str, method: Method, k: int) -> Stage:
+        def make(device: str) -> Callable[[], Tensor]:
+            model = load_model(folder, DTYPES[method.dtype], device=device, device_map=_device_map(device))
+            scoring = make_pass(model, _random_directions(model, k, method.rank), method)
+
+            def work() -> Tensor:
+                batches = [windows.batch(group).to(model.device) for group in groups]
+                return torch.cat([scoring.scores(batch)[:, batch.labelled].to("cpu") for batch in batches], dim=1)
+
+            return work
+
+        return Stage(f"two GPUs, {name}", make, len(groups))
+
+    def run(device: str) -> Tensor:
+        output = root / f"spread-{device}"
+        options = Options(Method(method="auto"), batch_size=BATCH_TOKENS // WINDOW, device_map=_device_map(device))
+        score(Inputs(folder, dataset.prefix, factors(), [queries], output), options, quiet=True)
+        return torch.from_numpy(np.fromfile(f"{output}.bin", np.float32))
+
+    factors = cache(lambda: _fit(root / "wide-factors", folder, dataset.prefix, strategy="diagonal"))
+    return [
+        stage("jvp", Method(method="jvp"), 1),
+        stage("jvp of two directions", Method(method="jvp"), 2),
+        stage("jvp of low rank", Method(method="jvp", rank=3), 1),
+        stage("difference", Method(method="difference", step=1e-3), 2),
+        Stage("two GPUs, score", lambda device: factors() and partial(run, device), len(groups)),
+    ]
+
+
+def _device_map(device: str) -> str | None:
+    return "balanced" if device == "cuda" else None
 
 
 def _directions(root: Path, folder: Path, windows: Windows) -> list[Stage]:
@@ -168,10 +209,10 @@ def _verbs(root: Path, folder: Path, dataset: TokenDataset) -> list[Stage]:
     ]
 
 
-def _fit(output: Path, folder: Path, prefix: str | Path) -> Path:
-    """Factors made on the CPU."""
+def _fit(output: Path, folder: Path, prefix: str | Path, strategy: str = "ekfac") -> Path:
+    """Factors, once."""
     if not output.exists():
-        fit_factors(folder, prefix, output, quiet=True)
+        fit_factors(folder, prefix, output, FitOptions(strategy=strategy), quiet=True)
     return output
 
 
@@ -184,7 +225,7 @@ def _random_directions(model: ScoredModel, k: int, rank: int | None) -> Sequence
 
 
 def _planned(folder: Path, windows: Windows, phase: str, job: str = "score", **settings: Any) -> int:
-    """Bytes of a phase on the device as `ifguide plan` says them, without the CUDA context, which torch does not count."""
+    """Bytes of a phase on the device as `ifguide plan` says them, without the CUDA context: torch does not count it."""
     wanted = Settings(
         device="cuda", device_memory=80, seq_length=WINDOW, context=4, batch_size=BATCH_TOKENS // WINDOW, **settings
     )

@@ -50,6 +50,7 @@ def measure(stage: Stage) -> dict[str, Any]:
         "places": dict(ledger.waits.most_common()),
         "loaded": loaded,
         "peak": ledger.peak[0],
+        "peaks": ledger.peak,
         "planned": stage.planned() if stage.planned else None,
     }
 

@@ -1,4 +1,4 @@
-"""Every stage on tensors that say ``cuda``: the CPU's numbers, no mixing of devices, few waits, the memory that is planned.
+"""Every stage on tensors that say ``cuda``: the CPU's numbers, devices apart, few waits, memory as planned.
 
 One process, which believes in a GPU, runs all of it, and these tests look at what it found.
 """
@@ -32,7 +32,12 @@ STAGES: dict[str, tuple[float, float]] = {
     **{f"jvp, {name}": (SAME, 10) for name in ("neox", "llama", "gpt2", "two directions", "low rank", "bfloat16")},
     **{f"difference, {name}": (DIFFERENCED, 16) for name in ("neox", "llama", "gpt2", "one-sided")},
     **{f"position, {name}": (SAME, 10) for name in ("neox", "llama", "gpt2", "low rank")},
+    "two GPUs, jvp": (SAME, 20),
+    "two GPUs, jvp of two directions": (SAME, 20),
+    "two GPUs, jvp of low rank": (SAME, 20),
+    "two GPUs, difference": (DIFFERENCED, 30),
     # a whole run, set-up included, over ten batches
+    "two GPUs, score": (DIFFERENCED, 200),
     "direction": (SAME, 45),
     "dry run": (SAME, 55),
     "fit-factors, ekfac": (SAME, 26),
@@ -112,6 +117,16 @@ def test_no_stage_takes_more_than_is_planned(found: dict[str, Any], name: str) -
     """Plan's figures are for real sizes; at these the piece of the head that it plans with is larger than the batch."""
     row = found["stages"][name]
     assert row["peak"] <= UNDERESTIMATE * row["planned"]
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name.startswith("two GPUs")])
+def test_two_gpus_share_what_one_would_hold(found: dict[str, Any], name: str) -> None:
+    first, second = found["stages"][name]["peaks"]
+    assert min(first, second) > 0.3 * (first + second)
+
+
+def test_one_gpu_is_what_is_taken_unless_told(found: dict[str, Any]) -> None:
+    assert not [name for name, row in found["stages"].items() if "two GPUs" not in name and row["peaks"][1]]
 
 
 def test_waits_do_not_come_from_the_loss_of_the_patch(found: dict[str, Any]) -> None:

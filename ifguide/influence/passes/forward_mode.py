@@ -101,14 +101,16 @@ class ForwardModePass:
 def _maps(model: ScoredModel, name: str, matrix: Tensor | LowRank) -> Maps:
     """``matrix``[O, I] of layer ``name`` as the pass applies it."""
 
+    device = model.tracked[name].weight.device
+
     def split(combined: Tensor) -> list[Tensor]:
-        combined = combined.to(model.device, model.dtype)
+        combined = combined.to(device, model.dtype)
         if model.tracked[name].bias is None:
             return [combined.contiguous()]
         return [combined[:, :-1].contiguous(), combined[:, -1].contiguous()]
 
     if isinstance(matrix, LowRank):
-        return [split(matrix.right.T), [matrix.left.to(model.device, model.dtype)]]
+        return [split(matrix.right.T), [matrix.left.to(device, model.dtype)]]
     return [split(matrix)]
 
 

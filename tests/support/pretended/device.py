@@ -17,6 +17,7 @@ import sys
 import weakref
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -235,8 +236,8 @@ def _place() -> str:
     other = _NOWHERE
     frame: Any = sys._getframe(1)
     while frame is not None:
-        parts = frame.f_code.co_filename.split(os.sep)
-        line = f"{os.sep.join(parts[-3:])}:{frame.f_lineno}"
+        parts = Path(frame.f_code.co_filename).parts
+        line = f"{'/'.join(parts[-3:])}:{frame.f_lineno}"
         if "site-packages" not in parts and any(room in parts for room in _OURS):
             start = next(place for place, part in enumerate(parts) if part in _OURS)
             return f"{'/'.join(parts[start:])}:{frame.f_lineno}"
