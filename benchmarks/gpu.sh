@@ -44,5 +44,5 @@ if [ -n "$wheels" ]; then
 fi
 left=$(awk -v minutes="$minutes" -v gone="$((SECONDS - started))" 'BEGIN { printf "%.2f", minutes - gone / 60 }')
 export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-"$python" "$here/benchmarks/gpu.py" --minutes "$left" --output "$output" "${rest[@]}" > /dev/null
+"$python" "$here/benchmarks/gpu.py" --minutes "$left" --output "$output" ${rest[@]+"${rest[@]}"} > /dev/null
 echo "gpu.sh: $output" >&2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -208,7 +209,7 @@ def _run(command: list[str], seconds: float, **environment: str) -> str | None:
             env=given,
             capture_output=True,
             text=True,
-            timeout=max(1, seconds),
+            timeout=None if math.isinf(seconds) else max(1.0, seconds),
         )
     except subprocess.TimeoutExpired:
         return "the section's time was over"

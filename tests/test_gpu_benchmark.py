@@ -41,8 +41,8 @@ def test_everything_is_rehearsed(tmp_path: Path) -> None:
     assert list(result["sections"]) == sections
     assert not {name: part["error"] for name, part in result["sections"].items() if "error" in part}
     rows = {name: part["rows"] for name, part in result["sections"].items()}
-    assert rows["correctness"].keys() == WAYS
-    assert {way for way, row in rows["correctness"].items() if row["passed"]} == EXACT
+    assert rows["correctness"].keys() == {*WAYS, "position, fp32"}
+    assert {way for way, row in rows["correctness"].items() if row["passed"]} == {*EXACT, "position, fp32"}
     assert rows["correctness"]["jvp, fp32"]["largest_difference"] == 0, "the very same numbers on the same device"
     for name in ("rates-160m", "rates-410m", "rates-1b", "rates-2.8b"):
         assert rows[name].keys() == WAYS
@@ -51,7 +51,7 @@ def test_everything_is_rehearsed(tmp_path: Path) -> None:
             assert row["peak_bytes"] is None, "torch counts no bytes on a CPU"
     fits = {name: row for name, row in rows["commands"].items() if name.startswith("fit-factors")}
     assert len(fits) == 4 and all(row["seconds"] > 0 for row in fits.values())
-    assert rows["commands"]["score, jvp, bfloat16"]["tokens"] == 256
+    assert rows["commands"]["score, jvp, bf16"]["tokens"] == 512
     assert rows["training"]["penalised_to_stock"] > 0
     assert rows["generation"]["float32"]["continuations_per_second"] > 0
     assert rows["classifiers"]["detoxify original"]["texts_per_second"] > 0
@@ -68,10 +68,18 @@ def test_everything_is_rehearsed(tmp_path: Path) -> None:
 def test_the_engine_is_started_as_a_user_would(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     pytest.importorskip("megatron.core")
-    done = rehearse(tmp_path / "gpu.json", "--sections", "engine", "--minutes", "5")
+    done = rehearse(tmp_path / "gpu.json", "--together", "--sections", "engine")
     assert done.returncode == 0, done.stderr
     part = json.loads((tmp_path / "gpu.json").read_text())["sections"]["engine"]
     assert "error" not in part and part["rows"]["penalised_to_stock"] > 0, part
+
+
+@pytest.mark.slow
+def test_a_section_is_a_process_of_its_own(tmp_path: Path) -> None:
+    done = rehearse(tmp_path / "gpu.json", "--sections", "rates-2.8b")
+    assert done.returncode == 0, done.stderr
+    part = json.loads((tmp_path / "gpu.json").read_text())["sections"]["rates-2.8b"]
+    assert "error" not in part and part["rows"].keys() == WAYS, part
 
 
 def test_what_has_no_time_left_is_left_out(tmp_path: Path) -> None:
@@ -108,7 +116,7 @@ COMMANDS = {
     "fit-factors, ekfac, 100 tokens": {"tokens": 100, "seconds": 40.0},
     "fit-factors, ekfac, 200 tokens": {"tokens": 200, "seconds": 50.0},
     "fit-factors, diagonal, 200 tokens": {"tokens": 200, "seconds": 7.0},
-    "score, jvp, bfloat16": {"tokens": 1000, "seconds": 30.0, "tokens_per_second": 100.0},
+    "score, jvp, bf16": {"tokens": 1000, "seconds": 30.0, "tokens_per_second": 100.0},
 }
 
 
