@@ -133,8 +133,17 @@ def random_model(case: Case, shape: Shape, dtype: str = "float32", device: str |
     with torch.device(device or case.device):
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME)
-    model = model.to(getattr(torch, dtype)).eval().requires_grad_(False)
+    model = weights_in(model, dtype).eval().requires_grad_(False)
     return replace(describe_model(folder), model=model, tracked=tracked_layers(model))
+
+
+def weights_in(model: Any, dtype: str) -> Any:
+    """``model`` with its weights in ``dtype``, as if loaded so: what positions are computed with stays exact."""
+    import torch
+
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    return model
 
 
 def configuration(shape: Shape) -> Any:

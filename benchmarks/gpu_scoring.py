@@ -25,6 +25,7 @@ from gpu_case import (
     fitting_windows,
     planned_bytes,
     random_model,
+    weights_in,
     write_corpus,
 )  # fmt: skip
 
@@ -180,7 +181,7 @@ def _copied(model: ScoredModel, device: str, dtype: str) -> ScoredModel:
     """``model`` on another device, in another precision."""
     from ifguide.models.tracked import tracked_layers
 
-    moved = copy.deepcopy(model.model).to(device, getattr(torch, dtype))
+    moved = weights_in(copy.deepcopy(model.model).to(device), dtype)
     return replace(model, model=moved, tracked=tracked_layers(moved))
 
 

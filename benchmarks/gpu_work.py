@@ -16,7 +16,7 @@ from typing import Any
 
 from attribution_flops import multiplied
 from common import REPOSITORY, time_alternating
-from gpu_case import TF32, Case, Rows, configuration, write_corpus
+from gpu_case import TF32, Case, Rows, configuration, weights_in, write_corpus
 
 MASKED = 0.02
 _STEPS = 5
@@ -42,7 +42,7 @@ def training(case: Case, rows: Rows) -> None:
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(configuration(shape))
     if case.device == "cuda":
-        model = model.bfloat16()
+        model = weights_in(model, "bfloat16")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     windows = 1 if case.tiny else 8
     stream = torch.randint(1, shape.vocabulary, (windows, shape.window + 1), device=case.device)
