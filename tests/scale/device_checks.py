@@ -39,6 +39,7 @@ def mixed_gpus() -> None:
         first, second = torch.ones(4, device="cuda:0"), torch.ones(4, device="cuda:1")
         assert torch.cuda.device_count() == 2 and ledger.now == [16, 16]
         assert "cuda:0, cuda:1" in refused(lambda: first + second)
+        assert "cuda:0, cuda:1" in refused(lambda: first[second.long()])
         assert (first + second.to("cuda:0")).device == torch.device("cuda", 0)
 
 

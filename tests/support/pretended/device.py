@@ -194,8 +194,8 @@ def _refuse_mixing(func: Any, args: Any, ours: list[OnDevice], others: list[torc
     if func in _INDEXED:
         if not isinstance(args[0], OnDevice) and ours:
             raise RuntimeError(f"indices should be on the same device as the indexed tensor (cpu): {_place()}")
-        return
-    devices |= {str(tensor.device) for tensor in others if tensor.dim()}
+    else:
+        devices |= {str(tensor.device) for tensor in others if tensor.dim()}
     if len(devices) > 1:
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found {', '.join(sorted(devices))}: {func}, {_place()}"
