@@ -92,7 +92,8 @@ def engine(case: Case, rows: Rows) -> None:
         "seq_length": shape.window, "max_position_embeddings": shape.window, "pos_emb": "rotary", "rotary_pct": 0.25,
         "gpt_j_residual": True, "no_weight_tying": True, "optimizer": {"type": "Adam", "params": {"lr": 1e-4}},
         "train_batch_size": 4, "train_iters": iterations, "log_interval": _STEPS, "eval_interval": iterations,
-        "eval_iters": 0, "checkpoint_factor": iterations, "seed": 7, "tokenizer_type": "CharLevelTokenizer", "data_path": str(prefix),
+        "eval_iters": 0, "checkpoint_factor": iterations, "seed": 7,
+        "tokenizer_type": "CharLevelTokenizer", "data_path": str(prefix),
         "make_vocab_size_divisible_by": shape.vocabulary,
     }  # fmt: skip
     if case.device == "cuda":
