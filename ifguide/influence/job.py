@@ -30,7 +30,7 @@ from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
 from ifguide.influence.curvature.store import check_model, describe_factors, load_factors
 from ifguide.influence.direction import Direction, each_direction, load_direction, save_direction
-from ifguide.influence.options import Damping, Method, Options
+from ifguide.influence.options import Method, Options
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.cut_directions import cut_and_keep, find_cut
 from ifguide.influence.passes.low_rank import LowRank
