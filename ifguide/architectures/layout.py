@@ -101,6 +101,11 @@ def merge(name: str, shards: Sequence[Tensor], architecture: Architecture) -> Te
     return torch.stack([shard.float() for shard in shards]).mean(0).to(shards[0].dtype)
 
 
+def merge_gradients(name: str, shards: Sequence[Tensor], architecture: Architecture) -> Tensor:
+    """As `merge`, of gradients or their second moments: where the ranks' biases add up, each has the whole gradient."""
+    return shards[0] if _is_summed(name, architecture) else merge(name, shards, architecture)
+
+
 def split(name: str, whole: Tensor, ranks: int, architecture: Architecture) -> list[Tensor]:
     """The shards of ``whole`` for ``ranks`` tensor-parallel ranks; each owns its memory. Inverse of `merge`."""
     sections = _sections(name, architecture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ def to_huggingface(
     check_text: str | None = None,
     overwrite: bool = False,
     eod_token: str | None = None,
+    also: Callable[[NeoxCheckpoint, Family, Architecture, Path, Path], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Write the NeoX checkpoint ``source`` as a Hugging Face folder.
 
@@ -87,6 +88,8 @@ def to_huggingface(
         overwrite: replace a model or a checkpoint at ``output``.
         eod_token: the token that ends a text; default, what the checkpoint carries, else the separator of the run's
             documents (`ifguide.checkpoints.special_tokens`).
+        also: writes more of the checkpoint into the folder before that gets its name: checkpoint, family, architecture,
+            the folder, its name to be -> what is said of it.
 
     Returns:
         What was written and, under ``check``, how the comparison went (None without ``check_text``); if it failed,
@@ -157,6 +160,8 @@ def to_huggingface(
             result["check"] = check.compare(staging, checkpoint, architecture, windows)
             if not result["check"]["passed"]:
                 raise _CheckFailed
+        if also is not None:
+            result |= also(checkpoint, family, architecture, staging, output)
         write_run_record(staging, **result, configs=[str(path) for path in paths])
     return result
 

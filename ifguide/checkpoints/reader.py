@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +135,14 @@ class NeoxCheckpoint:
         return [shard for shard in self.shards(layer) if name in shard] if layer in self.layers else []
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def load_tensors(path: Path, stand_ins: Sequence[tuple[Any, str]] = ()) -> dict[str, Any]:
     """Load a ``.pt`` file, memory-mapped where its format allows, with the pickle restricted to data.
 
     NeoX's rank files hold numpy's random state beside the weights, so the four names that a plain array is rebuilt
     from are allowed too; anything else that a pickle could call is refused.
+
+    Args:
+        stand_ins: what is taken for a further name, in its place.
 
     Raises:
         InputError: truncated, not such a file, or it needs code to be read.
@@ -148,7 +151,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     # a checkpoint names numpy's function by where the numpy that wrote it kept it
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
     allowed: list[Any] = [(rebuild, f"{module}._reconstruct") for module in modules]
-    allowed += [np.ndarray, np.dtype, type(np.dtype(np.uint32))]
+    allowed += [np.ndarray, np.dtype, type(np.dtype(np.uint32)), *stand_ins]
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

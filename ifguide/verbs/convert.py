@@ -31,6 +31,9 @@ class FromNeox:
         help="ends a text in generation (default: as in the folder that the checkpoint was made of, else the separator "
         "of the run's documents)",
     )  # fmt: skip
+    adam_factors: bool | None = option(
+        None, help="also write the second moments of the run's Adam as diagonal factors, into OUTPUT/adam_factors"
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.checkpoints.check import TEXT
     from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
     from ifguide.data.text.content import DEFAULT_TYPE
+    from ifguide.influence.curvature.adam import write_adam_factors
     from ifguide.system.text_files import read_text
 
     asked = options_of(args, Convert)
@@ -102,6 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             text,
             args.overwrite,
             asked.from_neox.eod_token,
+            write_adam_factors if asked.from_neox.adam_factors else None,
         )
     else:
         result = to_neox(
@@ -163,6 +168,10 @@ def _report(result: dict[str, Any]) -> None:
     print(f"wrote {result['output']}: {result['architecture']} ({split}), {result['vocabulary']} rows, {tokenizer}")
     if result.get("eos_token_id") is not None:
         print(f"generation from it stops at token {result['eos_token_id']}")
+    if result.get("adam_factors"):
+        print(
+            f"wrote {result['adam_factors']}: diagonal factors, Adam's second moments after step {result['adam_step']}"
+        )
     if result.get("padding"):
         print(f"{result['padding']} rows were added to the vocabulary, as NeoX pads it")
     if result.get("yaml"):

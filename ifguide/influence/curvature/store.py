@@ -13,6 +13,7 @@ Shapes: O outputs, I inputs with the bias column.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Factors:
     """
 
     strategy: str
-    layers: dict[str, dict[str, Tensor]]
+    layers: Mapping[str, dict[str, Tensor]]
     record: dict[str, Any]
     fingerprint: str
 
