@@ -126,6 +126,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "-d", "--conf_dir", help="folder that the configuration files are in; one that is not is looked for here"
     )
     arguments = parser.parse_args(argv)
+    if arguments.user_script == "score.py":
+        parser.error("score.py runs inside GPT-NeoX: name its checkout by --neox; without one there is ifguide score")
     if arguments.user_script != _TRAINER and not Path(arguments.user_script).is_file():
         parser.error(f"{arguments.user_script} does not exist; the script is {_TRAINER}")
     return arguments

@@ -44,7 +44,12 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _report(root: Path) -> dict:
-    groups = {"patched": registry.TARGETS, "patched on CPU": registry.CPU_TARGETS, "relied on": registry.RELIED_ON}
+    groups = {
+        "patched": registry.TARGETS,
+        "patched on CPU": registry.CPU_TARGETS,
+        "relied on": registry.RELIED_ON,
+        "by score.py": registry.RELIED_ON_BY_SCORING,
+    }
     return {
         "checkout": str(root),
         "versions": checkout.versions(root),

@@ -20,7 +20,10 @@ from ifguide.penalties.keys import KEYS
 from ifguide_patch import cpu, told
 from ifguide_patch.keys import neox_faults
 from ifguide_patch.save import take_save
-from ifguide_patch.script import is_dry_run
+from ifguide_patch.scoring.keys import DEFAULTS as SCORE_DEFAULTS
+from ifguide_patch.scoring.keys import KEYS as SCORE_KEYS
+from ifguide_patch.scoring.keys import overrides, score_faults
+from ifguide_patch.script import is_dry_run, is_scoring
 from ifguide_patch.training.dataset import verify_masks
 
 # the first bytes of an index -> the data_impl that reads it
@@ -54,7 +57,7 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
         readable = not faults
         for key, fault in _value_faults(cls, config):
             faults.append(fault)
-            readable &= key not in _LOOKED_AT
+            readable &= key not in _LOOKED_AT and key not in SCORE_KEYS
         implementation = None
         if readable:
             implementation, unlike = _inferred_data_impl(config)
@@ -63,10 +66,13 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
                 *neox_faults(config, config), *_pack_faults(config), *_tokenizer_faults(config),
                 *tokenizer_faults(config), *action_faults(config), *verify_masks(config),
             ]  # fmt: skip
+            faults += score_faults(config) if is_scoring() else []
         if faults:
             raise ConfigError(faults)
         take_save(config)
         values = dict(overwrite_values or {})
+        if is_scoring():
+            values = _for_scoring(config) | values
         if implementation:
             print(f"data_impl: {implementation}, as the files are; GPT-NeoX's own 'infer' opens none", flush=True)
             values = {"data_impl": implementation} | values
@@ -88,6 +94,19 @@ def from_ymls(original: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return checked
+
+
+def _for_scoring(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What scoring changes of the configuration of a training.
+
+    Raises:
+        InputError: checkpoint, data, queries or factors cannot be used.
+    """
+    from ifguide_patch.scoring.setup import read_setup
+
+    changed = overrides(config)
+    read_setup({**SCORE_DEFAULTS, **config, **changed}, look=True)
+    return changed
 
 
 def _value_faults(neox_args: Any, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

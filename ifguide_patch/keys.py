@@ -11,6 +11,8 @@ from typing import Any
 from ifguide.errors import ConfigError
 from ifguide.penalties.keys import PenaltyKeys, mask_key, mask_pairs, penalty_faults
 from ifguide_patch.journal import Journal
+from ifguide_patch.scoring.keys import ScoreKeys
+from ifguide_patch.script import is_scoring
 
 # their losses are not a cross-entropy of the next token, so (M4) says nothing about them
 _OTHER_OBJECTIVES = ("dpo", "rm", "kto", "reinforce")
@@ -38,17 +40,20 @@ def neox_faults(config: Any, given: Any = None) -> Iterator[str]:
 
 
 def add_keys(journal: Journal, module: Any) -> None:
-    """Make `PenaltyKeys` one of the groups of keys that ``NeoXArgs`` is composed of.
+    """Make `PenaltyKeys`, and for ``score.py`` `ScoreKeys`, groups of keys that ``NeoXArgs`` is composed of.
 
     ``module`` is ``megatron.neox_arguments.arguments``. The dataclass decorator leaves an existing
     ``__init__`` alone, so the methods it made have to go before it makes them anew with our fields.
     """
     neox_args = module.NeoXArgs
     # every group derives from NeoXArgsTemplate, which `module` itself does not name
-    group = neox_group(module.NeoXArgsTraining.__mro__[1])
-    journal.set(module, "BASE_CLASSES", [*module.BASE_CLASSES, group])
-    journal.set(module, "NEOX_ARG_CLASSES", [*module.NEOX_ARG_CLASSES, group])
-    journal.set(neox_args, "__bases__", (*neox_args.__bases__, group))
+    template = module.NeoXArgsTraining.__mro__[1]
+    groups = [neox_group(template)]
+    if is_scoring():
+        groups.append(neox_group(template, ScoreKeys, "NeoXArgsIFGuideScoring"))
+    journal.set(module, "BASE_CLASSES", [*module.BASE_CLASSES, *groups])
+    journal.set(module, "NEOX_ARG_CLASSES", [*module.NEOX_ARG_CLASSES, *groups])
+    journal.set(neox_args, "__bases__", (*neox_args.__bases__, *groups))
     for name in ("__init__", "__repr__", "__eq__", "__match_args__", "__dataclass_fields__"):
         journal.set(neox_args, name, vars(neox_args)[name])
         delattr(neox_args, name)
@@ -67,11 +72,11 @@ def validate_values(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return validated
 
 
-def neox_group(template: type) -> type:
-    """`PenaltyKeys` as a dataclass of NeoX's kind, with annotations that ``validate_types`` can read."""
-    hints = typing.get_type_hints(PenaltyKeys)
-    keys = [(field.name, neox_type(hints[field.name]), field.default) for field in dataclasses.fields(PenaltyKeys)]
-    return dataclasses.make_dataclass("NeoXArgsIFGuide", keys, bases=(template,))
+def neox_group(template: type, ours: Any = PenaltyKeys, name: str = "NeoXArgsIFGuide") -> type:
+    """The dataclass ``ours`` as one of NeoX's kind, with annotations that ``validate_types`` can read."""
+    hints = typing.get_type_hints(ours)
+    keys = [(field.name, neox_type(hints[field.name]), field.default) for field in dataclasses.fields(ours)]
+    return dataclasses.make_dataclass(name, keys, bases=(template,))
 
 
 def neox_type(hint: Any) -> Any:

@@ -13,7 +13,7 @@ from ifguide.config.yaml_files import fallback
 from ifguide.errors import InputError, tell
 from ifguide_patch import apply, checkout, cpu, told
 from ifguide_patch.save import OVERWRITE_VARIABLE
-from ifguide_patch.script import DRY_RUN_VARIABLE, SCRIPT_VARIABLE
+from ifguide_patch.script import DRY_RUN_VARIABLE, SCORING, SCRIPT_VARIABLE
 
 
 def main(
@@ -70,10 +70,12 @@ def _script(root: Path, argv: Sequence[str]) -> tuple[Path, list[str]]:
     """The script that ``argv`` starts with, as a file, and what follows it.
 
     ``train.py`` (``eval.py``, ``generate.py``) means the checkout's, from wherever it is typed; another
-    path means that file.
+    path means that file. ``score.py`` is ours, which GPT-NeoX has no counterpart of.
     """
     if not argv or argv[0].startswith("-"):
         raise InputError("name the script first: deepy.py train.py -d configs model.yml data.yml")
+    if argv[0] == SCORING:
+        return Path(__file__).with_name(SCORING), list(argv[1:])
     for candidate in (root / Path(argv[0]).name, Path(argv[0]).resolve()):
         if candidate.is_file():
             return candidate, list(argv[1:])

@@ -1,8 +1,8 @@
 """Every place where the patch touches or relies on GPT-NeoX: what it does there, and what it expects.
 
-`TARGETS` are replaced, `RELIED_ON` are called or counted on. A target that the patch *replaces* must be
-code that was read and tested: its digest is listed. One that it *wraps* must take the parameters that
-the wrapper passes on. `ifguide_patch.check` prints this table for a checkout; `ifguide_patch.apply`
+`TARGETS` are replaced, `RELIED_ON` are called or counted on, by ``score.py`` alone `RELIED_ON_BY_SCORING`. A target
+that the patch *replaces* must be code that was read and tested: its digest is listed. One that it *wraps* must take the
+parameters that the wrapper passes on. `ifguide_patch.check` prints this table for a checkout; `ifguide_patch.apply`
 refuses on the same grounds.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from ifguide_patch import config, cpu, generation, keys
 from ifguide_patch.checkout import missing_requirements
+from ifguide_patch.script import is_scoring
 from ifguide_patch.source import Definition, find
 from ifguide_patch.training import batch, dataset, loss, metrics, pipeline_validation
 
@@ -121,7 +122,7 @@ TARGETS: tuple[Place, ...] = (
     ),
     Place(
         "megatron.model.gpt2_model", "cross_entropy",
-        "computes the objective instead during training steps",
+        "computes the objective instead during training steps, and keeps losses by token for score.py",
         ("output", "labels", "_fp16"), ("914aa7900a73ed25",), exact=True,
         replace=loss.cross_entropy, bound_in=("megatron.training",),
     ),
@@ -195,8 +196,63 @@ RELIED_ON: tuple[Place, ...] = (
     ),
 )  # fmt: skip
 
+# of `deepy.py score.py` alone: a training does not mind where these change
+RELIED_ON_BY_SCORING: tuple[Place, ...] = (
+    Place(
+        "megatron.neox_arguments.arguments", "NeoXArgs.consume_neox_args",
+        "reads the keys that the launcher sent, as train.py does", ("cls",), ("e4a6e6f65070bc77",),
+    ),
+    Place(
+        "megatron.neox_arguments.arguments", "NeoXArgs.configure_distributed_args",
+        "tells a process which one it is", ("self",), ("93530ed6ba566ef9",),
+    ),
+    Place(
+        "megatron.neox_arguments.arguments", "NeoXArgs.build_tokenizer",
+        "pads the vocabulary as in training", ("self",), ("83aedfd1baef0f2b",),
+    ),
+    Place(
+        "megatron.initialize", "initialize_megatron",
+        "makes the process groups", ("neox_args",), ("b782ad953a8b42c7",),
+    ),
+    Place(
+        "megatron.training", "setup_model_and_optimizer",
+        "builds the model, loads the checkpoint, and returns DeepSpeed's engine first",
+        ("neox_args", "use_cache", "iteration"), ("5a3c354f35d81241",),
+    ),
+    Place(
+        "megatron.training", "get_optimizer",
+        "makes an optimizer of one parameter where no_load_optim is set", ("model", "neox_args"), ("7669bab71f3c21ea",),
+    ),
+    Place(
+        "megatron.checkpointing", "load_checkpoint",
+        "takes the weights alone where no_load_optim is set", ("neox_args", "model"), ("9210e06598c77cec",),
+    ),
+    Place(
+        "megatron.model.utils", "SequentialWrapper.forward",
+        "runs a model without a pipeline, outside of the engine", ("self", "forward_input"), ("1ca174ef873c544b",),
+    ),
+    Place(
+        "megatron.model.utils", "get_params_for_weight_decay_optimization",
+        "numbers the parameters whose second moments are read: those with weight decay first",
+        ("module", "neox_args"), ("f22ede6d384f7c55",),
+    ),
+    Place(
+        "megatron.mpu.initialize", "get_model_parallel_rank",
+        "names the slice of this process", (), ("28dfb87c16781207",),
+    ),
+    Place(
+        "megatron.mpu.initialize", "get_model_parallel_world_size",
+        "says how many slices there are", (), ("b1a072560ca2ee0e",),
+    ),
+    Place(
+        "megatron.mpu.initialize", "get_data_parallel_rank",
+        "names the replica of this process", (), ("e0030d8328930473",),
+    ),
+)  # fmt: skip
+
 
 def faults(root: Path) -> list[str]:
-    """Every reason not to patch the checkout at ``root``, one line each."""
-    reasons = [place.fault(root) for place in (*TARGETS, *CPU_TARGETS, *RELIED_ON)]
+    """Every reason not to patch the checkout at ``root``, one line each; those of scoring where that is launched."""
+    asked = RELIED_ON_BY_SCORING if is_scoring() else ()
+    reasons = [place.fault(root) for place in (*TARGETS, *CPU_TARGETS, *RELIED_ON, *asked)]
     return [reason for reason in reasons if reason] + missing_requirements()

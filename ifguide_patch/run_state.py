@@ -37,6 +37,19 @@ class Step:
 
 
 @dataclass
+class TokenLosses:
+    """The per-token losses of the micro-batches that are going through the model, in the order in which they come.
+
+    Attributes:
+        weights: what each token's loss counts, one [B, T] a micro-batch; None where nothing goes back.
+        kept: detached losses, one [B, T] a micro-batch.
+    """
+
+    weights: list[Tensor] | None = None
+    kept: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
 class RunState:
     """One run, in one process.
 
@@ -47,6 +60,7 @@ class RunState:
         building: the configuration whose data loaders are being built: ``GPT2Dataset`` is not told it.
         hidden: id that is read in place of selected tokens in training; None where they are read as they are.
         undrawn: the same id, while a continuation is drawn; None otherwise.
+        scored: of the batch whose tokens are being scored; None otherwise.
         step: the training step that is going on; None in validation, test and generation.
         interval: float64[5], sums of the iterations since the last printed line, the same on every rank; None before
             the first.
@@ -58,6 +72,7 @@ class RunState:
     building: Any = None
     hidden: int | None = None
     undrawn: int | None = None
+    scored: TokenLosses | None = None
     step: Step | None = None
     interval: Tensor | None = None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 SCRIPT_VARIABLE = "IFGUIDE_SCRIPT"
 DRY_RUN_VARIABLE = "IFGUIDE_DRY_RUN"
 _TRAINING = "train.py"
+SCORING = "score.py"
 
 
 def is_training() -> bool:
@@ -19,3 +20,8 @@ def is_training() -> bool:
 def is_dry_run() -> bool:
     """Whether everything is to be checked and nothing to be started."""
     return os.environ.get(DRY_RUN_VARIABLE) == "1"
+
+
+def is_scoring() -> bool:
+    """Whether the launched script is ours that scores tokens (`ifguide_patch.scoring`)."""
+    return Path(os.environ.get(SCRIPT_VARIABLE, "")).name == SCORING

@@ -21,6 +21,7 @@ _KRONFLUENCE = "ifguide/compat/kronfluence.py"
 _MEGATRON = "ifguide/compat/megatron.py"
 _DETOXIFY = "ifguide/compat/detoxify.py"
 _DEEPSPEED = "ifguide/compat/deepspeed.py"
+_PIPELINE = "ifguide_patch/scoring/pipeline.py"
 _LM_EVAL = "ifguide/compat/lm_eval.py"
 _LM_EVAL_MODEL = "ifguide/compat/lm_eval_model.py"
 
@@ -165,6 +166,23 @@ USES: tuple[Use, ...] = (
         "deepspeed", "deepspeed.launcher.runner",
         ("ifguide_patch/apply.py",), "hands on the variables named in EXPORT_ENVS", attributes=("EXPORT_ENVS",),
         behaves=trials.exported_variables,
+    ),
+    Use(
+        "deepspeed", "deepspeed.runtime.pipe.schedule",
+        (_PIPELINE,), "says what a stage does for some micro-batches, forward alone or back too",
+        attributes=("InferenceSchedule", "TrainSchedule", "OptimizerStep", "ReduceGrads", "ReduceTiedGrads"),
+    ),
+    Use(
+        "deepspeed", "deepspeed.runtime.pipe.engine.PipelineEngine._exec_schedule",
+        (_PIPELINE,), "does it without waiting for other replicas", parameters=("self", "pipe_schedule"),
+    ),
+    Use(
+        "deepspeed", "deepspeed.runtime.pipe.engine.PipelineEngine._INSTRUCTION_MAP",
+        (_PIPELINE,), "is where what belongs to a training step is left out", behaves=trials.instructions_of_a_pipeline,
+    ),
+    Use(
+        "deepspeed", "deepspeed.runtime.pipe.engine.PipelineEngine._compute_loss",
+        (_PIPELINE,), "is set before a schedule runs", behaves=trials.asks_for_a_loss, of_instances=True,
     ),
     Use(
         "deepspeed", "deepspeed.ops.__compatible_ops__",

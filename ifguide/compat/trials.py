@@ -219,6 +219,21 @@ def compatible_operators(operators: Any) -> str | None:
     return None if "deepspeed_shm_comm" in operators else "there is no deepspeed_shm_comm"
 
 
+def instructions_of_a_pipeline(instructions: Any) -> str | None:
+    """A function for each kind of instruction, looked up in the engine itself."""
+    from deepspeed.runtime.pipe import engine, schedule
+
+    lacking = [kind.__name__ for kind in (schedule.OptimizerStep, schedule.ReduceGrads) if kind not in instructions]
+    looked_up = "self._INSTRUCTION_MAP" in inspect.getsource(engine.PipelineEngine._exec_schedule)
+    return _wrong("its instructions, and where they are looked up", (lacking, looked_up), ([], True))
+
+
+def asks_for_a_loss(kind: Any) -> str | None:
+    """An engine's forward pass asks its `_compute_loss` whether to call the loss function."""
+    asked = "self._compute_loss" in inspect.getsource(kind._exec_forward_pass)
+    return None if asked else "its forward pass does not ask for it"
+
+
 # --- lm-eval ----------------------------------------------------------------------------------------------------------
 
 

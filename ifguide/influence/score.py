@@ -50,9 +50,12 @@ def score(inputs: Inputs, options: Options | None = None, quiet: bool = False) -
     return run(job, inputs, options, started, quiet)
 
 
-def run(job: Job, inputs: Inputs, options: Options, started: float, quiet: bool) -> dict[str, Any]:
-    """`score`, of a job that is prepared; ``started`` by `time.monotonic`."""
-    share = Share.from_environment()
+def run(
+    job: Job, inputs: Inputs, options: Options, started: float, quiet: bool, share: Share | None = None
+) -> dict[str, Any]:
+    """`score`, of a job that is prepared; ``started`` by `time.monotonic`, ``share`` if not by the environment: where
+    several processes hold one model."""
+    share = share or Share.from_environment()
     dataset = job.windows.dataset
     plan = plan_shards(job.windows, job.shard_tokens)
     store = _open_store(job, inputs)

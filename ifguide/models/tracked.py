@@ -193,13 +193,12 @@ def load_model(
     attention.register()
     reader = TextReader.find(directory, data, eod_token)
     fingerprint = weights_fingerprint(directory)
-    model = load_causal_model(directory, dtype, "model", attention=implementation, device=device)
+    lies = devices[0] if device_map is None else "cpu"
+    model = load_causal_model(directory, dtype, "model", attention=implementation, device=lies)
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    if device_map is None:
-        model.to(devices[0])
-    else:
+    if device_map is not None:
         spread(model, devices)
     return ScoredModel(model, reader, str(directory), fingerprint, tracked_layers(model, pattern))
 

@@ -1,4 +1,5 @@
-"""The objective (M4) in place of NeoX's cross-entropy, during training steps and nowhere else.
+"""The objective (M4) in place of NeoX's cross-entropy, during training steps and nowhere else; and the losses of single
+tokens, while those are scored.
 
 A penalised batch carries a SIGNED loss mask (`ifguide.penalties.coding`), which reaches the loss through the plain
 and the pipeline path without another tensor.
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ifguide.penalties.coding import unsign
 from ifguide.penalties.keys import push_of
-from ifguide_patch.run_state import Step, state
+from ifguide_patch.run_state import Step, TokenLosses, state
 
 # torch comes with the first training step: the patch and its check can be looked at where there is none
 if TYPE_CHECKING:
@@ -37,8 +38,24 @@ def training_step(neox_args: Any) -> Iterator[Step]:
         state.step = None
 
 
+@contextmanager
+def token_losses(weights: list[Tensor] | None = None) -> Iterator[TokenLosses]:
+    """Inside this block the loss of each micro-batch is kept by token.
+
+    Args:
+        weights: one [B, T] a micro-batch: the loss that goes back is Σ w l, and not the mean.
+    """
+    scored = TokenLosses(weights)
+    state.scored = scored
+    try:
+        yield scored
+    finally:
+        state.scored = None
+
+
 def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``megatron.model.gpt2_model.cross_entropy``: NeoX's own outside a penalised step, (M4) inside.
+    """``megatron.model.gpt2_model.cross_entropy``: NeoX's own outside a penalised step, (M4) inside, and inside
+    `token_losses` the losses themselves.
 
     Only the per-token losses of ``vocab_parallel_cross_entropy`` enter, so tensor parallelism needs no
     further communication. Every operation on clean tokens is NeoX's, in NeoX's order: without a
@@ -47,6 +64,8 @@ def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def penalised(output: Tensor, labels: tuple[Tensor, Tensor], _fp16: bool = False) -> Tensor:
         step = state.step
+        if state.scored is not None:
+            return _by_token(output, labels[0], state.scored)
         if step is None:
             return original(output, labels, _fp16=_fp16)
         import torch
@@ -70,3 +89,14 @@ def cross_entropy(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return torch.sum(token_loss * mask) / mask.sum()
 
     return penalised
+
+
+def _by_token(output: Tensor, targets: Tensor, scored: TokenLosses) -> Tensor:
+    """Keeps the losses[B, T] of a micro-batch; the same on every tensor-parallel rank."""
+    from megatron import mpu
+
+    losses = mpu.vocab_parallel_cross_entropy(output.float().contiguous(), targets)
+    scored.kept.append(losses.detach())
+    if scored.weights is None:
+        return losses.mean()
+    return (losses * scored.weights[len(scored.kept) - 1].to(losses.device)).sum()

@@ -42,7 +42,7 @@ DOCUMENTED = {
     "torch.utils.tensorboard", "transformers", "transformers.utils", "yaml", "zstandard", "peft",
 }  # fmt: skip
 # GPT-NeoX: `ifguide_patch.registry` and the checks of `ifguide_patch.neox_eval` name what is used of it
-CHECKOUT = ("megatron.mpu", "megatron.neox_arguments", "eval_tasks", "eval")
+CHECKOUT = ("megatron.mpu", "megatron.training", "megatron.neox_arguments", "eval_tasks", "eval")
 # documented names that begin with an underscore
 PUBLIC = {"os._exit", "_fields", "_replace", "_asdict", "__dataclass_fields__"}
 BY_NAME = {"getattr", "setattr", "hasattr", "delattr"}

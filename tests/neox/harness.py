@@ -218,12 +218,14 @@ def environment_of(processes: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def deepy(neox: Path, folder: Path, configs: Mapping[str, Mapping[str, Any]], *extra: str) -> list[str]:
+def deepy(
+    neox: Path, folder: Path, configs: Mapping[str, Mapping[str, Any]], *extra: str, script: str = "train.py"
+) -> list[str]:
     """Write ``configs`` (name -> keys) as YAML files into ``folder``; the command that launches them."""
     for name, keys in configs.items():
         (folder / f"{name}.yml").write_text(yaml.safe_dump(dict(keys)))
     files = [f"{name}.yml" for name in configs]
-    return [sys.executable, str(ROOT / "deepy.py"), "train.py", *files, "--neox", str(neox), "--device", "cpu", *extra]
+    return [sys.executable, str(ROOT / "deepy.py"), script, *files, "--neox", str(neox), "--device", "cpu", *extra]
 
 
 def ends(printed: Sequence[str], characters: int = 4000) -> str:

@@ -32,6 +32,9 @@ def main() -> None:
     if plan["patched"]:
         import ifguide_patch
 
+        if any("score_output" in scenario["config"] for scenario in plan["scenarios"]):
+            # its keys are NeoX's from the start, or never
+            os.environ["IFGUIDE_SCRIPT"] = "score.py"
         ifguide_patch.apply(plan["neox"])
     else:
         stock(Path(plan["neox"]))
@@ -74,6 +77,7 @@ def run(scenario: dict[str, Any], record: dict[str, Any], patched: bool) -> None
     from ifguide_patch import cpu
 
     config = scenario["config"]
+    os.environ["IFGUIDE_SCRIPT"] = "score.py" if "score_output" in config else ""
     # the patch does this by itself
     values = None if patched else cpu.overrides(config)
     path = Path(scenario["yml"])
@@ -83,6 +87,11 @@ def run(scenario: dict[str, Any], record: dict[str, Any], patched: bool) -> None
     arguments = NeoXArgs.consume_neox_args(input_args=encoded[encoded.index("--megatron_config") :])
     arguments.configure_distributed_args()
     arguments.build_tokenizer()
+    if "score_output" in config:
+        import scoring_probe
+
+        record["scored"] = scoring_probe.run(arguments, probe=scenario["name"].endswith("-probe"))
+        return
     arguments.initialize_tensorboard_writer()
     with Hooks(training, record) as hooks:
         try:
