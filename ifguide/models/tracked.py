@@ -198,7 +198,9 @@ def load_model(
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    if device_map is not None:
+    if device_map is None:
+        model.to(lies)
+    else:
         spread(model, devices)
     return ScoredModel(model, reader, str(directory), fingerprint, tracked_layers(model, pattern))
 
