@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import select
 import sys
@@ -25,6 +26,22 @@ def no_loading_bar() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def no_foreign_bars() -> Iterator[None]:
+    """Silence the bars that libraries draw with tqdm, such as lm-eval's: the work has a bar of its own."""
+    bar: Any = importlib.import_module("tqdm").tqdm
+    original, begin = vars(bar)["__init__"], bar.__init__
+
+    def without_drawing(self: Any, *args: Any, **options: Any) -> None:
+        begin(self, *args, **{**options, "disable": True})
+
+    bar.__init__ = without_drawing
+    try:
+        yield
+    finally:
+        bar.__init__ = original
 
 
 def end_with_reader(run: Callable[[], int]) -> int:

@@ -81,6 +81,8 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         from ifguide.system.outputs import add_overwrite
 
         add_overwrite(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress; results, warnings and faults are still said")
+    parser.add_argument("--log", metavar="FILE", help="append all that is said to FILE too, each line with the time")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     return parser
 

@@ -16,9 +16,11 @@ from ifguide import verbs
 from ifguide.data.text.content import files_in
 from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.system.processes import let_waiting_threads_sleep
+from ifguide.system.progress import silenced
 from ifguide.system.provenance import running
 from ifguide.system.run_process import require_one_process
 from ifguide.verbs.following import next_command
+from ifguide.verbs.log_file import LogError, logged
 
 # what every process of a launcher would do whole, into one output; the others share their work, or write nothing
 _ONE_PROCESS = {
@@ -42,16 +44,37 @@ def run_verb(verb: str, argv: Sequence[str], follow: bool = False) -> int:
     Args:
         follow: say at the end which command usually comes next.
     """
-    from ifguide.requirements import needs
-
     let_waiting_threads_sleep()  # before anything imports torch
     module = verbs.module_of(verb)
     parser = verbs.make_parser(verb)
     args = parser.parse_args(argv)
-    _name_tokenizer_files(args)
+    try:
+        with logged(args.log, ["ifguide", verb, *argv]) as log, silenced(args.quiet):
+            code = _run_parsed(module, verb, parser, args, argv, follow)
+            if log:
+                log.finish()
+                log.line(f"exit {code}")
+            return code
+    except LogError as error:
+        tell(f"ifguide {verb}", error)
+        return 2
+
+
+def _run_parsed(
+    module: ModuleType,
+    verb: str,
+    parser: argparse.ArgumentParser,
+    args: argparse.Namespace,
+    argv: Sequence[str],
+    follow: bool,
+) -> int:
+    """The exit code."""
+    from ifguide.requirements import needs
+
     if not needs.ready(verb, f"ifguide {verb}"):
         return 2
     try:
+        _name_tokenizer_files(args)
         if verb in _ONE_PROCESS:
             why = "each of them would do all the work into the same output"
             require_one_process(why, verb, launched=True)
@@ -114,7 +137,9 @@ def _run(
                 return {**(module.run(args) or {}), "unchanged": True}, True
             return {**writes.kept_result(args, output), "unchanged": True}, True
         if state == UNFINISHED and os.environ.get("RANK", "0") == "0":
-            print(f"ifguide {verb}: going on with {output.name}, which this command left unfinished", file=sys.stderr)
+            said = f"ifguide {verb}: going on with {output.name}, which this command left unfinished"
+            if not args.quiet:
+                print(said, file=sys.stderr)
         result = module.run(args)
         if result is not None:
             writes.keep_result(output, result)
@@ -135,6 +160,7 @@ def state_of(verb: str, argv: Sequence[str]) -> tuple[str, list[str]] | None:
         return None
     parser = verbs.make_parser(verb)
     args = parser.parse_args(argv)
+    _name_tokenizer_files(args)
     output = writes.output(args)
     return None if output is None else look(output, writes.request(verb, parser, args))
 

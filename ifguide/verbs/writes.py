@@ -24,7 +24,7 @@ from ifguide.scorers.plugin import source_of
 from ifguide.system.files import hash_unchanged, hash_value, read_json, write_json
 from ifguide.system.outputs import Output, Request, Source, request_of_page
 
-_NEVER = {"help", "json", "overwrite", "local_rank"}
+_NEVER = {"help", "json", "quiet", "log", "overwrite", "local_rank"}
 _DATASET = ("bin", "idx", "json")
 
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("transformers")
 from transformers.utils import logging
 
-from ifguide.system.quiet import no_loading_bar
+from ifguide.system.quiet import no_foreign_bars, no_loading_bar
 
 
 @pytest.mark.parametrize("shown", [True, False])
@@ -36,3 +36,16 @@ def test_models_and_classifiers_load_in_silence(tmp_path: Path, capfd: pytest.Ca
     load_language_model(tmp_path / "model")
     load_scorer(f"hf:{tmp_path / 'classifier'}#toxic")
     assert capfd.readouterr().err == ""
+
+
+def test_bars_of_others_are_silent_and_count_on(capsys: pytest.CaptureFixture[str]) -> None:
+    from tqdm import tqdm
+    from tqdm.auto import tqdm as automatic
+
+    original = vars(tqdm)["__init__"]
+    for kind in (tqdm, automatic):
+        with no_foreign_bars():
+            assert list(kind(range(3), disable=False)) == [0, 1, 2]
+        assert capsys.readouterr().err == ""
+    assert vars(tqdm)["__init__"] is original
+    assert list(tqdm(range(3))) == [0, 1, 2] and "3/3" in capsys.readouterr().err

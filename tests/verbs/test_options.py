@@ -162,13 +162,13 @@ STATED = [verb for verb in VERBS if hasattr(module_of(verb), "OPTIONS")]
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_verb_states_an_option_in_its_parser(verb: str) -> None:
-    """What the dataclass does not say is the same for many verbs: --json, --overwrite, the launcher's --local_rank."""
+    """What the dataclass does not say is the same for many verbs, and the launcher's --local_rank."""
     parser = make_parser(verb)
     stated = argparse.ArgumentParser()
     if verb in STATED:
         add_options(stated, module_of(verb).OPTIONS)
     more = {action.dest for action in parser._actions} - {action.dest for action in stated._actions}
-    assert more <= {"json", "overwrite", "local_rank"}
+    assert more <= {"json", "quiet", "log", "overwrite", "local_rank"}
     assert verb in STATED or verb == "tasks-path", "which has no options"
 
 
