@@ -31,7 +31,7 @@ HARMLESS = frozenset(
     hysteresis dynamic_loss_scale loss_scale loss_scale_window min_scale
     checkpoint_validation_with_forward_pass s3_chunk_size config_files
     override_lr_scheduler use_checkpoint_lr_scheduler
-    use_wandb wandb_group wandb_run_name wandb_team wandb_project wandb_host wandb_init_all_ranks git_hash log_dir
+    wandb_init_all_ranks git_hash log_dir
     use_comet comet_workspace comet_project comet_experiment_name comet_tags comet_others
     peak_theoretical_tflops log_grad_pct_zeros log_param_norm log_grad_norm log_optimizer_states
     log_gradient_noise_scale gradient_noise_scale_n_batches gradient_noise_scale_cpu_offload

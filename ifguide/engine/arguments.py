@@ -172,7 +172,19 @@ class TrainConfig(ObjectiveKeys, PenaltyKeys):
     exit_interval: int | None = None
     """Stop (after saving) at the first iteration that this divides, as if interrupted."""
     tensorboard_dir: str | None = None
-    """Write TensorBoard logs here."""
+    """Write TensorBoard logs here, under the names that GPT-NeoX logs with. Needs the package tensorboard."""
+    use_wandb: bool = False
+    """true: log to Weights & Biases too, from the first process. Needs the package wandb."""
+    wandb_project: str = "neox"
+    """Project of the W&B run."""
+    wandb_group: str | None = None
+    """Group of the W&B run."""
+    wandb_run_name: str | None = None
+    """Name of the W&B run."""
+    wandb_team: str | None = None
+    """Team (entity) of the W&B run."""
+    wandb_host: str = "https://api.wandb.ai"
+    """Address of the W&B server."""
 
 
 def batch_sizes(

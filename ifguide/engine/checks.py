@@ -18,6 +18,7 @@ from ifguide.config.hints import (
     with_hint,
 )
 from ifguide.engine.arguments import REQUIRED, TrainConfig, batch_sizes, split_shares
+from ifguide.engine.tracking.trackers import tracker_faults
 from ifguide.errors import ConfigError, InputError
 from ifguide.objectives import keys as objective_keys
 from ifguide.objectives.registry import OBJECTIVES
@@ -47,7 +48,7 @@ def value_faults(config: TrainConfig, check_files: bool, given: Mapping[str, Any
     shape = [*_ranges(config), *_model(config)]
     faults = [
         *shape, *([] if shape else _architecture(config)), *_optimizer(config), *_precision(config), *_run(config),
-        *_data(config), *penalty_faults(values_of(config), given), *_objective(config),
+        *_data(config), *tracker_faults(config), *penalty_faults(values_of(config), given), *_objective(config),
     ]  # fmt: skip
     if check_files:
         faults += _missing_files(config)

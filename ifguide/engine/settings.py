@@ -106,7 +106,6 @@ class TrainSettings:
     eval_interval: int
     eval_iters: int
     exit_interval: int
-    tensorboard_dir: str | None
 
 
 def load_config(paths: Iterable[str | Path], check_files: bool = True) -> TrainSettings:

@@ -1,4 +1,4 @@
-"""What a run tells: one line for people, one JSON object for machines, TensorBoard scalars if asked for."""
+"""What a run tells: one line for people, one JSON object for machines, scalars for trackers if asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.engine.settings import TrainSettings
+from ifguide.engine.tracking.trackers import Trackers
 from ifguide.system.progress import clock, compact
 
 
@@ -18,17 +19,16 @@ class TrainingLog:
         self._writes = writes
         self._train_iters = train_iters
         self._stream = None
-        self._tensorboard: Any = None
+        self._trackers: Trackers | None = None
         if not writes:
             return
         if settings.save:
             path = Path(settings.save) / "train_log.jsonl"
             _forget_after(path, first_iteration - 1)
             self._stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed in close())
-        if settings.tensorboard_dir:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._tensorboard = SummaryWriter(log_dir=settings.tensorboard_dir, purge_step=first_iteration)
+        self._trackers = Trackers(settings.keys, first_iteration)
+        for note in self._trackers.notes:
+            self.say(note)
 
     def say(self, text: str) -> None:
         """One line for people."""
@@ -62,16 +62,14 @@ class TrainingLog:
         if self._stream:
             self._stream.write(json.dumps({"time": round(time.time(), 3), **values}, allow_nan=False) + "\n")
             self._stream.flush()
-        if self._tensorboard:
-            for name, value in values.items():
-                if name != "iteration" and isinstance(value, (int, float)):
-                    self._tensorboard.add_scalar(f"{group}/{name}", value, values["iteration"])
+        if self._trackers:
+            self._trackers.scalars(values, group)
 
     def close(self) -> None:
         if self._stream:
             self._stream.close()
-        if self._tensorboard:
-            self._tensorboard.close()
+        if self._trackers:
+            self._trackers.close()
 
 
 def _forget_after(path: Path, iteration: int) -> None:

@@ -17,6 +17,7 @@ from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.errors import IFGuideError, InputError, tell
 from ifguide.penalties.announcement import announcement
 from ifguide.system.processes import spare_compilation
+from ifguide.system.progress import counted
 from ifguide.system.run_process import this_process
 
 _OPTION = "--ifguide_config="
@@ -124,7 +125,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         log.say(note)
     log.say(
         f"{record['parameters'] / 1e6:.2f} M parameters, {train_iters} iterations of {settings.batch} x "
-        f"{settings.seq_length} tokens on {settings.world_size} process(es); "
+        f"{settings.seq_length} tokens on {settings.world_size} process{'' if settings.world_size == 1 else 'es'}; "
         f"ready after {record['startup_seconds']:.1f} s"
     )
     if leads:  # a mask without a count in its sidecar is read once
@@ -132,7 +133,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         if data.penalties and not settings.keys.repo_penalty:
             said[0] = "penalty: none, the masks only say which tokens are toxic"
         if pairs is not None:
-            said.append(f"objective: {objective.name}, {len(pairs):,} pairs of {pairs.path}")
+            said.append(f"objective: {objective.name}, {counted(len(pairs), 'pair')} of {pairs.path}")
         for line in said:
             log.say(line)
     record_in = settings.save if leads else None

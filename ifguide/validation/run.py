@@ -20,7 +20,8 @@ from ifguide.system.files import read_json
 # of the run that was, not of what it trained: a retraining has its own, or none
 _LEFT_OUT = (
     *PENALTY_KEYS,  # without a mask they had no effect
-    "save", "load", "master_port", "exit_interval", "tensorboard_dir", "checkpoint_factor", "checkpoint_scale",
+    "save", "load", "master_port", "exit_interval", "checkpoint_factor", "checkpoint_scale",
+    "tensorboard_dir", "use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team", "wandb_host",
     "extra_save_iters", "keep_last_n_checkpoints", "eval_iters", "eval_interval",
 )  # fmt: skip
 _PATHS = ("data_path", "vocab_file", "merge_file", "load")

@@ -1,0 +1,1 @@
+"""Where else a run is told to: TensorBoard and Weights & Biases."""
