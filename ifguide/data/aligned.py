@@ -139,7 +139,7 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
     """
     opened = open_aligned(prefix, kind, mapped)
     dataset, sidecar = opened.dataset, opened.sidecar
-    name = f"{kind} {dataset.prefix}"
+    name = f"{'mask' if kind == PENALTIES else kind} {dataset.prefix}"
     changed = differences(sidecar.get("fingerprint") or {}, fingerprint(dataset))
     if changed:
         raise MismatchError(
@@ -151,8 +151,8 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
         faults = alignment_faults(dataset, sidecar, tokens, fingerprint(tokens), made_with)
         if faults:
             raise MismatchError(
-                f"{name} does not belong to the data {tokens.prefix} ({'; '.join(faults)}): "
-                "name the data that it was made for, or make it again"
+                f"{name} {'was' if kind == PENALTIES else 'were'} made for other data than {tokens.prefix} "
+                f"({'; '.join(faults)}): name the right data, or make the {'mask' if kind == PENALTIES else kind} again"
             )
     return opened
 
@@ -165,7 +165,7 @@ def open_aligned(prefix: str | os.PathLike, kind: str, mapped: bool = False) -> 
         InputError, MismatchError: as `load_aligned`, but for what only the values can tell.
     """
     dataset = IndexedDataset.open(prefix, mapped)
-    name = f"{kind} {dataset.prefix}"
+    name = f"{'mask' if kind == PENALTIES else kind} {dataset.prefix}"
     sidecar = read_sidecar(dataset.prefix)
     if not sidecar:
         raise InputError(

@@ -28,7 +28,7 @@ from ifguide.data.text.reader import describe
 from ifguide.data.text.record import tokenizer_difference
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import ConfigError, InputError
-from ifguide.system.progress import Progress
+from ifguide.system.progress import Progress, counted
 
 _KINDS = {TOKENS: "tokens", PENALTIES: "mask", SCORES: "scores"}
 
@@ -153,7 +153,7 @@ class _Checker:
             made_with = tokens.sidecar.get("tokenizer")
             belongs = {**sidecar, "data": sidecar.get("data") or tokens.fingerprint}  # a missing one was named above
             for text in alignment_faults(dataset, belongs, tokens.dataset, tokens.fingerprint, made_with):
-                self.fault(Fault("alignment", f"{prefix} does not belong to the data {tokens.dataset.prefix}: {text}"))
+                self.fault(Fault("alignment", f"{prefix} was made for other data than {tokens.dataset.prefix}: {text}"))
             if not np.array_equal(dataset.doc_idx, tokens.dataset.doc_idx):
                 self.fault(Fault("alignment", f"{prefix}.idx: doc_idx is not that of {tokens.dataset.prefix}"))
 
@@ -183,7 +183,7 @@ class _Checker:
         check_doc_idx(index_path, layout, self.fault, self.warning if kind == TOKENS else _ignore)
         empty = int(np.count_nonzero(layout.lengths == 0))
         if empty and kind == TOKENS:
-            self.warning(Fault("empty-document", f"{index_path}: {empty} documents without a token", empty))
+            self.warning(Fault("empty-document", f"{index_path}: {counted(empty, 'document')} without a token", empty))
         if any(fault.name != "doc-idx" for fault in self.findings.faults[before:]):
             return None
         try:

@@ -20,6 +20,7 @@ from ifguide.errors import InputError
 from ifguide.models.folder import weights_fingerprint
 from ifguide.penalties.keys import mask_pairs
 from ifguide.system.files import hash_file, read_json
+from ifguide.system.progress import counted
 
 UNCHANGED, CHANGED, MISSING, UNKNOWN = "unchanged", "changed", "missing", "not recorded"
 # a record that nothing else speaks of, so that there is nothing to compare it with
@@ -231,7 +232,9 @@ class _Tracer:
         record = read_json(Path(folder) / "factors.json", "factors")
         node.command, node.folder = record.get("command", []), record.get("folder")
         node.versions = record.get("versions", {})
-        node.facts = [f"{record.get('strategy')}, {record.get('tokens')} tokens, seed {record.get('seed')}"]
+        node.facts = [
+            f"{record.get('strategy')}, {counted(record.get('tokens') or 0, 'token')}, seed {record.get('seed')}"
+        ]
         said = f"{record.get('strategy')}-{str(record.get('tensors'))[:32]}"
         node.identity = recorded or said
         tensors = Path(folder) / "factors.safetensors"
@@ -293,9 +296,11 @@ def _dataset_facts(sidecar: dict[str, Any]) -> list[str]:
     counts, parameters = sidecar.get("counts", {}), sidecar.get("parameters", {})
     facts = []
     if sidecar.get("kind") == PENALTIES and "selected" in counts:
-        facts.append(f"{counts['selected']} of {counts['tokens']} tokens selected")
+        facts.append(f"{counts['selected']:,} of {counted(counts['tokens'], 'token')} selected")
     elif "fingerprint" in sidecar:
-        facts.append("{documents} documents, {tokens} tokens, {dtype}".format(**sidecar["fingerprint"]))
+        found = sidecar["fingerprint"]
+        size = f"{counted(found['documents'], 'document')}, {counted(found['tokens'], 'token')}"
+        facts.append(f"{size}, {found['dtype']}")
     if tokenizer := sidecar.get("tokenizer") if sidecar.get("kind", TOKENS) == TOKENS else None:
         facts.append(f"tokenizer {tokenizer.get('type')}, identity {str(tokenizer.get('identity'))[:12]}")
     shown = {key: value for key, value in parameters.items() if value not in (None, False)}

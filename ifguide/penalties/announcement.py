@@ -14,6 +14,7 @@ import numpy as np
 from ifguide.data.indexed import IndexedDataset
 from ifguide.data.sidecar import read_sidecar
 from ifguide.penalties.keys import PenaltyKeys, action_of, mask_pairs
+from ifguide.system.progress import counted
 
 _CHUNK = 1 << 24
 
@@ -106,7 +107,7 @@ def _corpora(counts: Sequence[MaskCount], config: Mapping[str, Any]) -> Iterator
 
 def _share(counts: Sequence[MaskCount]) -> str:
     selected, tokens = sum(one.selected for one in counts), sum(one.tokens for one in counts)
-    return f"{selected:,} of {tokens:,} tokens selected ({selected / max(tokens, 1):.2%})"
+    return f"{selected:,} of {counted(tokens, 'token')} selected ({selected / max(tokens, 1):.2%})"
 
 
 def _count(codes: np.ndarray) -> int:

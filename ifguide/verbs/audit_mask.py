@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.config.options import named, option, options_of
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = (
@@ -94,10 +95,13 @@ def _draw(asked: AuditMask, quiet: bool) -> dict[str, Any]:
     )  # fmt: skip
     result = _drawn(asked.output, record)
     if not quiet:
-        print(f"{asked.output}: {result['spans']} spans to label, from {sum(result['draws'])} draws")
+        print(f"{asked.output}: {counted(result['spans'], 'span')} to label, from {sum(result['draws'])} draws")
         for name, stratum in zip(stratum_names(record), record["strata"]):
-            how = "all of them" if stratum["complete"] else f"{stratum['draws']} draws"
-            print(f"  touched by {name}: {stratum['spans']:,} spans, {stratum['tokens']:,} tokens; {how}")
+            how = "all of them" if stratum["complete"] else counted(stratum["draws"], "draw")
+            print(
+                f"  touched by {name}: {counted(stratum['spans'], 'span')}, {counted(stratum['tokens'], 'token')}; "
+                f"{how}"
+            )
         print(f"content warning: the page shows training text as it is, abuse included; open {result['page']}")
         print(f"then: ifguide audit-mask --audit {asked.output} --labels FILE")
     return result

@@ -13,6 +13,7 @@ from ifguide.masks.arguments import MaskOptions
 from ifguide.masks.spans import arguments as span_arguments
 from ifguide.masks.spans.arguments import SpanArguments
 from ifguide.selection import SelectionSettings
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 if TYPE_CHECKING:
@@ -179,9 +180,14 @@ def _show(result: dict[str, Any]) -> None:
     for corpus in result["corpora"]:
         if "output" in corpus:
             share = corpus["selected"] / corpus["tokens"]
-            print(f"{corpus['output']}: {corpus['selected']} of {corpus['tokens']} tokens selected ({share:.2%})")
+            print(
+                f"{corpus['output']}: {corpus['selected']:,} of {counted(corpus['tokens'], 'token')} selected "
+                f"({share:.2%})"
+            )
         if "filtered" in corpus:
-            print("{output}: {documents} documents, {tokens} tokens left".format(**corpus["filtered"]))
+            left = corpus["filtered"]
+            size = f"{counted(left['documents'], 'document')}, {counted(left['tokens'], 'token')}"
+            print(f"{left['output']}: {size} left")
     named = {f"{name}: ": about | about["counts"] for name, about in result.get("categories", {}).items()}
     for label, about in (named or {"": result}).items():
         if "spans" in about:
@@ -189,10 +195,13 @@ def _show(result: dict[str, Any]) -> None:
             continue
         if "documents_ranked" in about:
             print(
-                f"{label}{about['documents_removed']} of {about['documents']} documents removed, "
-                f"{about['tokens_removed']} tokens of a budget of {about['budget']}"
+                f"{label}{about['documents_removed']:,} of {counted(about['documents'], 'document')} removed, "
+                f"{counted(about['tokens_removed'], 'token')} of a budget of {about['budget']}"
             )
             continue
-        print(f"{label}{about['toxic']} tokens above {about['threshold']:.4g}, budget {about['budget']} tokens")
+        print(
+            f"{label}{counted(about['toxic'], 'token')} above {about['threshold']:.4g}, budget "
+            f"{counted(about['budget'], 'token')}"
+        )
     for line in result["shortfall"]:
         print(line)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.evaluation.pairs.options import GENERATIONS, JSONL, SOURCES, PairFiles, PairOptions
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -70,6 +71,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = build_pairs(files, asked.output, asked.which)
     if not args.json:
         counts = result["counts"]
-        print(f"{result['output']}: {counts['pairs']} pairs of {counts['read']} prompts")
+        print(f"{result['output']}: {counted(counts['pairs'], 'pair')} of {counted(counts['read'], 'prompt')}")
         print(f"left out: {said(counts)}")
     return result

@@ -9,6 +9,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.evaluation.options import QueryChoice
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = (
@@ -66,17 +67,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         counts, written = result["counts"], result["written"]
         print(
-            f"{result['output']}: {written['toxic']} toxic and {written['safe']} safe queries of {counts['read']} texts"
+            f"{result['output']}: {written['toxic']} toxic and {written['safe']} safe queries of "
+            f"{counted(counts['read'], 'text')}"
         )
         overlapping = counts["toxic_overlapping"] + counts["safe_overlapping"]
         print(
-            f"left out: {overlapping} that overlap the evaluation's {result['evaluation_texts']} texts, "
+            f"left out: {overlapping} that overlap the evaluation's {counted(result['evaluation_texts'], 'text')}, "
             f"{counts['between']} between the thresholds, {counts['duplicates']} duplicates, {counts['empty']} empty, "
             f"{counts['unscored']} without a score"
         )
         if result["truncated"]:
             print(
-                f"{result['truncated']} texts were cut to the {result['scorer']['max_tokens']} tokens that "
+                f"{counted(result['truncated'], 'text')} {'was' if result['truncated'] == 1 else 'were'} cut to the "
+                f"{counted(result['scorer']['max_tokens'], 'token')} that "
                 f"{asked.scorer} reads"
             )
     return result

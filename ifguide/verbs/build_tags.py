@@ -8,6 +8,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.masks.tagging import TagOptions
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = (
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if not args.json:
         print(
-            f"{result['output']}: {result['documents']} documents, {result['tokens']} tokens; {result['bad']} of "
-            f"{result['spans']} spans are bad ({result['bad_tokens']} tokens)"
+            f"{result['output']}: {counted(result['documents'], 'document')}, {counted(result['tokens'], 'token')}; "
+            f"{result['bad']} of "
+            f"{counted(result['spans'], 'span')} are bad ({counted(result['bad_tokens'], 'token')})"
         )
     return result

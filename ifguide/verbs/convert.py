@@ -9,6 +9,7 @@ from typing import Any
 
 from ifguide.config.options import given, named, option, options_of, part
 from ifguide.errors import ConfigError
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Convert between GPT-NeoX checkpoints (any parallel split) and Hugging Face GPT-NeoX or Llama folders."
@@ -164,7 +165,9 @@ def _report(result: dict[str, Any]) -> None:
             print("nothing was kept; without --check the folder is written all the same")
             return
     split = f"{result['layout']}, tensor parallel {result['tensor_parallel']}"
-    tokenizer = "no tokenizer" if result["tokenizer"] is None else f"tokenizer of {result['tokenizer']} tokens"
+    tokenizer = (
+        "no tokenizer" if result["tokenizer"] is None else f"tokenizer of {counted(result['tokenizer'], 'token')}"
+    )
     print(f"wrote {result['output']}: {result['architecture']} ({split}), {result['vocabulary']} rows, {tokenizer}")
     if result.get("eos_token_id") is not None:
         print(f"generation from it stops at token {result['eos_token_id']}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.influence.options import FitOptions, ModelAndData
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         print(
             f"{result['output']}: {result['strategy']} factors of {len(result['modules'])} layers "
-            f"from {result['tokens']} tokens in {result['seconds']:.1f} s"
+            f"from {counted(result['tokens'], 'token')} in {result['seconds']:.1f} s"
         )
         if how := Partitions(**result["partitions"]).describe():
             print(f"cut to fit the device: {how}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.generation.options import RAD_WEIGHTS, GenerateOptions, Sampling
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -49,10 +50,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     asked = options_of(args, Generate)
     result = generate_file(asked.model, asked.prompts, asked.output, asked.sampling, asked.how, progress=True)
     if not args.json:
-        print(f"{result['output']}: {result['continuations']} continuations of {result['prompts']} prompts")
+        print(
+            f"{result['output']}: {counted(result['continuations'], 'continuation')} of "
+            f"{counted(result['prompts'], 'prompt')}"
+        )
         if result.get("truncated"):
             print(
-                f"{result['truncated']} texts were longer than {asked.how.rad} reads: it did not see the tokens "
+                f"{counted(result['truncated'], 'text')} {'was' if result['truncated'] == 1 else 'were'} longer than "
+                f"{asked.how.rad} reads: it did not see the tokens "
                 "that it was to judge there"
             )
     return result

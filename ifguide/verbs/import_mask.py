@@ -9,6 +9,7 @@ from typing import Any
 from ifguide.config.options import named, option, options_of
 from ifguide.data.aligned import ENCODINGS
 from ifguide.system.outputs import Output
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Adopt a mask made elsewhere: check that it is aligned with its tokens and write its sidecar."
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = import_mask(asked.data, asked.mask, asked.encoding, quiet=False, overwrite=args.overwrite)
     if not args.json:
         print(
-            f"{result['output']}.json: {result['encoding']} mask, {result['selected']} of {result['tokens']} tokens "
+            f"{result['output']}.json: {result['encoding']} mask, {result['selected']:,} of "
+            f"{counted(result['tokens'], 'token')} "
             f"selected ({result['fraction']:.2%})"
         )
     return result

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ifguide.config.options import named, option, options_of
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Masks (or scores) of several corpora -> those of the merged corpus, beside GPT-NeoX's merge_datasets.py."
@@ -46,5 +47,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = merge_masks(parts, asked.output, asked.data, kind, asked.convert_binary, quiet=False)
     if not args.json:
         selected = f", {result['selected']} selected" if asked.masks else ""
-        print(f"{result['output']}: {result['parts']} parts, {result['tokens']} tokens{selected}")
+        print(f"{result['output']}: {counted(result['parts'], 'part')}, {counted(result['tokens'], 'token')}{selected}")
     return result

@@ -10,6 +10,7 @@ from typing import Any
 from ifguide.config.options import named, option, options_of, part
 from ifguide.data.preprocess import PreprocessOptions, preprocess
 from ifguide.data.text.content import DEFAULT_TYPE
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = (
@@ -82,7 +83,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if asked.spans:
         stats["spans"] = _write_spans(asked, stats["output"])
     if not args.json:
-        print(f"wrote {stats['output']}: {stats['documents']} documents, {stats['tokens']} {stats['dtype']} tokens")
+        print(
+            f"wrote {stats['output']}: {counted(stats['documents'], 'document')}, {stats['tokens']:,} "
+            f"{stats['dtype']} tokens"
+        )
         left_out = {
             "empty": stats["empty_documents"],
             "without text": stats["not_text"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ifguide.config.options import named, option, options_of, same_as
+from ifguide.system.progress import counted
 from ifguide.verbs.preprocess import Preprocess
 from ifguide.verbs.writes import Writes, datasets
 
@@ -52,7 +53,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     records = [tokenizer_file_record(path) for path in files[1:] if path is not None]
     result = write_neox_pairs(asked.input, asked.output_prefix, reader, asked.seq_length, records)
     if not args.json:
-        print(f"wrote {result['pairs']} pairs, {result['tokens']} tokens; a GPT-NeoX configuration names them so:")
+        print(
+            f"wrote {counted(result['pairs'], 'pair')}, {counted(result['tokens'], 'token')}; a GPT-NeoX "
+            f"configuration names them so:"
+        )
         print("\n".join(f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in result["keys"].items()))
     return result
 

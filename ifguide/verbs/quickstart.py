@@ -14,6 +14,7 @@ from ifguide.quickstart.prepare import FILES
 from ifguide.quickstart.settings import QuickstartSettings
 from ifguide.system.files import read_json
 from ifguide.system.outputs import Output
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
         print(results_table(results))
         if cut := sum(results[name].get("truncated", 0) for name in models_of(results)):
-            print(f"\n{cut} continuations were longer than the judge reads, and are judged by their start.")
+            print(f"\n{counted(cut, 'continuation')} longer than the judge reads: judged by the start.")
         if caution := results["judge"].get("warning"):
             print(f"\nWARNING: {caution}.")
         print(f"\nreport: {asked.output / 'report.html'}   numbers: {asked.output / 'results.json'}")
@@ -117,7 +118,7 @@ def _corpus_only(settings: QuickstartSettings, args: argparse.Namespace) -> dict
     whole = (given[0], given[1], given[2]) if given[0] and given[1] and given[2] else None
     found = write_corpus_alone(args.output, sizes, whole)
     if not args.json:
-        print(f"{found['output']}: {found['counts']['documents']} documents, queries, prompts and a judge")
+        print(f"{found['output']}: {counted(found['counts']['documents'], 'document')}, queries, prompts and a judge")
     return found
 
 

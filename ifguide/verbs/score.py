@@ -11,7 +11,7 @@ from typing import Any
 from ifguide.config.options import given, named, option, options_of, part, same_as
 from ifguide.influence.options import Cascade, FitOptions, ModelAndData, Options
 from ifguide.system.outputs import Output
-from ifguide.system.progress import compact
+from ifguide.system.progress import compact, counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Score every training token: how much learning it raises the toxic-minus-safe log-likelihood."
@@ -142,9 +142,12 @@ def _tell(result: dict[str, Any]) -> None:
         how += f", step {method['step']:.1e}"
     for output in result["outputs"]:
         if result["nothing_left"]:
-            print(f"{output['output']}: all {result['tokens']} tokens were scored before; nothing was left to do")
+            print(
+                f"{output['output']}: all {counted(result['tokens'], 'token')} were scored before; nothing was left "
+                f"to do"
+            )
         elif result["finished"]:
-            print(f"{output['output']}: {result['tokens']} tokens scored ({how})")
+            print(f"{output['output']}: {counted(result['tokens'], 'token')} scored ({how})")
     if not result["nothing_left"]:
         print(_work_done(result))
     if "cascade" in result:
@@ -152,17 +155,20 @@ def _tell(result: dict[str, Any]) -> None:
 
         print("\n".join(describe(result["cascade"])))
     if not result["finished"]:
-        print(f"{result['missing_tokens']} of {result['tokens']} tokens are left for other calls; run them to finish")
+        print(
+            f"{result['missing_tokens']:,} of {counted(result['tokens'], 'token')} are left for other calls; run them "
+            f"to finish"
+        )
 
 
 def _work_done(result: dict[str, Any]) -> str:
     """What this call scored and what it kept; the rate is that of scoring, without loading and checks."""
-    kept = f"{result['resumed_tokens']} tokens were kept from an earlier call" if result["resumed_tokens"] else ""
+    kept = f"{counted(result['resumed_tokens'], 'token')} kept from an earlier call" if result["resumed_tokens"] else ""
     if not result["scored_tokens"]:
         return kept or "no token was left to this call"
     loading = result["seconds"] - result["scoring_seconds"]
     done = (
-        f"{result['scored_tokens']} tokens scored in {result['scoring_seconds']:.1f} s "
+        f"{counted(result['scored_tokens'], 'token')} scored in {result['scoring_seconds']:.1f} s "
         f"({compact(result['tokens_per_second'])} tokens/s), after {loading:.1f} s of loading and checks"
     )
     return f"{kept}, {done}" if kept else done

@@ -9,6 +9,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of
 from ifguide.scorers.registry import NO_PERSPECTIVE, SPECS
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, jsonl_with_sidecar
 
 SUMMARY = (
@@ -52,12 +53,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         asked.generations, asked.scorer, asked.output, device=choose_device(asked.device), progress=True
     )
     if not args.json:
-        print(f"{result['output']}: {result['texts']} continuations of {result['prompts']} prompts")
+        print(
+            f"{result['output']}: {counted(result['texts'], 'continuation')} of {counted(result['prompts'], 'prompt')}"
+        )
         for warning in warnings_of(result["scorers"]):
             print(warning)
         for name, found in result["results"].items():
-            numbers = "" if found["emt"] is None else f"EMT {found['emt']:.4f}, TP {found['tp']:.4f}, "
-            print(f"{name}: {numbers}{found['truncated']} texts cut to the classifier's length")
+            said = [] if found["emt"] is None else [f"EMT {found['emt']:.4f}, TP {found['tp']:.4f}"]
+            if found["truncated"]:
+                said.append(f"{counted(found['truncated'], 'text')} cut to the classifier's length")
+            if said:
+                print(f"{name}: {', '.join(said)}")
     return result
 
 

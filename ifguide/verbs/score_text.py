@@ -9,6 +9,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of
 from ifguide.scorers.registry import SPECS
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Score the text of the data by any classifier: one value a token, that of its line, sentence or window."
@@ -89,10 +90,13 @@ def show(result: dict[str, Any]) -> None:
     if warning := result["scorer"].get("warning"):
         print(warning)
     if not result["finished"]:
-        print(f"{result['missing_tokens']} of {result['tokens']} tokens are left for other calls; run them to finish")
+        print(
+            f"{result['missing_tokens']:,} of {counted(result['tokens'], 'token')} are left for other calls; run them "
+            f"to finish"
+        )
         return
     found = result["scores"]
     print(
-        f"{result['output']}: {result['tokens']} tokens scored by {result['scorer']['name']}, mean "
+        f"{result['output']}: {counted(result['tokens'], 'token')} scored by {result['scorer']['name']}, mean "
         f"{found['mean']:.4g}, highest {found['max']:.4g}"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ifguide.config.options import named, option, options_of
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = (
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     asked = options_of(args, TrainClassifier)
     result = train_classifier(asked.toxic_queries, asked.safe_queries, asked.output, folds=asked.folds, seed=asked.seed)
     if not args.json:
-        print(f"{result['output']}: trained on {result['texts']} texts, {result['positives']} of them toxic")
+        print(f"{result['output']}: trained on {counted(result['texts'], 'text')}, {result['positives']} of them toxic")
         print(
             "cross-validated ({folds} parts, by prompt): ROC-AUC {roc_auc:.3f}, average precision "
             "{average_precision:.3f}; at 0.5 true positives {true_positive_rate:.1%}, false positives "

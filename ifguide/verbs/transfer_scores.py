@@ -8,6 +8,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.data.transfer import TokenizerChoice, transfer_scores
+from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Move scores to another tokenization of the same documents: a Pythia proxy can so mask Llama's data."
@@ -47,9 +48,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if not args.json:
         source, target = result["tokens"]
-        print(f"{result['output']}: scores of {source} tokens moved to {target}, {result['documents']} documents")
+        print(
+            f"{result['output']}: scores of {source} tokens moved to {target}, "
+            f"{counted(result['documents'], 'document')}"
+        )
         if count := result["documents_compared_without_blanks"]:
-            print(f"{count} documents agree only without blanks, once decomposed (a normalizer?)")
+            print(
+                f"{counted(count, 'document')} {'agrees' if count == 1 else 'agree'} only without blanks, once "
+                f"decomposed (a normalizer?)"
+            )
         if lost := result["left_out"]:
             print(
                 f"left out: tokens without a counterpart (an EOD?), whose scores sum to {lost:.4g}; those moved sum to "

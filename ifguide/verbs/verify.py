@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ifguide.config.options import option, options_of
+from ifguide.system.progress import counted
 
 SUMMARY = "Check a token dataset and the masks and scores that belong to it: exit 0, or 1 with one line a fault."
 EXAMPLE = "ifguide verify --data data/corpus_text_document --mask data/corpus_mask --scores data/corpus_scores"
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         for prefix, facts in findings.datasets.items():
             print(
-                f"{prefix}: {facts['kind']}, {facts['documents']} documents, {facts['tokens']} {facts['dtype']} values"
+                f"{prefix}: {facts['kind']}, {counted(facts['documents'], 'document')}, {facts['tokens']} "
+                f"{facts['dtype']} values"
             )
         for warning in findings.warnings:
             print(f"warning: {warning.message}")

@@ -107,7 +107,7 @@ def verified_mask(tokens: TokenDataset, mask_prefix: str) -> Aligned:
         return load_aligned(mask_prefix, tokens, PENALTIES)
     mask = open_aligned(mask_prefix, PENALTIES)
     if not np.array_equal(mask.dataset.lengths, tokens.lengths):
-        raise MismatchError(f"penalties {mask_prefix} do not belong to the data {tokens.prefix} (document lengths)")
+        raise MismatchError(f"mask {mask_prefix} was made for other data than {tokens.prefix} (document lengths)")
     return mask
 
 

@@ -169,7 +169,7 @@ def test_other_tokens_are_refused_with_the_difference(tmp_path, tokens, document
 
     def refusal(name: str, changed: list[list[int]]) -> str:
         other = TokenDataset.open(write_raw(tmp_path / name, changed, np.uint16, 8))
-        with pytest.raises(MismatchError, match="does not belong to the data") as caught:
+        with pytest.raises(MismatchError, match="made for other data than") as caught:
             load_aligned(prefix, other, "scores")
         return str(caught.value)
 

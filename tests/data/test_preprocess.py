@@ -287,7 +287,8 @@ def test_command(corpus, prefix, vocabulary, capsys):
     assert printed["documents"] == 200 and printed["output"] == f"{prefix}_text_document"
     assert cli.main(["preprocess", *arguments, *gpt2, "--overwrite"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith(f"wrote {prefix}_text_document: 200 documents, {printed['tokens']} uint16 tokens\n")
+    size = f"200 documents, {printed['tokens']:,} uint16 tokens"
+    assert captured.out.startswith(f"wrote {prefix}_text_document: {size}\n")
     assert "preprocess: 100%" in captured.err and "bytes/s" in captured.err
     assert written(prefix) == [f"P_text_document.{suffix}" for suffix in ("bin", "idx", "json")]
 

@@ -344,7 +344,7 @@ def test_all_faults_of_the_arguments_at_once(tmp_path, corpora, tokenizers) -> N
         f"--output {tmp_path / 'absent/x'}: folder {tmp_path / 'absent'} does not exist",
         f"{short} has 1 documents, {source} 15",
     ]
-    with pytest.raises(ConfigError, match="does not belong to the data") as caught:
+    with pytest.raises(ConfigError, match="made for other data than") as caught:
         transfer.transfer_scores(scores, short, short, short)
     assert "is the name of an input" in caught.value.faults[-1]
     with pytest.raises(ConfigError, match="--to-tokenizer-type and --to-vocab-file"):

@@ -158,7 +158,7 @@ def test_the_index_cache_sees_changed_data(tmp_path: Path) -> None:
 
 def test_mask_of_other_data_is_refused(tmp_path: Path) -> None:
     (a, _), (_, other) = planted(tmp_path, "a", 4), planted(tmp_path, "b", 5)
-    with pytest.raises(MismatchError, match="does not belong to the data"):
+    with pytest.raises(MismatchError, match="made for other data than"):
         open_training_data(configuration(data_path=a, penalty_data_path=other), TOKENIZER)
 
 

@@ -139,8 +139,8 @@ def test_the_command_says_what_was_left_to_do(job, capsys, dataset, monkeypatch)
     assert main(command) == 0
     shown = capsys.readouterr().out.splitlines()
     kept = sum(calls[:2])
-    assert shown[0] == f"{job.output}: {tokens} tokens scored (jvp)"
-    assert shown[1].startswith(f"{kept} tokens were kept from an earlier call, {tokens - kept} tokens scored in ")
+    assert shown[0] == f"{job.output}: {tokens:,} tokens scored (jvp)"
+    assert shown[1].startswith(f"{kept:,} tokens kept from an earlier call, {tokens - kept:,} tokens scored in ")
     assert "of loading and checks" in shown[1] and len(shown) == 3
     mask = Path(job.output).with_name("mask")
     assert shown[2] == f"next: ifguide build-mask --scores {job.output} --max-fraction 0.02 --output {mask}"

@@ -240,7 +240,7 @@ def test_nan_names_document_and_token_and_leaves_nothing(data, tmp_path):
         (["--scores", "S0", "--method", "wordlist", "--output", "m"], ["a word list go together"]),
         (["--scores", "S0", "--method", "random", "--encoding", "graded", "--output", "m"], ["does not select by"]),
         (["--scores", "S0", "--filtered-output", "f", "--output", "m"], ["give that method"]),
-        (["--scores", "S0", "--data", "D1", "--output", "m"], ["does not belong to the data"]),
+        (["--scores", "S0", "--data", "D1", "--output", "m"], ["made for other data than"]),
         (["--scores", "D0", "--output", "m"], ["holds tokens, not scores"]),
         (["--scores", "absent", "gone", "--output", "m", "n"], ["absent.idx does not", "gone.idx does not"]),
         (

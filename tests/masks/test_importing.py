@@ -92,7 +92,7 @@ def test_a_mask_that_knows_where_it_came_from_is_left_alone(tokens, tmp_path):
 def test_the_command(tokens, codes, tmp_path, capsys):
     write_foreign(tmp_path / "mask", codes, tokens.lengths)
     assert main(["import-mask", "--data", tokens.prefix, "--mask", str(tmp_path / "mask")]) == 0
-    assert f"binary mask, {codes.sum()} of {len(codes)} tokens selected" in capsys.readouterr().out
+    assert f"binary mask, {codes.sum():,} of {len(codes):,} tokens selected" in capsys.readouterr().out
     assert read_sidecar(tmp_path / "mask")["command"][:2] == ["ifguide", "import-mask"]
     for arguments, says in [
         (["--data", tokens.prefix, "--mask", tokens.prefix], "both name"),

@@ -175,7 +175,7 @@ def test_masks_are_compared_with_their_data_before_launch(checkout: Path, tmp_pa
         checkout, tmp_path, train_data_paths=[other, data, data],
         train_penalty_data_paths=[f"{data}_mask", f"{other}_mask", ""], train_impl="dpo", **paths,
     )  # fmt: skip
-    assert any(f"penalties {data}_mask does not belong to the data {other}" in fault for fault in found)
+    assert any(f"mask {data}_mask was made for other data than {other}" in fault for fault in found)
     assert any(f"{other}_mask has no file {other}_mask.json; adopt a mask made elsewhere" in fault for fault in found)
     assert any("train_impl dpo has another loss" in fault for fault in found)
     found = faults(checkout, tmp_path, train_data_paths=[data], train_penalty_data_paths=["", "x"], **paths)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ifguide.influence.planning.advice import gigabytes
+from ifguide.system.progress import counted
 
 
 def render(plan: dict[str, Any]) -> str:
@@ -20,7 +21,8 @@ def _lines(plan: dict[str, Any]) -> Iterator[str]:
         f"{model['tracked_layers']} tracked layers with {_count(model['tracked_weights'])} weights"
     )
     yield (
-        f"data     {data['documents']:,} documents, {data['tokens']:,} tokens in {data['windows']:,} windows of up to "
+        f"data     {counted(data['documents'], 'document')}, {counted(data['tokens'], 'token')} in "
+        f"{counted(data['windows'], 'window')} of up to "
         f"{settings['seq_length']}: {data['overlap']:.1%} more by overlap, {data['padding']:.1%} padding"
     )
     yield ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ifguide.system.progress import counted
+
 
 def lines(result: dict[str, Any]) -> list[str]:
     """`ifguide.inspection.audit.estimate.audit` for a terminal."""
     said = result["labels"]
     text = [
-        f"{said['given']} of {said['spans']} spans labelled: {said['abuse']} abuse, {said['unsure']} unsure",
+        f"{said['given']} of {counted(said['spans'], 'span')} labelled: {said['abuse']} abuse, {said['unsure']} unsure",
         f"share of abuse: {_percent(result['share'])} of the tokens",
     ]
     for row in result["masks"]:
@@ -20,8 +22,9 @@ def lines(result: dict[str, Any]) -> list[str]:
     text.append("spans by the masks that touch them:")
     for about in result["strata"]:
         text.append(
-            f"  {about['masks']}: {about['abuse']} of {about['decided']} decided are abuse ({about['spans']:,} spans, "
-            f"{about['tokens']:,} tokens)"
+            f"  {about['masks']}: {about['abuse']} of {about['decided']} decided are abuse "
+            f"({counted(about['spans'], 'span')}, "
+            f"{counted(about['tokens'], 'token')})"
         )
     text += _unsure(result) + _compared(result) + _identity(result)
     return text

@@ -16,6 +16,7 @@ from ifguide.masks.ignoring import HTML_ENTITIES, Ignoring
 from ifguide.masks.spans import share
 from ifguide.masks.spans.options import SpanOptions
 from ifguide.selection.settings import EACH, HIGHEST, WITHIN_ORDERS, WITHIN_RULES, SelectionSettings
+from ifguide.system.progress import counted
 
 TOKEN, CLASSIFIER = "token", "classifier"
 
@@ -221,10 +222,10 @@ def show(about: dict[str, Any]) -> str:
     """What was selected, for a person; ``about``: counts and threshold."""
     short = f", {about['spans_short']} too short" if about.get("spans_short") else ""
     lowest = f" (lowest score {about['threshold']:.4g})" if about["threshold"] is not None else ""
-    tokens = f" of {about['span_tokens']} tokens" if "span_tokens" in about else ""
+    tokens = f" of {counted(about['span_tokens'], 'token')}" if "span_tokens" in about else ""
     return (
-        f"{about['spans_selected']} of {about['spans']} spans{short} selected{lowest}{tokens}; "
-        f"budget {about['budget']} tokens, {about['budget'] - about['selected']} left"
+        f"{about['spans_selected']} of {counted(about['spans'], 'span')}{short} selected{lowest}{tokens}; "
+        f"budget {counted(about['budget'], 'token')}, {about['budget'] - about['selected']} left"
     )
 
 

@@ -26,7 +26,7 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
 from ifguide.selection.source import read_values
-from ifguide.system.progress import Progress
+from ifguide.system.progress import Progress, counted
 
 FEWEST_SPANS = 20_000
 _RESAMPLES = 2000
@@ -153,7 +153,7 @@ def lines(estimate: Estimate) -> list[str]:
     """For a terminal."""
     text = [
         f"share of abuse: {estimate.share:.2%} of the tokens, 95 % interval {estimate.low:.2%} to {estimate.high:.2%} "
-        f"({estimate.documents:,} documents, {estimate.tokens:,} tokens sampled)",
+        f"({counted(estimate.documents, 'document')}, {counted(estimate.tokens, 'token')} sampled)",
         f"  suspected {estimate.observed:.2%}; true positives {estimate.true_positive_rate:.1%}, false positives "
         f"{estimate.false_positive_rate:.2%} (of {estimate.clean})",
     ]

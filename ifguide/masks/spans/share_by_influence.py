@@ -20,6 +20,7 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES, read_sidecar
 from ifguide.errors import InputError
 from ifguide.selection.source import read_values
+from ifguide.system.progress import counted
 
 FEWEST_DIRECTIONS = 20
 _QUANTILE = 0.999
@@ -105,7 +106,8 @@ def lines(found: Excess) -> list[str]:
         f"share that influence points at: {found.share:.2%} of the tokens, 95 % interval {found.low:.2%} to "
         f"{found.high:.2%}; abuse that does not stand out from noise is not in it",
         f"  {found.observed:.2%} lie above {found.threshold:.4g}, of {found.directions} directions with permuted "
-        f"labels {found.expected:.2%} ({found.documents:,} documents, {found.tokens:,} tokens sampled)",
+        f"labels {found.expected:.2%} ({counted(found.documents, 'document')}, {counted(found.tokens, 'token')} "
+        f"sampled)",
     ]
 
 
