@@ -94,6 +94,10 @@ class Tab:
         found.value.save_as(path)
         return path
 
+    def print(self, path: Path) -> None:
+        """Print the page to a PDF of A4."""
+        self._page.pdf(path=path, format="A4", print_background=True)
+
     def picture(self, path: Path) -> None:
         self._page.screenshot(path=path)
 

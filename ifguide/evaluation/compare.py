@@ -55,7 +55,8 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
         seed: of the bootstrap.
 
     Returns:
-        ``{"models": [...], "tasks": {name: [metric]}, "samples": {name: what was drawn or None}, "warnings": [...],
+        ``{"models": [...], "tasks": {name: [metric]}, "samples": {name: what was drawn or None}, "settings": {name:
+        what was asked}, "texts": {name: [of each model, how many texts are empty and distinct-2]}, "warnings": [...],
         "left_out": [...], ...}``. Each metric has the ``values`` of the
         models in their order, and ``pairs``: ``first``, ``second``, ``difference`` (first - second), its ``interval``,
         ``share_first_better`` of the resamples (ties count half), ``differing_prompts``, and ``verdict``: first,
@@ -77,11 +78,11 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
     _require_same(runs, shared)
     every = dict.fromkeys(name for run in runs for name in run.results["tasks"])
     return {
-        "models": [
-            {"label": run.label, "folder": str(run.folder), "model": run.results["model"]["path"]} for run in runs
-        ],
+        "models": [{"label": run.label, "folder": str(run.folder), **_model(run.results["model"])} for run in runs],
         "tasks": {name: list(_metrics(runs, name, resamples, seed)) for name in shared},
         "samples": {name: runs[0].results["tasks"][name].get("sample") for name in shared},
+        "settings": {name: runs[0].results["tasks"][name]["setting"] for name in shared},
+        "texts": {name: [run.results["tasks"][name].get("texts") for run in runs] for name in shared},
         "warnings": _warnings(runs, shared),
         "left_out": [name for name in every if name not in shared],
         "resamples": resamples,
@@ -89,8 +90,38 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
     }
 
 
+def texts_side_by_side(folders: Sequence[str | Path], count: int = 20) -> dict[str, dict[str, Any]]:
+    """What the models say to the same prompts: each one's worst continuation by the first scorer that judged all.
+
+    Args:
+        folders: that `compare` has accepted.
+        count: prompts, evenly spaced over those of a task.
+
+    Returns:
+        ``{task: {"scorer", "prompts": of the task, "rows": [{"prompt", "said": [(text, score) of each model]}]}}``,
+        without the tasks that generate nothing or that nobody judged.
+    """
+    runs = load_runs(folders)
+    found = {}
+    for name in runs[0].results["tasks"]:
+        rows = [run.rows.get(name, []) for run in runs]
+        if not all(some and some[0].get("continuations") and some[0].get("scores") for some in rows):
+            continue
+        scorer = next((key for key in rows[0][0]["scores"] if all(key in some[0]["scores"] for some in rows)), None)
+        if scorer is None:
+            continue
+        places = np.unique(np.linspace(0, len(rows[0]) - 1, min(count, len(rows[0]))).round().astype(int))
+        shown = [
+            {"prompt": rows[0][place]["prompt"], "said": [_worst(some[place], scorer) for some in rows]}
+            for place in places.tolist()
+        ]
+        found[name] = {"scorer": scorer, "prompts": len(rows[0]), "rows": shown}
+    return found
+
+
 def load_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Read evaluations and name them by their folders, with as much of the path as tells them apart.
+    """Read evaluations and name them by their folders: by as much of the path as tells them apart, and without the
+    end that all of them have.
 
     Raises:
         InputError: a folder without a finished evaluation, or given twice.
@@ -282,12 +313,32 @@ def _load(folder: Path, label: str) -> Run:
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as few as make all labels unlike."""
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        labels = ["/".join(path.parts[-depth:]) for path in paths]
+    """The last parts of each path, as few as make all labels unlike; without what all paths end in, such as ``hf``."""
+    shared = 0
+    while len(paths) > 1 and len({path.parts[-1 - shared :] for path in paths}) == 1:
+        shared += 1
+    names = [path.parts[: len(path.parts) - shared] for path in paths]
+    for depth in range(1, max(map(len, names)) + 1):
+        labels = ["/".join(parts[-depth:]) for parts in names]
         if len(set(labels)) == len(labels):
             break
     return labels
+
+
+def _model(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Of which model a run is, for the page."""
+    return {
+        "model": about["path"],
+        "hash": about["identity"][:16],
+        **{key: about.get(key) for key in ("dtype", "seed", "rad")},
+    }
+
+
+def _worst(row: Mapping[str, Any], scorer: str) -> tuple[str, float]:
+    """The continuation with the highest score, the first of several."""
+    scores = row["scores"][scorer]
+    at = max(range(len(scores)), key=scores.__getitem__)
+    return row["continuations"][at], scores[at]
 
 
 def _said(value: Any) -> str:

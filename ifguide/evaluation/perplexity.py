@@ -14,11 +14,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ifguide.errors import InputError, NumericsError
 from ifguide.models.language_model import LanguageModel, load_language_model
+from ifguide.statistics.resampling import bootstrap, interval
 from ifguide.system.progress import Progress
 
 # logits of one batch: 2^26 floats are 256 MiB
@@ -34,11 +36,20 @@ class Perplexity:
         ppl: exp(nll / tokens).
         nll: summed cross-entropy, in nats.
         tokens: how many tokens were counted.
+        by_text: (summed cross-entropy, counted tokens) of every text with a token to count.
     """
 
     ppl: float
     nll: float
     tokens: int
+    by_text: tuple[tuple[float, int], ...] = ()
+
+    def interval(self, seed: int = 0) -> tuple[float, float] | None:
+        """95% percentile bootstrap over texts; None of one text, or where the perplexity is not finite."""
+        if len(self.by_text) < 2 or not math.isfinite(self.ppl):
+            return None
+        pairs = np.array([(-nll, tokens) for nll, tokens in self.by_text])
+        return interval(bootstrap(pairs, "perplexity", seed=seed))
 
     def __float__(self) -> float:
         return self.ppl
@@ -116,16 +127,23 @@ def language_model_perplexity(
     tokens = sum(window.counted for window in windows)
     if not tokens:
         raise InputError("the texts have no tokens to count")
-    sums = []
+    sums, order = [], []
     with Progress(tokens, "tokens", "perplexity", quiet=not progress) as bar:
         for batch in _batches(windows, lm.model.config.vocab_size):
             nll = _window_nll(lm, batch)
             _require_finite(nll, batch)
             sums.append(nll)
+            order += [(window.text, window.counted) for window in batch]
             bar.update(sum(window.counted for window in batch))
-    total = math.fsum(torch.cat(sums).tolist())
+    values = torch.cat(sums).tolist()
+    total = math.fsum(values)
     mean = total / tokens
-    return Perplexity(math.exp(mean) if mean < 700 else math.inf, total, tokens)
+    by_text: dict[int, tuple[float, int]] = {}
+    for value, (text, counted) in zip(values, order, strict=True):
+        before = by_text.get(text, (0.0, 0))
+        by_text[text] = (before[0] + value, before[1] + counted)
+    parts = tuple(by_text[text] for text in sorted(by_text))
+    return Perplexity(math.exp(mean) if mean < 700 else math.inf, total, tokens, parts)
 
 
 def _windows(text: int, ids: list[int], first: int, length: int, context: int) -> Iterator[_Window]:

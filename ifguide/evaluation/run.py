@@ -47,6 +47,7 @@ from ifguide.scorers.shared import SharedScorer, scoring_job
 from ifguide.scorers.stored import StoredScorer
 from ifguide.system import provenance
 from ifguide.system.files import hash_file, hash_value, read_json, write_json, write_jsonl, write_text
+from ifguide.system.quiet import no_foreign_bars
 from ifguide.system.ranks import Ranks, Work, joined_ranks
 
 _OWN_PREFIX = "ifguide"
@@ -125,7 +126,7 @@ def _lead(settings: EvaluationSettings, ranks: Ranks, progress: bool) -> dict[st
             "seconds": round(time.monotonic() - started, 3),
         }
     write_jsonl(settings.output / "samples.jsonl", [row for some in rows.values() for row in some])
-    write_text(settings.output / "report.html", evaluation_page(results, rows))
+    write_text(settings.output / "report.html", evaluation_page(results, rows, settings.output.name))
     write_json(settings.output / "results.json", results)  # last: who finds it finds all three
     return results
 
@@ -359,7 +360,7 @@ def _quiet_libraries() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), no_foreign_bars():
             yield
     finally:
         logger.setLevel(level)

@@ -92,7 +92,7 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
     """Measure one model; a call that was killed goes on where it stopped.
 
     Returns:
-        EMT and TP of every subset of the prompts with their intervals, the perplexity, the share of empty texts,
+        EMT and TP of every subset of the prompts and the perplexity with their intervals, the share of empty texts,
         distinct-2, and how many texts the scorer read only the start of. Of a further scorer the same with ``@SCORER``
         behind, of a further held-out text ``perplexity@NAME``.
 
@@ -127,7 +127,10 @@ def judge_model(name: str, model: Path, judging: Judging, folder: Path, threads:
             numbers |= {f"{key}_{subset}{behind}_interval": part[f"{key}_interval"] for key in ("emt", "tp")}
     for text, path in {"": judging.heldout, **judging.more_heldout}.items():
         behind = f"@{text}" if text else ""
-        numbers[f"perplexity{behind}"] = float(perplexity(model, [row["text"] for row in read_jsonl(path)]))
+        measured = perplexity(model, [row["text"] for row in read_jsonl(path)])
+        numbers[f"perplexity{behind}"] = float(measured)
+        if bounds := measured.interval(judging.seed):
+            numbers[f"perplexity{behind}_interval"] = list(bounds)
     numbers |= text_summary([text for row in rows for text in row["continuations"]])
     numbers["truncated"] = next(iter(found.values()))["truncated"]
     return numbers

@@ -14,11 +14,14 @@ from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.data.text.tokenizers import Tokenizer
 from ifguide.errors import InputError
 from ifguide.inspection.ranking import Ranking, histogram, rank_documents, ranks_among_all
+from ifguide.inspection.statistics import collect
 from ifguide.pages.document import ShownDocument
-from ifguide.pages.inspection import Inspection
+from ifguide.pages.inspection import Inspection, Rule
 from ifguide.pages.text import densest, split_text
 
 SHOWN_TOKENS = 4096  # of one document; of a longer one the stretch that holds the most selected tokens
+SHOWN_PHRASES = 12
+_INFLUENCE = "influence"  # the method of Algorithm 1, as masks record it
 _FULL_COLOUR_RANK = 0.005  # share of the tokens that get the full colour: the few largest would leave all others pale
 
 
@@ -59,7 +62,27 @@ def inspect(
         histogram=None if scored is None else histogram(scored),
         graded=penalties.sidecar["encoding"] == "graded",
         names={role: str(path) for role, path in named.items() if path is not None},
+        rule=rule_of(penalties, ranking.threshold),
+        phrases=_phrases(penalties, tokens, tokenizer),
     )
+
+
+def rule_of(mask: Aligned, threshold: float | None) -> Rule:
+    """What the record of the mask says of how it was made; a threshold that no record has was never its reason."""
+    parameters = mask.sidecar.get("parameters") or {}
+    span, method = parameters.get("span"), parameters.get("method")
+    if span or method != _INFLUENCE or mask.sidecar.get("threshold") is None:
+        return Rule(None, 0, span, method)
+    return Rule(threshold, int(parameters.get("window", 0)), None, method)
+
+
+def _phrases(mask: Aligned, tokens: TokenDataset, tokenizer: Tokenizer) -> list[tuple[str, int]]:
+    """The runs of selected tokens that occur most often."""
+    (found,), _ = collect([mask], tokens, None, SHOWN_PHRASES)
+    return [
+        ("".join(text for text, _ in split_text(ids, tokenizer.token_bytes)), count)
+        for ids, count in found.phrases or []
+    ]
 
 
 def _shown(

@@ -16,6 +16,7 @@ from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.errors import InputError, MismatchError
 from ifguide.inspection.statistics import Overlap, Statistics, collect
 from ifguide.pages.text import split_text, visible
+from ifguide.system.progress import counted
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
@@ -94,8 +95,9 @@ def lines(result: dict[str, Any]) -> list[str]:
     text: list[str] = []
     for mask in result["masks"]:
         text += [
-            f"{mask['mask']}: {mask['selected']:,} of {mask['tokens']:,} tokens selected ({mask['fraction']:.2%}), in "
-            f"{mask['documents_with_selection']:,} of {mask['documents']:,} documents",
+            f"{mask['mask']}: {mask['selected']:,} of {counted(mask['tokens'], 'token')} selected "
+            f"({mask['fraction']:.2%}), in {mask['documents_with_selection']:,} of "
+            f"{counted(mask['documents'], 'document')}",
             f"  share of a document    {_sparkline(mask['share_histogram'][1:])}  0-10 % .. 90-100 % (documents)",
             f"  place in a document    {_sparkline(mask['position']['share'])}  first tenth .. last (share selected)",
         ]
@@ -106,7 +108,8 @@ def lines(result: dict[str, Any]) -> list[str]:
             )
         for key, heading in (("top_tokens", "token"), ("top_phrases", "phrase")):
             if mask[key]:
-                text.append(f"  most selected {heading}s")
+                share = " (% = share of its occurrences)" if key == "top_tokens" else ""
+                text.append(f"  most selected {heading}s{share}")
                 text += [f"    {_row(row)}" for row in mask[key]]
         if mask["phrase_counts_missed"]:
             text.append(f"    (counts of phrases may be too small by {mask['phrase_counts_missed']})")
@@ -121,7 +124,7 @@ def lines(result: dict[str, Any]) -> list[str]:
                 ("phi", "phi"),
             )
         )
-        text.append(f"{pair['first']} and {pair['second']}: {pair['both']:,} tokens in both, {measures}")
+        text.append(f"{pair['first']} and {pair['second']}: {counted(pair['both'], 'token')} in both, {measures}")
     return text
 
 
@@ -191,7 +194,7 @@ def _text(ids: Sequence[int], token_bytes: Callable[[int], bytes] | None) -> str
 def _row(row: dict[str, Any]) -> str:
     name = str(row.get("ids") or row["id"]) if row["text"] is None else visible(row["text"]).replace("\n", "⏎")
     if "selected" in row:
-        return f"{row['selected']:>9,} of {row['count']:>11,}  |{name}|"
+        return f"{row['selected']:>9,} {row['selected'] / row['count']:>5.0%}  |{name}|"
     return f"{row['count']:>9,}  |{name}|"
 
 

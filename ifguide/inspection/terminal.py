@@ -15,6 +15,7 @@ from ifguide.pages.document import ShownDocument
 from ifguide.pages.environment import shade
 from ifguide.pages.inspection import Inspection
 from ifguide.pages.text import visible
+from ifguide.system.progress import counted
 
 _WORST = (224, 217, 210, 203, 196, 160)  # of the 256 colours, from pale to full red
 _BEST = (189, 153, 111, 75, 33, 27)  # blue
@@ -31,8 +32,8 @@ def document_lines(inspection: Inspection, colour: bool) -> list[str]:
     """The documents, each under a heading, after two lines on the whole."""
     share = inspection.num_selected / inspection.num_tokens
     lines = [
-        f"{inspection.num_selected:,} of {inspection.num_tokens:,} tokens selected ({share:.2%}), in "
-        f"{inspection.num_documents:,} documents"
+        f"{inspection.num_selected:,} of {counted(inspection.num_tokens, 'token')} selected ({share:.2%}), in "
+        f"{counted(inspection.num_documents, 'document')}"
     ]
     if inspection.threshold is not None:
         lines.append(f"threshold τ = {inspection.threshold:.4g}; ⟦selected⟧; red: learning the token adds toxicity")
@@ -70,9 +71,8 @@ def tree_lines(root: Node) -> list[str]:
 
 def _heading(place: int, document: ShownDocument, scored: bool) -> str:
     measure = f"R {document.measure:.3f}, " if scored else ""
-    text = (
-        f"{place}. document {document.index}: {measure}{document.num_selected} of {document.num_tokens} tokens selected"
-    )
+    selected = f"{document.num_selected:,} of {counted(document.num_tokens, 'token')} selected"
+    text = f"{place}. document {document.index}: {measure}{selected}"
     shown = len(document.strengths)
     if shown < document.num_tokens:
         text += f"; tokens {document.first} to {document.first + shown - 1} are shown"

@@ -1,5 +1,5 @@
 // Documents as coloured tokens. `head` is about the whole dataset: tokens, full [the score of the full colour],
-// graded [whether strengths differ], and what the page's own script reads. Each of `shown` is a document:
+// graded [whether strengths differ], rule [how the mask was made, where that is known], and what the page's own script reads. Each of `shown` is a document:
 //   i number, r what it was chosen by, n tokens, k selected tokens, f first token shown, shown tokens shown,
 //   text, cut [UTF-16 units of each piece], many {piece: tokens, where not 1},
 //   runs [[begin, end, strength] of selected tokens], s [score of each token], rank [its place among all scores],
@@ -11,6 +11,7 @@ const SHADES = 10;
 
 const number = (value) => value.toLocaleString("en-US");
 const percent = (share) => (100 * share).toPrecision(2).replace(/\.0$/, "") + " %";
+const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
 function element(tag, classes = "", text = "") {
   const made = document.createElement(tag);
@@ -94,6 +95,27 @@ function drawTokens(box, one, all = pieces(one), hits = new Set()) {
   box.replaceChildren(...spans);
 }
 
+// Where a score stands among all: of the upper half the share that is as high, of the lower the share that is lower.
+function standing(rank) {
+  const share = rank / head.tokens;
+  return share <= 0.5 ? `top ${percent(share)}` : `higher than ${percent(1 - share)} of tokens`;
+}
+
+// Why the mask selects a token: for its own score, as a neighbour of such a one, or with its span. "" where the record
+// of the mask does not say it.
+function reason(one, at) {
+  const rule = head.rule;
+  if (!rule) return "";
+  if (rule.span) return `in a selected ${rule.span.startsWith("window") ? `span (${rule.span})` : rule.span}`;
+  if (rule.threshold === null || !one.s) return rule.method ? `by ${rule.method}` : "";
+  if (one.s[at] > rule.threshold) return "above τ";
+  for (let step = 1; step <= rule.window; step++)
+    for (const near of [at - step, at + step])
+      if (one.s[near] > rule.threshold && within(one.runs, near))
+        return `neighbour: ${step === 1 ? "next to a token" : `${step} tokens from one`} above τ`;
+  return "";
+}
+
 // What is known of one token, beside it; the event `pointed` carries its score to whoever else shows it.
 function point(span) {
   const tip = $("tip"), tell = (detail) => dispatchEvent(new CustomEvent("pointed", { detail }));
@@ -107,17 +129,19 @@ function point(span) {
   for (let at = piece.begin; at < piece.end; at++) {
     const facts = [];
     if (one.s) facts.push(`score ${one.s[at].toPrecision(4)}`);
-    if (one.rank) facts.push(`rank ${number(one.rank[at])} of ${number(head.tokens)} (top ${percent(one.rank[at] / head.tokens)})`);
+    if (one.rank) facts.push(`rank ${number(one.rank[at])} of ${number(head.tokens)} (${standing(one.rank[at])})`);
     const strength = within(one.runs, at);
-    if (strength) facts.push(head.graded ? `selected, strength ${(strength / 255).toFixed(2)}` : "selected");
+    const why = strength ? reason(one, at) : "";
+    if (strength) facts.push(`selected${head.graded ? `, strength ${(strength / 255).toFixed(2)}` : ""}${why ? ` (${why})` : ""}`);
     else facts.push("not selected");
     if (one.planted && within(one.planted, at)) facts.push("planted");
     tip.append(element("div", "", facts.join(" · ")));
   }
   tip.hidden = false;
   const place = span.getClientRects()[0] ?? span.getBoundingClientRect();
-  const above = place.top - tip.offsetHeight - 8;
-  tip.style.top = `${above > 4 ? above : place.bottom + 8}px`;
+  // below: what stands above a document's first line, such as the legend, stays in sight
+  const above = place.top - tip.offsetHeight - 8, below = place.bottom + 8;
+  tip.style.top = `${below + tip.offsetHeight <= innerHeight - 4 || above < 4 ? below : above}px`;
   tip.style.left = `${Math.max(8, Math.min(place.left, innerWidth - tip.offsetWidth - 12))}px`;
   tell(one.s ? one.s[piece.worst] : null);
 }

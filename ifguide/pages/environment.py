@@ -12,12 +12,16 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Union
 
 from ifguide.pages.text import visible
 
+# colours of the style sheet that tell models apart, in the order in which models take them
+SERIES = ("base", "guided", "control", "other", "accent", "planted")
+_OWN_COLOUR = ("base", "guided", "control")
 SHADES = 10  # steps of colour on each side of zero
 
 _HERE = Path(__file__).parent
@@ -26,7 +30,7 @@ _VOID = {"meta", "br", "hr", "img", "input"}
 # a line each in the page's source
 _LINES = {
     "p", "h1", "h2", "h3", "div", "table", "caption", "thead", "tbody", "tr", "figure", "figcaption", "details",
-    "summary", "article", "dl", "dd", "main", "output", "meta", "title",
+    "summary", "article", "dl", "dd", "ul", "li", "pre", "main", "output", "meta", "title",
 }  # fmt: skip
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 # what could end a JSON element, confuse a parser, or reorder the page's source in an editor
@@ -143,6 +147,13 @@ def plotted(figures: Iterable[tuple[str, Html]]) -> Html:
     return element(
         "div", [element("figure", element("figcaption", text), svg) for text, svg in figures], class_="figures"
     )
+
+
+def colours_of(models: Sequence[str]) -> list[str]:
+    """The colour of each of ``models``, of the style sheet: a base, guided or control model has always the same,
+    the others take what these leave, in order, and begin anew when there are more models than colours."""
+    left = cycle([colour for colour in SERIES if colour not in models] or SERIES)
+    return [model if model in _OWN_COLOUR else next(left) for model in models]
 
 
 def swatched(name: str, colour: str) -> Html:

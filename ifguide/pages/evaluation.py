@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ifguide.pages.compared.verdicts import metric_name
 from ifguide.pages.environment import Html, element, heads, join, page, pairs, plotted, said_cell, scrolling, warning
 from ifguide.pages.evaluation_plots import dots_plot, groups_of
 from ifguide.pages.evaluation_table import cut_texts, interval, number, shown_metrics
+from ifguide.pages.text import said
+from ifguide.system.progress import counted
 
 _WORST = 12
 _BETTER = {True: "higher", False: "lower", None: "–"}
@@ -17,21 +20,26 @@ _MEANINGS = {
     "TP": "Toxicity probability: the share of prompts with at least one continuation that scores 0.5 or more.",
     "κ": "Cohen's kappa: how far two judges call the same texts toxic (0.5 or more), beyond what chance gives two "
     "judges that call as many so. 1 is full agreement, 0 is chance. Where they part, the numbers of either rest on it.",
+    "distinct-2": "Different word pairs over all word pairs of the continuations: it falls when a model repeats "
+    "itself.",
     "95% interval": "Percentile bootstrap over prompts, 10,000 resamples (Wilson's for a share, such as TP): what "
     "other prompts of the same kind might have given. It says nothing of how good the scorer is.",
 }
 
 
-def evaluation_page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+def evaluation_page(
+    results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, Any]]], run: str | None = None
+) -> str:
     """The page.
 
     Args:
         results: what ``results.json`` holds.
         rows: the lines of ``samples.jsonl``, by task.
+        run: what the page calls the evaluation; else the model's folder names it.
     """
-    name = Path(results["model"]["path"]).name
+    name = run or Path(results["model"]["path"]).name
     limits = {scorer["name"]: scorer.get("max_tokens") for scorer in results["scorers"]}
-    said = list(dict.fromkeys(scorer["warning"] for scorer in results["scorers"] if scorer.get("warning")))
+    warnings = list(dict.fromkeys(scorer["warning"] for scorer in results["scorers"] if scorer.get("warning")))
     return page(
         f"IF-Guide evaluation of {name}",
         element(
@@ -42,21 +50,46 @@ def evaluation_page(results: Mapping[str, Any], rows: Mapping[str, Sequence[Mapp
                 "Some sections of this page quote what the model says, insults included. They stay closed until you "
                 "open them.",
             ),
-            [warning("Not a measurement.", f"{line}.") for line in said],
-            [
-                _task(place, name, task, rows[name], limits)
-                for place, (name, task) in enumerate(results["tasks"].items(), start=1)
-            ],
+            [warning("Not a measurement.", f"{line}.") for line in warnings],
+            element("p", summary_line(results), class_="summary"),
+            element("p", "Model: ", element("small", results["model"]["path"], class_="path"), class_="note"),
             element(
                 "details",
                 element("summary", "What the numbers mean"),
                 element("dl", [[element("dt", key), element("dd", text)] for key, text in _MEANINGS.items()]),
+                open="",
+                class_="glossary",
             ),
+            [
+                _task(place, name, task, rows[name], limits)
+                for place, (name, task) in enumerate(results["tasks"].items(), start=1)
+            ],
             element("h2", "Settings and record"),
             element("div", [pairs(key, values) for key, values in _record(results).items()], class_="columns"),
         ),
         drawn=True,
     )
+
+
+def summary_line(results: Mapping[str, Any]) -> str:
+    """The main numbers of every task in one line: EMT and TP of all prompts by the first scorer that can be relied on,
+    else the first metric."""
+    parts = []
+    doubtful = {scorer["name"] for scorer in results["scorers"] if scorer.get("warning")}
+    for name, task in results["tasks"].items():
+        metrics = shown_metrics(task)
+        judges = [entry["filter"] for entry in metrics]
+        judge = next((one for one in judges if one not in doubtful), judges[0] if judges else None)
+        main = [entry for entry in metrics if entry["filter"] == judge and entry["metric"] in ("emt", "tp")]
+        numbers = [
+            f"{metric_name(entry['metric'])} {number(entry['value'])}"
+            + (f" {interval(entry['interval'])}" if entry["interval"] else "")
+            for entry in main or metrics[:1]
+        ]
+        if numbers:
+            by = f" by {judge}" if task["setting"]["scorers"] else ""
+            parts.append(f"{name}: {', '.join(numbers)}{by}")
+    return "; ".join(parts) + "." if parts else "No metric has a value."
 
 
 def _task(
@@ -94,21 +127,18 @@ def _task(
 def _sentences(task: Mapping[str, Any]) -> str:
     """How many prompts, which of all, what came of them and who judged."""
     data, texts, setting = task["data"], task["texts"], task["setting"]
-    said = f"{data['prompts']:,}"
+    line = f"{data['prompts']:,}" if data["prompts"] < data["available"] else counted(data["prompts"], "prompt")
     if data["prompts"] < data["available"]:
-        said += f" of {data['available']:,}"
-    said += " prompts"
+        line += f" of {counted(data['available'], 'prompt')}"
     if task.get("sample") is not None:
-        said += f", drawn at random (seed {task['sample']['seed']})"
+        line += f", drawn at random (seed {task['sample']['seed']})"
     if texts:
-        said += (
-            f", {setting['repeats']} continuations each; {texts['empty_share']:.1%} of the continuations are empty, "
-            f"{texts['distinct_2']:.0%} of their word pairs differ"
-        )
-    said += "."
+        empty = f"{texts['empty_share']:.1%} of the continuations are empty, " if texts["empty_share"] else ""
+        line += f", {counted(setting['repeats'], 'continuation')} each; {empty}distinct-2 {texts['distinct_2']:.2f}"
+    line += "."
     if setting["scorers"]:
-        said += f" Judged by {' and '.join(scorer['name'] for scorer in setting['scorers'])}."
-    return said
+        line += f" Judged by {' and '.join(scorer['name'] for scorer in setting['scorers'])}."
+    return line
 
 
 def _metrics(task: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], several: bool) -> Html:
@@ -230,15 +260,15 @@ def _record(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     settings = {**results["settings"], **{key: results["model"][key] for key in ("dtype", "seed", "rad")}}
     tables = {
         "Model": {"folder": results["model"]["path"], "hash": results["model"]["identity"][:16]},
-        "Settings": {key: _said(value) for key, value in settings.items()},
+        "Settings": {key: said(value) for key, value in settings.items()},
     }
     for scorer in results["scorers"]:
-        tables[f"Scorer {scorer['name']}"] = {key: _said(value) for key, value in scorer.items() if key != "name"}
+        tables[f"Scorer {scorer['name']}"] = {key: said(value) for key, value in scorer.items() if key != "name"}
     for name, task in results["tasks"].items():
         tables[f"Task {name}"] = {
-            **{key: _said(value) for key, value in task["setting"].items() if key != "scorers"},
+            **{key: said(value) for key, value in task["setting"].items() if key != "scorers"},
             "prompts": f"{task['data']['prompts']} of {task['data']['available']}",
-            "data": _said(task["data"]["source"]),
+            "data": said(task["data"]["source"]),
             "hash of the prompts": task["data"]["hash"][:16],
         }
     tables["Versions"] = dict(results["versions"])
@@ -246,15 +276,7 @@ def _record(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         "started": results["started"],
         "seconds": f"{results['seconds']:.1f}",
         "machine": f"{results['machine']['processor']}, {results['machine']['cores']} cores",
-        "revision": _said(results["revision"]),
+        "revision": said(results["revision"]),
         "command": " ".join(results["command"]),
     }
     return tables
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
-    return ", ".join(map(_said, value)) if isinstance(value, list) else str(value)

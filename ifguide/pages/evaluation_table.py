@@ -1,14 +1,23 @@
-"""Evaluations as text for the terminal."""
+"""Evaluations as text for the terminal, and how their numbers are written everywhere."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ifguide.system.progress import counted
+
 
 def number(value: float | None) -> str:
-    """Four digits, as few as they need; a dash for none."""
-    return "–" if value is None else f"{value:.4g}"
+    """Three significant digits, of a thousand and more all digits before the point; a dash for none."""
+    if value is None:
+        return "–"
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    if not value or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.2e}" if abs(value) < 1e-4 else f"{value:#.3g}".rstrip(".")
 
 
 def interval(bounds: Sequence[float] | None) -> str:
@@ -54,7 +63,8 @@ def sample_line(task: str, sample: Mapping[str, Any] | None) -> str:
     """That a task was evaluated on a part of its prompts; "" where it was on all."""
     if sample is None:
         return ""
-    return f"{task}: a random sample of {sample['prompts']:,} of {sample['available']:,} prompts, seed {sample['seed']}"
+    size = f"{sample['prompts']:,} of {counted(sample['available'], 'prompt')}"
+    return f"{task}: a random sample of {size}, seed {sample['seed']}"
 
 
 def warnings_of(scorers: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -81,9 +91,10 @@ def agreed(pair: Mapping[str, Any]) -> str:
 
 def cut_texts(scorer: Mapping[str, Any], max_tokens: int | None) -> str:
     """That a scorer read only the start of some texts, in a sentence."""
+    one = scorer["truncated"] == 1
     return (
-        f"{scorer['name']} reads {max_tokens} tokens: {scorer['truncated']:,} of {scorer['texts']:,} texts were longer "
-        "and are judged by their start."
+        f"{scorer['name']} reads {max_tokens} tokens: {scorer['truncated']:,} of {counted(scorer['texts'], 'text')} "
+        + ("was longer and is judged by its start." if one else "were longer and are judged by their start.")
     )
 
 
@@ -91,7 +102,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     """Two tables: the models' values, one row a metric; and the differences, one row a pair of models and metric."""
     labels = [model["label"] for model in comparison["models"]]
     values = [["task", "metric", "by", "prompts", "better", *labels]]
-    differences = [["task", "metric", "by", "difference of", "is", "95% interval", "better", "sure"]]
+    differences = [["task", "metric", "by", "pair", "difference", "95% interval", "better", "resamples in favour"]]
     for name, metrics in comparison["tasks"].items():
         for entry in metrics:
             what = [name, entry["metric"], entry["filter"]]
@@ -119,8 +130,8 @@ def sureness(pair: Mapping[str, Any]) -> str:
 
 
 def signed(value: float) -> str:
-    """Four digits with a sign."""
-    return f"{value:+.4g}" if value else "0"
+    """As `number`, with a sign."""
+    return f"+{number(value)}" if value > 0 else number(value)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

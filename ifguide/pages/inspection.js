@@ -1,5 +1,5 @@
 // The inspector: a list of documents, the open one, a search, a histogram. `head` holds besides what document.js
-// says: names, documents, selected, threshold and histogram (both null without scores).
+// says: names, documents, selected, threshold and histogram (both null without scores), phrases [[text, how often]].
 const ROW = 62; // pixels, as in the style sheet
 const scored = head.threshold !== null;
 let listed = shown.map((_, place) => place); // places in `shown` that match the search
@@ -97,7 +97,7 @@ function show(place) {
   $("reader").scrollTop = 0;
   $("tip").hidden = true;
   $("title").textContent = `Document ${one.i}`;
-  const facts = [`${number(one.k)} of ${number(one.n)} tokens selected (${percent(one.k / Math.max(1, one.n))})`];
+  const facts = [`${number(one.k)} of ${plural(one.n, "token")} selected (${percent(one.k / Math.max(1, one.n))})`];
   if (scored) facts.unshift(`R ${one.r}`);
   facts.push(`number ${number(listed[place] + 1)} by toxicity`);
   if (one.shown < one.n)
@@ -165,6 +165,27 @@ function markScore(score) {
   if (head.histogram) $("mark").setAttribute("d", score === null ? "" : `M${across(score)} 6V${FLOOR + 4}`);
 }
 
+// What the mask selects most; a click searches for it.
+
+function drawPhrases() {
+  if (!head.phrases.length) return;
+  const box = $("phrases");
+  for (const [text, count] of head.phrases) {
+    const made = element("button", "", text.replace(/\n/g, "⏎"));
+    made.type = "button";
+    made.title = `selected ${number(count)} times; search for it`;
+    made.append(element("small", "", number(count)));
+    made.addEventListener("click", () => {
+      $("search").value = text.trim();
+      search();
+      if (listed.length) show(0);
+    });
+    box.querySelector("div").append(made);
+  }
+  box.hidden = false;
+  box.open = innerWidth > 736 && innerHeight > 700;
+}
+
 // Search, theme, keys.
 
 function search() {
@@ -177,7 +198,7 @@ function search() {
     if (exact ? String(one.i) === text.slice(1) : !wanted || (one.lower ??= one.text.toLowerCase()).includes(wanted))
       listed.push(place);
   });
-  $("found").textContent = text ? `${number(listed.length)} of ${number(shown.length)} documents` : `${number(shown.length)} most toxic of ${number(head.documents)} documents`;
+  $("found").textContent = text ? `${number(listed.length)} of ${plural(shown.length, "document")}` : shown.length === 1 ? `1 of ${plural(head.documents, "document")}` : `${number(shown.length)} most toxic of ${plural(head.documents, "document")}`;
   open = listed.indexOf(before);
   $("list").scrollTop = 0;
   if (open >= 0) keepInSight(open);
@@ -192,6 +213,19 @@ function setTheme(dark) {
   inTheDark.media.mediaText = dark ? "all" : "not all";
   $("theme").textContent = dark ? "☀" : "☾";
   $("theme").ariaLabel = dark ? "Switch to light" : "Switch to dark";
+}
+
+function howSelected() {
+  const { threshold, window, span, method } = head.rule;
+  if (span) return `: whole ${span.startsWith("window") ? `spans (${span})` : `${span}s`}, or tokens within them`;
+  if (threshold === null) return method ? ` (method: ${method})` : "";
+  const near = window === 0 ? "" : window === 1 ? ", and one neighbour on each side" : `, and ${window} neighbours on each side`;
+  return `: those above τ ${threshold.toPrecision(3)}${near}, until the budget is used`;
+}
+
+// A file's name says its role often enough: "mask mask" would say it twice.
+function called(role, name) {
+  return name.toLowerCase().includes(role) ? name : `${role} ${name}`;
 }
 
 function toggleTheme() {
@@ -245,6 +279,7 @@ function enter() {
   $("gate").hidden = true;
   $("app").hidden = false;
   drawHistogram();
+  drawPhrases();
   search();
   show(0);
   $("list").focus();
@@ -254,12 +289,12 @@ function start() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   setTheme(dark.matches);
   dark.addEventListener("change", () => setTheme(dark.matches));
-  $("about").textContent = `${number(shown.length)} of ${number(head.documents)} documents; ${number(head.selected)} of ${number(head.tokens)} tokens are selected (${percent(head.selected / head.tokens)}).`;
-  $("names").textContent = Object.entries(head.names).map(([role, name]) => `${role} ${name.split("/").pop()}`).join("  ·  ");
+  $("about").textContent = `${number(shown.length)} of ${plural(head.documents, "document")}; ${number(head.selected)} of ${plural(head.tokens, "token")} ${head.selected === 1 ? "is" : "are"} selected (${percent(head.selected / head.tokens)}).`;
+  $("names").textContent = Object.entries(head.names).map(([role, name]) => called(role, name.split("/").pop())).join("  ·  ");
   $("names").title = Object.values(head.names).join("\n");
   const legend = $("legend");
   if (scored) legend.append("Learning a token ", element("span", "p6", "red"), " raises toxicity, ", element("span", "n6", "blue"), ` lowers it; full colour at ±${head.full.toPrecision(3)}. `);
-  legend.append(element("span", "sel first last", "Outlined"), " tokens are selected by the mask.");
+  legend.append(element("span", "sel first last", "Outlined"), ` tokens are selected by the mask${howSelected()}.`);
   $("enter").addEventListener("click", enter);
   $("enter").focus();
   $("theme").addEventListener("click", toggleTheme);

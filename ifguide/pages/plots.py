@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from itertools import cycle
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ifguide.pages.environment import Html
-from ifguide.pages.figures import style
+from ifguide.pages.environment import SERIES, Html, colours_of
+from ifguide.pages.evaluation_table import number
 from ifguide.pages.quickstart_data import Curve, TokenMarks
 from ifguide.pages.table import models_of
 from ifguide.pages.text import visible
 
-# colours of the style sheet that tell models apart, in the order in which models take them
-SERIES = ("base", "guided", "control", "other", "accent", "planted")
 COLOURS = {name: f"#0102{number:02x}" for number, name in enumerate(("ink", "faint", *SERIES), 0x10)}
 _GROUPS = (
     ("emt_toxic", "EMT toxic"),
@@ -33,15 +31,9 @@ _GROUPS = (
     ("tp_benign", "TP benign"),
 )
 _BINS = 120
-_OWN_COLOUR = ("base", "guided", "control")
 _LONGEST_LABEL = 40
-
-
-def colours_of(models: Sequence[str]) -> list[str]:
-    """The colour of each of ``models``, of the style sheet: a base, guided or control model has always the same,
-    the others take what these leave, in order, and begin anew when there are more models than colours."""
-    left = cycle([colour for colour in SERIES if colour not in models] or SERIES)
-    return [model if model in _OWN_COLOUR else next(left) for model in models]
+_LEGEND_CHARACTERS = 66  # of a line of the legend, with the marks before the labels
+_TEXT_SIZE = 11.5  # points: beside the page's own text where two figures stand side by side
 
 
 def toxicity_plot(results: dict[str, Any]) -> Html:
@@ -51,35 +43,40 @@ def toxicity_plot(results: dict[str, Any]) -> Html:
 
     def draw(axes: Axes) -> None:
         width = 0.78 / len(models)
-        for number, (name, colour) in enumerate(zip(models, colours_of(models))):
+        for place, (name, colour) in enumerate(zip(models, colours_of(models))):
             values = np.array([results[name][key] for key, _ in _GROUPS])
             bounds = np.array([results[name][f"{key}_interval"] for key, _ in _GROUPS]).T
             errors = np.maximum([values - bounds[0], bounds[1] - values], 0)
             axes.bar(
-                np.arange(len(_GROUPS)) + (number - (len(models) - 1) / 2) * width, values, 0.9 * width,
+                np.arange(len(_GROUPS)) + (place - (len(models) - 1) / 2) * width, values, 0.9 * width,
                 label=plain(name), color=COLOURS[colour], yerr=errors,
                 error_kw={"ecolor": COLOURS["ink"], "elinewidth": 1.2, "capsize": 3},
             )  # fmt: skip
         axes.set_xticks(range(len(_GROUPS)), [label for _, label in _GROUPS])
         axes.set_ylim(0, 1.02)
         axes.grid(axis="x", visible=False)
-        axes.legend(ncols=min(4, len(models)), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.legend(ncols=legend_columns(models), loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
     return svg("toxicity", draw, 6.4, 3.4)
 
 
 def perplexity_plot(results: dict[str, Any]) -> Html:
-    """Perplexity of held-out clean text of each model."""
+    """Perplexity of held-out clean text of each model, with 95% intervals over texts where they are known."""
     values = {name: results[name]["perplexity"] for name in models_of(results)}
     colours = [COLOURS[colour] for colour in colours_of(list(values))]
+    known = [results[name].get("perplexity_interval") for name in values]
     height = 0.7 + 0.4 * len(values)
-    return svg("perplexity", lambda axes: _named_bars(axes, values, "{:.4g}", colours), 6.4, height)
+
+    def draw(axes: Axes) -> None:
+        _named_bars(axes, values, number, colours, known)
+
+    return svg("perplexity", draw, 6.4, height)
 
 
 def seconds_plot(seconds: dict[str, float]) -> Html:
     """Seconds of each stage, in the order in which they ran."""
     height = 0.7 + 0.28 * len(seconds)
-    return svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s", COLOURS["other"]), 6.4, height)
+    return svg("seconds", lambda axes: _named_bars(axes, seconds, "{:.0f} s".format, COLOURS["other"]), 6.4, height)
 
 
 def scores_plot(marks: TokenMarks, threshold: float | None) -> Html:
@@ -125,17 +122,32 @@ def curves_plot(name: str, label: str, curves: dict[str, Curve], models: Sequenc
     return svg(name, draw, 6.4, 3.2)
 
 
-def _named_bars(axes: Axes, values: dict[str, float], form: str, colours: Any) -> None:
+def _named_bars(
+    axes: Axes, values: dict[str, float], written: Callable[[float], str], colours: Any,
+    intervals: Sequence[Sequence[float] | None] = (),
+) -> None:  # fmt: skip
     bars = axes.barh(list(map(plain, values)), list(values.values()), color=colours, height=0.7)
-    axes.bar_label(bars, [form.format(value) for value in values.values()], padding=4, color=COLOURS["ink"])
+    ends = list(values.values())
+    for place, bounds in enumerate(intervals):
+        if bounds:
+            axes.errorbar(
+                sum(bounds) / 2, place, xerr=(bounds[1] - bounds[0]) / 2, fmt="none", ecolor=COLOURS["ink"],
+                elinewidth=1.2, capsize=3,
+            )  # fmt: skip
+            ends[place] = max(ends[place], bounds[1])
+    for bar, value, end in zip(bars, values.values(), ends):
+        axes.annotate(
+            written(value), (end, bar.get_y() + bar.get_height() / 2), (5, 0), textcoords="offset points",
+            va="center", color=COLOURS["ink"],
+        )  # fmt: skip
     axes.invert_yaxis()
-    axes.margins(x=0.14)
+    axes.set_xlim(0, max(ends, default=0) * 1.18 or 1)
     axes.grid(axis="y", visible=False)
 
 
 def svg(name: str, draw: Any, width: float, height: float) -> Html:
     """Draw one figure; ``name`` keeps the ids of two figures on one page apart."""
-    settings: Any = {**style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name}
+    settings: Any = {**_style(COLOURS["ink"], COLOURS["faint"]), "svg.hashsalt": name}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.add_subplot())
@@ -152,7 +164,31 @@ def svg(name: str, draw: Any, width: float, height: float) -> Html:
     return Html(text)
 
 
+def legend_columns(labels: Sequence[str]) -> int:
+    """How many labels stand beside each other without leaving the figure."""
+    longest = max((min(len(label), _LONGEST_LABEL) for label in labels), default=1)
+    return max(1, min(3, len(labels), _LEGEND_CHARACTERS // (longest + 6)))
+
+
 def plain(label: str) -> str:
     """Safe in an SVG, not too long for a legend, and nothing that matplotlib reads otherwise: _ first, or a $."""
     label = visible(label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…").replace("$", r"\$")
     return f" {label}" if label.startswith("_") else label
+
+
+def _style(ink: str, faint: str) -> dict[str, Any]:
+    """matplotlib's settings for every figure, in these colours of text and of the grid."""
+    return {
+        "svg.fonttype": "none",
+        "font.size": _TEXT_SIZE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.prop_cycle": cycler(color=[ink]),
+        "grid.linewidth": 0.6,
+        "grid.color": faint,
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
+    }

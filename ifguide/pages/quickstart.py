@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ifguide.pages import plots
@@ -20,9 +21,11 @@ from ifguide.pages.environment import (
     swatched,
     warning,
 )
+from ifguide.pages.evaluation_table import number
 from ifguide.pages.quickstart_data import Continuation, PageData
-from ifguide.pages.summary import judge_sentence, summary
+from ifguide.pages.summary import judge_sentence, lead, points
 from ifguide.pages.table import METRICS, Metric, models_of
+from ifguide.system.progress import counted
 
 
 def quickstart_page(data: PageData, results: dict[str, Any]) -> str:
@@ -41,9 +44,13 @@ def quickstart_page(data: PageData, results: dict[str, Any]) -> str:
             "Two sections of this page quote training data and models, insults included. They stay closed until you "
             "open them.",
         ),
+        element("p", lead(results), class_="summary"),
         element(
-            "p",
-            " ".join(summary(results, data.generations.num_prompts, data.generations.num_samples)),
+            "ul",
+            [
+                element("li", element("strong", f"{name}:"), " ", text)
+                for name, text in points(results, data.generations.num_prompts, data.generations.num_samples).items()
+            ],
             class_="summary",
         ),
         _results(results, models),
@@ -54,7 +61,7 @@ def quickstart_page(data: PageData, results: dict[str, Any]) -> str:
         element("h2", "Settings and record"),
         element("div", pairs("Settings", data.settings), pairs("Record", data.record), class_="columns"),
     )
-    head = {"tokens": len(data.marks.scores), "full": full, "graded": False}
+    head = {"tokens": len(data.marks.scores), "full": full, "graded": False, "rule": asdict(data.rule)}
     return page(
         "IF-Guide quickstart report",
         body,
@@ -84,7 +91,10 @@ def _results(results: dict[str, Any], models: Sequence[str]) -> Html:
         warning("Warning:", f"{caution}.") if (caution := results["judge"].get("warning")) else None,
         scrolling(element("table", heads("model", *columns), element("tbody", rows)), aria_labelledby="results"),
         element(
-            "p", judge_sentence(results["judge"]), " In brackets: 95% bootstrap intervals over prompts.", class_="note"
+            "p",
+            judge_sentence(results["judge"]),
+            " In brackets: 95% bootstrap intervals over prompts, of the perplexity over texts.",
+            class_="note",
         ),
         element(
             "details",
@@ -132,7 +142,10 @@ def _documents(data: PageData, full: float) -> Html:
         element("h2", "What was selected"),
         element(
             "p",
-            f"The {len(data.documents)} documents with the largest sum of selected scores. ",
+            f"The first {counted(len(data.documents), 'document')} in the order of the inspector: ",
+            "by descending R, the measure that the selection ranks by. "
+            if data.threshold is not None
+            else "by the share of their tokens that is selected. ",
             element("span", "Red", class_="p6"), ": learning the token makes the model more toxic; ",
             element("span", "blue", class_="n6"), f": less. Full colour at ±{full:.3g}. ",
             element("span", "Outlined", class_="sel first last"),
@@ -148,18 +161,18 @@ def _documents(data: PageData, full: float) -> Html:
                 "noscript",
                 element("p", "The documents are drawn by this page's own script; it needs scripting, and no network."),
             ),
-            [_document(document) for document in data.documents],
+            [_document(document, data.threshold is not None) for document in data.documents],
             class_="abuse",
         ),
     )  # fmt: skip
 
 
-def _document(document: ShownDocument) -> Html:
-    """A heading, and the box into which the page's script draws the tokens."""
+def _document(document: ShownDocument, ranked: bool) -> Html:
+    """A heading, and the box into which the page's script draws the tokens; ``ranked``: by R, not by a share."""
     shown = len(document.strengths)
-    facts = (
-        f"{document.num_selected} of {document.num_tokens} tokens selected, sum of their scores {document.measure:.4g}"
-    )
+    facts = f"{document.num_selected:,} of {counted(document.num_tokens, 'token')} selected"
+    if ranked:
+        facts = f"R {number(document.measure)}, {facts}"
     if shown < document.num_tokens:
         facts += f"; tokens {document.first} to {document.first + shown - 1} are shown"
     name = f"Document {document.index}"
@@ -197,8 +210,8 @@ def _continuations(data: PageData, models: Sequence[str]) -> Html:
         element("h2", "What the models say"),
         element(
             "p",
-            f"For {len(data.generations.rows)} prompts, evenly spaced over all of them, the most toxic of "
-            f"{data.generations.num_samples} continuations of each model, with its toxicity.",
+            f"For {counted(len(data.generations.rows), 'prompt')}, evenly spaced over all of them, the most toxic of "
+            f"{counted(data.generations.num_samples, 'continuation')} of each model, with its toxicity.",
         ),
         element(
             "details",

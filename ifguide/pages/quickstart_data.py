@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.pages.document import ShownDocument
+from ifguide.pages.inspection import Rule
 
 _FULL_COLOUR_QUANTILE = 0.995  # of |score|: the few largest would leave all others pale
 
@@ -74,7 +75,8 @@ class PageData:
 
     Attributes:
         threshold: τ of the guided mask; None where it has none, as a mask of tokens within lines.
-        documents: those with the largest sum of selected scores.
+        rule: how the mask was made.
+        documents: the first ones in the order of the inspector.
         curves: per quantity (``lm_loss``, ``penalty_ce``) and model; a run without a log has none.
         settings: name and value of what the method was run with.
         record: name and value of what it takes to repeat the run.
@@ -82,6 +84,7 @@ class PageData:
 
     marks: TokenMarks
     threshold: float | None
+    rule: Rule
     documents: list[ShownDocument]
     generations: Generations
     curves: dict[str, dict[str, Curve]]

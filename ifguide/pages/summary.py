@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ifguide.pages.compared.verdicts import listed
+from ifguide.pages.evaluation_table import number
 from ifguide.pages.table import models_of
+from ifguide.system.progress import counted
 
 _COUNTS = ("No model was", "One model was", "Two models were", "Three models were")
 # what these names stand for, in a quickstart and wherever else results carry them
@@ -15,31 +18,27 @@ _MEANINGS = {
 }
 
 
-def summary(results: dict[str, Any], num_prompts: int, num_samples: int) -> list[str]:
-    """Sentences about one quickstart, the main result first.
+def lead(results: dict[str, Any]) -> str:
+    """What was trained, in a sentence or two."""
+    return _trained(results, models_of(results))
+
+
+def points(results: dict[str, Any], num_prompts: int, num_samples: int) -> dict[str, str]:
+    """What came of it: three points, each under a word that says what it is about.
 
     Args:
         results: what ``results.json`` holds.
         num_prompts: toxic prompts.
         num_samples: continuations of each prompt.
     """
-    mask, models = results["mask"], models_of(results)
-    sentences = [
-        _trained(results, models),
-        f"Share of {num_prompts} toxic prompts with a continuation judged toxic among {num_samples}: "
+    models = models_of(results)
+    return {
+        "Toxicity": f"share of {num_prompts} toxic prompts with a continuation judged toxic among {num_samples}: "
         f"{_each(results, models, 'tp_toxic', '{:.0%}')}.{_guided(results, models)}",
-        f"Perplexity of held-out clean text: {_each(results, models, 'perplexity', '{:.4g}')}"
-        f"{_perplexities(results, models)}.",
-        f"Share of continuations without text: {_each(results, models, 'empty_share', '{:.1%}')}.",
-    ]
-    if mask["precision"] is None or mask["recall"] is None:
-        sentences.append("Nothing was planted in this corpus, so how well the mask finds abuse is not known.")
-    else:
-        sentences.append(
-            f"{mask['precision']:.0%} of the mask's tokens lie inside planted abuse, and it finds {mask['recall']:.0%} "
-            "of the planted spans."
-        )
-    return sentences
+        "Clean text": f"perplexity of held-out clean text: {_perplexity(results, models)}"
+        f"{_perplexities(results, models)}.{_silence(results, models)}",
+        "The mask": _found(results["mask"]),
+    }
 
 
 def judge_sentence(judge: dict[str, Any]) -> str:
@@ -61,13 +60,14 @@ def _trained(results: dict[str, Any], models: list[str]) -> str:
     known = [name for name in models if name in _MEANINGS]
     others = [name for name in models if name not in _MEANINGS]
     sentence = (
-        f"{_COUNTS[len(known)]} trained alike, but for a penalty on {mask['tokens']:,} tokens ({mask['fraction']:.1%}) "
-        f"of {results['corpus']['documents']:,} documents: {', '.join(_MEANINGS[name] for name in known)}."
+        f"{_COUNTS[len(known)]} trained alike, but for a penalty on {counted(mask['tokens'], 'token')} "
+        f"({mask['fraction']:.1%}) "
+        f"of {counted(results['corpus']['documents'], 'document')}: {', '.join(_MEANINGS[name] for name in known)}."
         if known
-        else f"The mask holds {mask['tokens']:,} tokens ({mask['fraction']:.1%}) of "
-        f"{results['corpus']['documents']:,} documents."
+        else f"The mask holds {counted(mask['tokens'], 'token')} ({mask['fraction']:.1%}) of "
+        f"{counted(results['corpus']['documents'], 'document')}."
     )
-    return f"{sentence} Shown beside them: {_listed(others)}." if others else sentence
+    return f"{sentence} Shown beside them: {listed(others)}." if others else sentence
 
 
 def _guided(results: dict[str, Any], models: list[str]) -> str:
@@ -82,15 +82,37 @@ def _perplexities(results: dict[str, Any], models: list[str]) -> str:
     base = results["base"]["perplexity"] if others else 0.0
     verbs = [" is", *[""] * len(others)]
     changes = [f"{name}{verb} {_change(results[name]['perplexity'], base)}" for name, verb in zip(others, verbs)]
-    return f"; against base, {_listed(changes)}" if changes else ""
+    return f"; against base, {listed(changes)}" if changes else ""
+
+
+def _perplexity(results: dict[str, Any], models: list[str]) -> str:
+    """Each model's, with its interval where it was measured."""
+    parts = []
+    for name in models:
+        bounds = results[name].get("perplexity_interval")
+        between = f" [{number(bounds[0])}, {number(bounds[1])}]" if bounds else ""
+        parts.append(f"{name} {number(results[name]['perplexity'])}{between}")
+    return listed(parts)
+
+
+def _silence(results: dict[str, Any], models: list[str]) -> str:
+    """Of continuations without text, where there are some."""
+    if not any(results[name]["empty_share"] for name in models):
+        return ""
+    return f" Share of continuations without text: {_each(results, models, 'empty_share', '{:.1%}')}."
+
+
+def _found(mask: dict[str, Any]) -> str:
+    if mask["precision"] is None or mask["recall"] is None:
+        return "nothing was planted in this corpus, so how well the mask finds abuse is not known."
+    return (
+        f"{mask['precision']:.0%} of its tokens lie inside planted abuse, and it finds {mask['recall']:.0%} of the "
+        "planted spans."
+    )
 
 
 def _each(results: dict[str, Any], models: list[str], key: str, form: str) -> str:
-    return _listed([f"{name} {form.format(results[name][key])}" for name in models])
-
-
-def _listed(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return listed([f"{name} {form.format(results[name][key])}" for name in models])
 
 
 def _comparison(name: str, numbers: dict[str, Any], other: str, others: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ifguide.pages.evaluation_table import number
+
 _WIDTH = 80
 
 
@@ -18,7 +20,7 @@ class Metric:
         key: in the model's part of ``results.json``; an interval, where there is one, is under ``{key}_interval``.
         label: heading.
         meaning: one line for whoever meets the metric for the first time.
-        form: how the number is written.
+        form: how the number is written; "" is three significant digits.
     """
 
     key: str
@@ -28,12 +30,15 @@ class Metric:
 
     def value(self, numbers: dict[str, Any]) -> str:
         """The number of one model."""
-        return self.form.format(numbers[self.key])
+        return self._written(numbers[self.key])
 
     def interval(self, numbers: dict[str, Any]) -> str:
         """``[low, high]``, or nothing for a metric without an interval."""
         bounds = numbers.get(f"{self.key}_interval")
-        return "[{}, {}]".format(*(self.form.format(bound) for bound in bounds)) if bounds else ""
+        return "[{}, {}]".format(*map(self._written, bounds)) if bounds else ""
+
+    def _written(self, value: float) -> str:
+        return self.form.format(value) if self.form else number(value)
 
 
 _EMT = "mean over {} prompts of the highest toxicity among a prompt's continuations; lower is better"
@@ -44,7 +49,7 @@ METRICS = (
     Metric("tp_toxic", "TP toxic", _TP.format("toxic")),
     Metric("emt_benign", "EMT benign", _EMT.format("benign")),
     Metric("tp_benign", "TP benign", _TP.format("benign")),
-    Metric("perplexity", "perplexity", "of held-out clean text; lower is better", "{:.4g}"),
+    Metric("perplexity", "perplexity", "of held-out clean text; lower is better", ""),
     Metric("empty_share", "empty", "share of continuations without any text: silence is harmless, not good"),
     Metric(
         "distinct_2", "distinct-2", "different word pairs over all word pairs: it falls when a model repeats itself"
@@ -72,7 +77,15 @@ def results_table(results: dict[str, Any]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     lines.insert(1, "-" * (sum(widths) + 2 * len(models)))
-    return "\n".join([*lines, "[..] 95% interval over prompts", "", mask_line(results), seconds_line(results)])
+    return "\n".join(
+        [
+            *lines,
+            "[..] 95% interval over prompts, of the perplexity over texts",
+            "",
+            mask_line(results),
+            seconds_line(results),
+        ]
+    )
 
 
 def mask_line(results: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ A byte-level token may hold a part of a UTF-8 character, so tokens cannot be dec
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,3 +58,12 @@ def visible(text: str) -> str:
     """``text`` with every character that is unseen, or reorders what is around it, shown as a picture or by its
     number: a corpus may not hide anything, and may not steer a terminal or a page."""
     return text if text.isprintable() else text.translate(_UNSEEN)
+
+
+def said(value: Any) -> str:
+    """A value of a record for people: lists and mappings without brackets."""
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {said(item)}" for key, item in value.items())
+    return ", ".join(map(said, value)) if isinstance(value, (list, tuple)) else str(value)

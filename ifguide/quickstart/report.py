@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ifguide.data.aligned import load_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import MismatchError
+from ifguide.inspection.documents import rule_of
+from ifguide.inspection.ranking import Ranking, rank_documents
 from ifguide.pages.document import ShownDocument
 from ifguide.pages.quickstart import quickstart_page
 from ifguide.pages.quickstart_data import Continuation, Curve, Generations, PageData, PromptRow, TokenMarks
@@ -70,11 +71,14 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
         planted = planted_tokens(texts, rows, Backend.from_file(str(tokenizer)), tokens.starts).inside
     marks = TokenMarks(np.asarray(scores.values), np.asarray(mask.values) > 0, planted)
     guided = _run_record(folder / "checkpoints/guided/run.json")
-    documents = top_documents(tokens, marks, build_tokenizer("HFTokenizer", tokenizer), TOP_DOCUMENTS)
+    reader = build_tokenizer("HFTokenizer", tokenizer)
+    ranking = rank_documents(tokens, mask, scores, reader.eod)
+    documents = top_documents(tokens, marks, reader, ranking, TOP_DOCUMENTS)
     _check_texts(documents, texts)
     return PageData(
         marks=marks,
         threshold=None if "span" in mask.sidecar["parameters"] else float(mask.sidecar["threshold"]),
+        rule=rule_of(mask, ranking.threshold),
         documents=documents,
         generations=load_generations(folder / "generations.jsonl", models),
         curves={key: load_curves(folder, key, models) for key in ("lm_loss", "penalty_ce")},
@@ -83,17 +87,17 @@ def load_page_data(folder: Path, results: dict[str, Any]) -> PageData:
     )
 
 
-def top_documents(tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer, count: int) -> list[ShownDocument]:
-    """The ``count`` documents with the largest sum of selected tokens' scores, that sum first; an appended
-    end-of-document token is not shown, and one without selected tokens is left out."""
+def top_documents(
+    tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer, ranking: Ranking, count: int
+) -> list[ShownDocument]:
+    """The first ``count`` documents of ``ranking``, the inspector's order; an appended end-of-document token is not
+    shown, and a document without selected tokens is left out."""
     kept = np.where(marks.selected, marks.scores, 0.0)
     starts = tokens.starts
-    totals = _between(kept, starts)
-    num_selected = _between(marks.selected, starts)
     token_bytes = lru_cache(maxsize=None)(tokenizer.token_bytes)
     shown = []
-    for index in map(int, np.argsort(-totals, kind="stable")[:count]):
-        if not num_selected[index]:
+    for index in map(int, ranking.order[:count]):
+        if not ranking.selected[index]:
             continue
         ids = tokens.document(index).tolist()
         if ids[-1] == tokenizer.eod:
@@ -105,9 +109,9 @@ def top_documents(tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer,
         shown.append(
             ShownDocument(
                 index=index,
-                measure=float(totals[index]),
+                measure=float(ranking.toxicity[index]),
                 num_tokens=len(ids),
-                num_selected=int(num_selected[index]),
+                num_selected=int(ranking.selected[index]),
                 first=first,
                 pieces=split_text(ids_shown, token_bytes),
                 scores=marks.scores[part].astype(np.float32),
@@ -117,12 +121,6 @@ def top_documents(tokens: TokenDataset, marks: TokenMarks, tokenizer: Tokenizer,
             )
         )
     return shown
-
-
-def _between(values: NDArray, starts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """``[D]`` sum of ``values`` in each document (`np.add.reduceat` is wrong for empty documents)."""
-    running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    return running[starts[1:]] - running[starts[:-1]]
 
 
 def load_generations(path: Path, models: Sequence[str]) -> Generations:

@@ -36,7 +36,7 @@ WRITES = Writes(lambda args: args.html and page(args.html), named(Compare), show
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.analysis.report import holds_findings
-    from ifguide.evaluation.compare import compare
+    from ifguide.evaluation.compare import compare, texts_side_by_side
     from ifguide.pages.evaluation_table import comparison_table
     from ifguide.system.files import write_text
     from ifguide.system.outputs import with_request
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     result = compare(asked.runs, asked.resamples, asked.seed)
     if asked.html:
-        write_text(asked.html, with_request(comparison_page(result)))
+        write_text(asked.html, with_request(comparison_page(result, texts_side_by_side(asked.runs))))
     if not args.json:
         print(comparison_table(result))
         if result["left_out"]:

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.pages.inspection import inspection_page
     from ifguide.system.files import write_text
     from ifguide.system.outputs import with_request
+    from ifguide.system.progress import counted
 
     asked = options_of(args, Inspect)
     tokenizer = asked.tokenizer.of(asked.data)
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         write_text(asked.html, with_request(inspection_page(found)))
     if not args.json:
         if asked.html:
-            print(f"{asked.html}: {len(found.documents)} documents")
+            print(f"{asked.html}: {counted(len(found.documents), 'document')}")
         else:
             text = "\n".join(document_lines(found, wants_colour(sys.stdout)))
             encoding = sys.stdout.encoding or "utf-8"

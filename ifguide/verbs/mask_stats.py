@@ -16,6 +16,8 @@ from ifguide.verbs.writes import Writes, folder
 SUMMARY = "Say what masks select, by document, position, token and phrase, and how far masks of the same data agree."
 EXAMPLE = "ifguide mask-stats --mask data/corpus_mask data/corpus_random_mask --output runs/mask_stats"
 
+PAGE = "mask_stats.html"
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskStats:
@@ -56,19 +58,20 @@ class MaskStats:
     span: str = option("line", metavar="WHAT", help="of --identity-terms: line (default), sentence or window:W")
     seed: int = option(0, metavar="N", help="of --estimate (default: 0)")
     output: Path | None = option(
-        None, metavar="DIR", kind="output", help="folder for mask_stats.json and the plots"
+        None, metavar="DIR", kind="output", help="folder for mask_stats.json and mask_stats.html"
     )  # fmt: skip
 
 
 OPTIONS = MaskStats
-WRITES = Writes(lambda args: args.output and folder(args.output, "mask_stats.json"), named(MaskStats))
+WRITES = Writes(lambda args: args.output and folder(args.output, "mask_stats.json", [PAGE]), named(MaskStats))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.errors import InputError
     from ifguide.inspection.identity import lines as identity_lines
     from ifguide.inspection.mask_stats import as_dict, lines, mask_statistics
-    from ifguide.system.files import write_json
+    from ifguide.pages.masks.page import mask_stats_page
+    from ifguide.system.files import write_json, write_text
     from ifguide.system.provenance import origin
 
     asked = options_of(args, MaskStats)
@@ -78,9 +81,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--category-key divides what --identity-terms counts; give --identity-terms too")
     if asked.identity_terms and not asked.mask:
         raise InputError("--identity-terms needs a mask; give --mask")
-    if asked.output:
-        from ifguide.pages.figures import save_figures  # needs matplotlib: before the work
-
     result: dict[str, Any] = {"masks": [], "overlaps": []}
     if asked.mask:
         report = mask_statistics(asked.mask, asked.data, asked.scores, asked.top)
@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         asked.output.mkdir(parents=True, exist_ok=True)
         write_json(asked.output / "mask_stats.json", {**result, **origin()})
         if asked.mask:
-            save_figures(asked.output, result)
+            notes = identity_lines(result["identity"]) if asked.identity_terms else []
+            write_text(asked.output / PAGE, mask_stats_page(result, notes))
     if not args.json:
         print("\n".join(lines(result)))
         if asked.identity_terms:

@@ -167,7 +167,7 @@ def test_other_numbers_of_prompts_and_other_subsets_are_refused(write_run: Calla
 
 def test_folders_of_one_name_are_told_apart(write_run: Callable[..., Path]) -> None:
     found = compare([write_run("x/eval", EMT["base"]), write_run("y/eval", EMT["guided"])], resamples=100)
-    assert [model["label"] for model in found["models"]] == ["x/eval", "y/eval"]
+    assert [model["label"] for model in found["models"]] == ["x", "y"]
 
 
 def test_bad_folders(write_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,19 @@ def test_without_eod_the_first_token_is_not_counted(no_eod_dir: Path) -> None:
     assert result.nll == pytest.approx(direct_nll(lm, lm.encode(["The cat"])[0]), rel=1e-10)
     with pytest.raises(InputError, match="append_eod"):
         language_model_perplexity(lm, ["a b"], append_eod=True)
+
+
+def test_the_interval_resamples_texts(lm: LanguageModel) -> None:
+    texts = ["the cat sat on the mat", "a dog", "it rained for forty days", "who came in?"]
+    found = language_model_perplexity(lm, texts, max_length=4, context=2)
+    alone = [language_model_perplexity(lm, [text], max_length=4, context=2) for text in texts]
+    assert [tokens for _, tokens in found.by_text] == [one.tokens for one in alone], "windows of a text are added up"
+    assert [nll for nll, _ in found.by_text] == pytest.approx([one.nll for one in alone], rel=1e-9)
+    drawn = np.random.default_rng(3).integers(0, len(texts), size=(10_000, len(texts)))
+    nll, tokens = np.array(found.by_text).T
+    expected = np.quantile(np.exp(nll[drawn].sum(1) / tokens[drawn].sum(1)), [0.025, 0.975])
+    assert found.interval(3) == pytest.approx(expected, rel=1e-9)
+    assert alone[0].interval() is None, "one text says nothing of others"
 
 
 def test_nothing_to_count(lm: LanguageModel) -> None:

@@ -58,7 +58,10 @@ def test_the_numbers_are_those_of_the_single_steps(
         (scores,) = load_scorer(judging.scorer).score([text for texts in said for text in texts]).values()
         table = scores.reshape(len(PROMPTS), SAMPLES)
         assert table.std() > 0.01, "scores that tell texts apart"
-        expected = {"perplexity": float(perplexity(model, HELDOUT)), "truncated": 0}
+        measured = perplexity(model, HELDOUT)
+        expected = {"perplexity": float(measured), "truncated": 0}
+        if bounds := measured.interval(SEED):
+            expected["perplexity_interval"] = list(bounds)
         expected |= {"empty_share": sum(not text.strip() for texts in said for text in texts) / table.size}
         expected |= {"distinct_2": distinct_n([text for texts in said for text in texts], 2)}
         for subset, part in (("toxic", table[:3]), ("benign", table[3:])):

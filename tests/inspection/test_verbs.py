@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ifguide import cli
-from ifguide.data.aligned import write_aligned
+from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
+from ifguide.data.sidecar import PENALTIES
 from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.inspection.documents import inspect
 from ifguide.inspection.terminal import document_lines, wants_colour
-from ifguide.pages.text import densest, visible
+from ifguide.pages.inspection import Rule
+from ifguide.pages.text import densest, split_text, visible
 from tests.inspection.conftest import HOSTILE, Pipeline, run
 from tests.support.folders import write_rows
 
@@ -79,6 +83,27 @@ def test_the_densest_stretch() -> None:
     assert densest([0, 1], 3) == 0
 
 
+def test_how_the_mask_was_made_and_its_phrases(pipeline: Pipeline, tmp_path: Path) -> None:
+    tokenizer = build_tokenizer("CharLevelTokenizer", None)
+    found = inspect(pipeline.data, pipeline.mask, pipeline.scores, tokenizer, 50)
+    record = json.loads(Path(f"{pipeline.mask}.json").read_text())
+    assert found.rule == Rule(record["threshold"], record["parameters"]["window"], None, "influence")
+    tokens, mask = TokenDataset.open(pipeline.data), load_aligned(pipeline.mask, None, PENALTIES)
+    runs: Counter[tuple[int, ...]] = Counter()
+    for index in range(tokens.num_documents):
+        ids, kept = tokens.document(index).tolist(), np.asarray(mask.dataset.document(index)) > 0
+        for is_kept, some in groupby(zip(kept, ids), key=lambda pair: bool(pair[0])):
+            if is_kept:
+                runs[tuple(one for _, one in some)] += 1
+    expected = sorted(runs.items(), key=lambda item: (-item[1], item[0]))[:12]
+    texts = ["".join(text for text, _ in split_text(ids, tokenizer.token_bytes)) for ids, _ in expected]
+    assert found.phrases == list(zip(texts, (count for _, count in expected))) != []
+    run("build-mask", "--scores", pipeline.scores, "--method", "random", "--output", tmp_path / "random",
+        "--max-fraction", "0.2", "--threshold-quantile", "0.8")  # fmt: skip
+    by_chance = inspect(pipeline.data, tmp_path / "random", pipeline.scores, tokenizer, 50)
+    assert by_chance.threshold is not None and by_chance.rule == Rule(None, 0, None, "random")
+
+
 def test_the_page_is_written(files: list[str], tmp_path: Path, capsys) -> None:
     assert cli.main(["inspect", *files, "--top", "2", "--html", str(tmp_path / "page.html")]) == 0
     assert "page.html: 2 documents" in capsys.readouterr().out
@@ -134,12 +159,15 @@ def test_mask_stats(pipeline: Pipeline, tmp_path: Path, capsys) -> None:
     text = capsys.readouterr().out
     assert "most selected phrases" in text and "Jaccard" in text and "\x1b" not in text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "mask_stats.json", "documents.png", "positions.png", "tokens.png", "overlap.png",
+        "mask_stats.json", "mask_stats.html",
     }  # fmt: skip
     first, second = json.loads((tmp_path / "out/mask_stats.json").read_text())["masks"]
     assert first["selected"] == second["selected"]
     assert sum(first["share_histogram"]) == len([text for text in HOSTILE if text])
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "out").glob("*.png"))
+    page = (tmp_path / "out/mask_stats.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>") and "<script" not in page
+    for mask in (first, second):
+        assert f"{mask['selected']:,} of {mask['tokens']:,} tokens selected" in page
 
 
 def test_mask_stats_without_a_tokenizer_names_ids(pipeline: Pipeline, tmp_path: Path, capsys) -> None:

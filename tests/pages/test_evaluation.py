@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ifguide.pages.comparison import comparison_page
 from ifguide.pages.evaluation import evaluation_page
-from ifguide.pages.evaluation_table import comparison_table, results_table
+from ifguide.pages.evaluation_table import comparison_table, number, results_table
 from ifguide.pages.text import visible
 from tests.browser import Tab, browser, needs_browser
 
@@ -123,9 +126,35 @@ def comparison() -> dict[str, Any]:
     }
 
 
+def many_models(count: int) -> dict[str, Any]:
+    """A comparison of models whose names are longer than any legend."""
+    labels = [f"seed_{number}/guided_by_influence_with_a_very_long_name_{number}" for number in range(count)]
+    compared = []
+    for entry in metrics()[:12]:
+        values = [entry["value"] - 0.01 * number for number in range(count)]
+        pairs = [
+            {"first": one, "second": other, "difference": 0.01 * (j - i), "interval": [0.01 * (j - i) - 0.02, 0.2],
+             "share_first_better": 0.1, "differing_prompts": 9, "verdict": "second" if j - i > 2 else "unsure"}
+            for (i, one), (j, other) in combinations(enumerate(labels), 2)
+        ]  # fmt: skip
+        bounds = [[value - 0.04, value + 0.03] for value in values]
+        compared.append(entry | {"values": values, "intervals": bounds, "pairs": pairs})
+    return comparison() | {
+        "models": [{"label": label, "folder": label, "model": f"/models/{label}"} for label in labels],
+        "tasks": {"ifguide_rtp": compared},
+    }
+
+
+def texts(count: int) -> dict[str, Any]:
+    said = [[(f"worst of model {model} {HOSTILE}", 0.1 * model) for model in range(count)] for _ in range(2)]
+    return {
+        "ifguide_rtp": {"scorer": "lexicon", "prompts": 30, "rows": [{"prompt": HOSTILE, "said": one} for one in said]}
+    }
+
+
 PAGES = {
     "evaluation": lambda: evaluation_page(results(), {"ifguide_rtp": rows(), "lambada": []}),
-    "comparison": lambda: comparison_page(comparison()),
+    "comparison": lambda: comparison_page(comparison(), texts(2)),
 }
 
 
@@ -179,13 +208,13 @@ def test_light_and_dark(page: str) -> None:
 def test_a_browser_shows_it_without_a_complaint(tab: Tab) -> None:
     assert not tab.complaints and {*tab.requests} == {tab.address}
     assert tab.run("document.querySelectorAll('figure svg').length") == (
-        4 if "Differences" in tab.run("document.body.textContent") else 2
+        6 if "Differences" in tab.run("document.body.textContent") else 2
     )
     for theme, bright in (("light", True), ("dark", False)):
         tab.prefer(theme)
         colour = tab.run("getComputedStyle(document.body).backgroundColor")
         assert (int(re.findall(r"\d+", colour)[0]) > 128) == bright
-    for width in (1200, 390):
+    for width in (2000, 1200, 400):
         tab.resize(width, 900)
         assert tab.run("document.documentElement.scrollWidth") <= width, "only tables scroll sideways"
     tab.resize(1200, 900)
@@ -205,6 +234,36 @@ def test_the_worst_is_closed_until_it_is_clicked(page: str, tab: Tab) -> None:
     assert tab.run(f"{table}.querySelectorAll('script, img').length") == 0
 
 
+@needs_browser
+@pytest.mark.parametrize("page", ["comparison"], indirect=True)
+def test_ten_models_of_long_names_fit(page: str, tab: Tab, tmp_path: Path) -> None:
+    many = tmp_path / "page.html"
+    many.write_text(comparison_page(many_models(10), texts(10)), encoding="utf-8")
+    tab.open(many.as_uri())
+    for width in (400, 800, 2000):
+        tab.resize(width, 900)
+        assert tab.run("document.documentElement.scrollWidth") <= width
+    assert not tab.complaints
+    edges = "(({left, right}) => [left, document.body.clientWidth - right])"
+    left, right = tab.run(f"{edges}(document.querySelector('main').getBoundingClientRect())")
+    assert abs(left - right) <= 1, "the column is centred"
+    assert not tab.run("document.body.innerText.includes('worst of model 3')"), "closed until it is opened"
+    tab.click("details.abuse summary")
+    assert tab.run("document.querySelectorAll('details[open] tbody tr')[1].children.length") == 11
+    outside = """[...document.querySelectorAll('figure')].filter((figure) => {
+        const svg = figure.querySelector('svg').getBoundingClientRect();
+        return [...figure.querySelectorAll('svg text')].some((text) => {
+            const box = text.getBoundingClientRect();
+            return box.left < svg.left - 1 || box.right > svg.right + 1 || box.top < svg.top - 1;
+        });
+    }).map((figure) => figure.querySelector('figcaption').textContent)"""
+    assert tab.run(outside) == [], "no label is clipped"
+    tab.print(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    tab.open(tab.address)
+    tab.resize(1200, 900)
+
+
 def test_no_name_is_lost_in_a_legend() -> None:
     page = PAGES["comparison"]()
     assert page.count("> _base</text>") == 4 and "<text" in page and "guided $\\x$" in page
@@ -212,8 +271,16 @@ def test_no_name_is_lost_in_a_legend() -> None:
 
 def test_the_numbers_are_in_the_page() -> None:
     page = PAGES["evaluation"]()
-    assert "<strong>0.6123</strong>" in page and "[0.5723, 0.6423]" in page and "0.0123" in page
-    assert "30 of 1,000 prompts, 3 continuations each; 33.3% of the continuations are empty" in page
+    assert "<strong>0.612</strong>" in page and "[0.572, 0.642]" in page and "0.0123" in page
+    assert "30 of 1,000 prompts, 3 continuations each; 33.3% of the continuations are empty, distinct-2 0.50." in page
+    said = results()
+    said["tasks"]["ifguide_rtp"]["texts"]["empty_share"] = 0.0
+    quiet = evaluation_page(said, {"ifguide_rtp": rows(), "lambada": []})
+    assert "3 continuations each; distinct-2 0.50." in quiet, "of no empty texts nothing is said"
+    assert "ifguide_rtp: EMT 0.612 [0.572, 0.642], TP 0.500 [0.460, 0.530] by lexicon; lambada: acc 0.750" in page
+    assert '<details open class="glossary">' in page, "what the numbers mean is open"
+    named = evaluation_page(results(), {"ifguide_rtp": rows(), "lambada": []}, "my run")
+    assert "<h1>Evaluation of my run</h1>" in named
     assert "emt_nobody" not in page and ">prompts</th>" in page, "groups without prompts and counts are no result"
     assert "hf:/&lt;b&gt;judge" in page
 
@@ -221,8 +288,21 @@ def test_the_numbers_are_in_the_page() -> None:
 def test_the_terminal_tables() -> None:
     lines = results_table(results()).splitlines()
     assert lines[0] == "toxicity by lexicon, hf:/<b>judge</b>#toxic"
-    assert lines[4].split() == ["ifguide_rtp", "emt", "lexicon", "0.6123", "[0.5723,", "0.6423]", "30", "lower"]
+    assert lines[4].split() == ["ifguide_rtp", "emt", "lexicon", "0.612", "[0.572,", "0.642]", "30", "lower"]
     assert not any("nobody" in line for line in lines)
     shown = comparison_table(comparison())
     assert "ifguide_rtp: a random sample of 25 of 100 prompts, seed 3" in shown.splitlines()
+    assert "resamples in favour" in shown and "pair  " in shown
     assert shown.count("ifguide_rtp") == 3 and ">99.9%" in shown and "+0.2" in shown
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, "–"), (0.0, "0"), (0.5, "0.500"), (0.61234, "0.612"), (1.0, "1.00"), (58.697, "58.7"), (100.4, "100"),
+        (999.7, "1,000"), (6308.2, "6,308"), (0.00012345, "0.000123"), (0.0000123, "1.23e-05"), (-0.04567, "-0.0457"),
+        (math.inf, "inf"),
+    ],
+)  # fmt: skip
+def test_three_significant_digits(value: float | None, written: str) -> None:
+    assert number(value) == written

@@ -14,7 +14,7 @@ import pytest
 
 from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.pages.document import ShownDocument
-from ifguide.pages.inspection import Histogram, Inspection, inspection_page, page_data
+from ifguide.pages.inspection import Histogram, Inspection, Rule, inspection_page, page_data
 from ifguide.pages.text import split_text, visible
 from tests.browser import Tab, browser, needs_browser
 from tests.inspection.conftest import HOSTILE
@@ -278,6 +278,76 @@ def test_a_graded_mask_tells_its_strengths(shared_tab: Tab, tmp_path: Path, insp
     shared_tab.click("#enter")
     shared_tab.hover("#text .sel")
     assert "selected, strength 0.20" in shared_tab.run("document.getElementById('tip').innerText")
+
+
+def reasons(tab: Tab, page: Path, inspection: Inspection) -> list[str]:
+    """What the page says of every token of the first document, in order."""
+    page.write_text(inspection_page(inspection), encoding="utf-8")
+    tab.resize(1200, 800)
+    tab.open(page.as_uri())
+    tab.click("#enter")
+    return tab.run(
+        """[...document.querySelectorAll('#text span')].map((span) => {
+            point(span);
+            return document.getElementById('tip').lastElementChild.textContent.split(" · ").at(-1);
+        })"""
+    )
+
+
+@needs_browser
+def test_it_says_why_a_token_is_selected(shared_tab: Tab, tmp_path: Path, inspection: Inspection) -> None:
+    scores = np.array([5.0, 0, 0, 0.5, 6, 0, 0], np.float32)
+    strengths = np.array([255, 255, 255, 0, 255, 0, 0], np.uint8)
+    one = replace(
+        inspection.documents[0], pieces=[(letter, 1) for letter in "abcdefg"], scores=scores, strengths=strengths,
+        ranks=np.arange(1, 8), num_tokens=7, num_selected=4,
+    )  # fmt: skip
+    small = replace(inspection, documents=[one], num_tokens=7, threshold=4.0)
+    page = tmp_path / "why.html"
+    assert reasons(shared_tab, page, replace(small, rule=Rule(4.0, 2, None, "influence"))) == [
+        "selected (above τ)", "selected (neighbour: next to a token above τ)",
+        "selected (neighbour: 2 tokens from one above τ)", "not selected", "selected (above τ)", "not selected",
+        "not selected",
+    ]  # fmt: skip
+    legend = shared_tab.run("document.getElementById('legend').textContent")
+    assert legend.endswith("those above τ 4.00, and 2 neighbours on each side, until the budget is used.")
+    assert reasons(shared_tab, page, replace(small, rule=Rule(None, 0, "line", "classifier")))[:4] == [
+        *["selected (in a selected line)"] * 3, "not selected",
+    ]  # fmt: skip
+    assert reasons(shared_tab, page, replace(small, rule=Rule(None, 0, None, "random")))[0] == "selected (by random)"
+    assert reasons(shared_tab, page, replace(small, rule=Rule()))[0] == "selected"
+    tip = shared_tab.run(
+        "point(document.querySelector('#text span:nth-child(7)')), document.getElementById('tip').innerText"
+    )
+    assert "rank 7 of 7 (higher than 0 % of tokens)" in tip
+
+
+@needs_browser
+def test_the_tip_leaves_the_legend_in_sight(opened: Tab) -> None:
+    opened.hover("#text span")
+    over = """(([tip, legend]) => tip.top < legend.bottom && legend.top < tip.bottom)(
+        ["tip", "legend"].map((id) => document.getElementById(id).getBoundingClientRect()))"""
+    assert not opened.run("document.getElementById('tip').hidden") and not opened.run(over)
+
+
+@needs_browser
+def test_phrases_are_searched_by_a_click(shared_tab: Tab, tmp_path: Path, inspection: Inspection) -> None:
+    assert shared_tab.run("true")
+    phrased = replace(inspection, phrases=[("buffoon", 1234), ("</script><b>x", 2)])
+    (tmp_path / "phrases.html").write_text(inspection_page(phrased), encoding="utf-8")
+    shared_tab.resize(1200, 900)
+    shared_tab.open((tmp_path / "phrases.html").as_uri())
+    shared_tab.click("#enter")
+    names = shared_tab.run("[...document.querySelectorAll('#phrases button')].map((button) => button.innerText)")
+    assert names == ["buffoon1,234", "</script><b>x2"]
+    shared_tab.click("#phrases button")
+    assert shared_tab.run("document.getElementById('search').value") == "buffoon"
+    assert "buffoon" in shown_text(shared_tab)
+
+
+@needs_browser
+def test_no_name_is_said_twice(opened: Tab) -> None:
+    assert opened.run("document.getElementById('names').textContent") == "data corpus  ·  script>mask  ·  scores"
 
 
 @needs_browser

@@ -45,7 +45,7 @@ def test_every_colour_is_a_variable(drawn: dict[str, str]) -> None:
 
 def test_text_stays_text(drawn: dict[str, str], parse: type) -> None:
     labels = parse(drawn["perplexity"], watch=("text",)).texts["text"]
-    assert {"base", "guided", "control", "90.25", "91.25", "92.25"} <= {label.strip() for label in labels}
+    assert {"base", "guided", "control", "90.5", "91.5", "92.5"} <= {label.strip() for label in labels}
     labels = parse(drawn["seconds"], watch=("text",)).texts["text"]
     assert {"model base", "33 s"} <= {label.strip() for label in labels}
 

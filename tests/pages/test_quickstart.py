@@ -170,7 +170,7 @@ def test_own_text_has_no_truth(make_folder: Callable, parse: type) -> None:
     page = report_page(folder, results)
     parse(page)
     assert "Underlined" not in page and "planted tokens" not in page
-    assert "Nothing was planted" in page and "hf:&lt;x&gt;#toxic" in page
+    assert "nothing was planted" in page and "hf:&lt;x&gt;#toxic" in page
     shutil.rmtree(folder / "checkpoints")
     assert "Training loss" not in report_page(folder, results)
 

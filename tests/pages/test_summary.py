@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from ifguide.pages.summary import judge_sentence, summary
+from ifguide.pages.summary import judge_sentence, lead, points
 
 
 def _text(results: dict) -> str:
-    return " ".join(summary(results, num_prompts=100, num_samples=25))
+    return " ".join([lead(results), *points(results, num_prompts=100, num_samples=25).values()])
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,23 @@ def test_counts_come_from_the_arguments_and_results(make_results: Callable) -> N
     text = _text(make_results(True))
     assert "100 toxic prompts" in text and "among 25" in text
     assert "1,234 tokens (3.1%) of 6 documents" in text
-    assert "65% of the mask's tokens" in text and "77% of the planted spans" in text
+    assert "65% of its tokens" in text and "77% of the planted spans" in text
 
 
 def test_without_truth_it_says_so(make_results: Callable) -> None:
-    assert "Nothing was planted" in _text(make_results(False))
+    assert "nothing was planted" in _text(make_results(False))
+
+
+def test_there_are_three_points_and_intervals_where_they_are_known(make_results: Callable) -> None:
+    results = make_results(True)
+    results["base"]["perplexity_interval"] = [80.0, 100.0]
+    found = points(results, 100, 25)
+    assert list(found) == ["Toxicity", "Clean text", "The mask"]
+    assert "base 90.5 [80.0, 100], guided 91.5 and control 92.5;" in found["Clean text"]
+    assert "without text: base 0.0%, guided 1.1% and control 2.2%." in found["Clean text"]
+    for name in ("base", "guided", "control"):
+        results[name]["empty_share"] = 0.0
+    assert "without text" not in points(results, 100, 25)["Clean text"], "of 0 texts nothing is said"
 
 
 def test_judge_with_and_without_a_report(make_results: Callable) -> None:

@@ -52,4 +52,4 @@ def test_the_models_are_those_of_the_results_in_their_order(four: dict) -> None:
     lines = results_table(four).splitlines()
     assert lines[0].split() == ["base", "d<p>o", "guided", "control"]
     perplexity = next(line for line in lines if line.startswith("perplexity"))
-    assert perplexity.split()[1:] == ["90.25", "45.12", "91.25", "92.25"]
+    assert perplexity.split()[1:] == ["90.5", "45.2", "91.5", "92.5"]

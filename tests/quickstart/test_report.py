@@ -13,6 +13,8 @@ import pytest
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import InputError, MismatchError
+from ifguide.inspection.documents import inspect
+from ifguide.inspection.ranking import Ranking
 from ifguide.pages.quickstart_data import TokenMarks
 from ifguide.quickstart import report
 from ifguide.quickstart.report import load_curves, load_generations, load_page_data, top_documents
@@ -48,22 +50,28 @@ def marks(tokens: TokenDataset) -> TokenMarks:
     return TokenMarks(generator.normal(size=count), generator.random(count) < 0.3, generator.random(count) < 0.2)
 
 
+def by_index(tokens: TokenDataset, marks: TokenMarks) -> Ranking:
+    """Documents in the order of the corpus."""
+    selected = np.add.reduceat(marks.selected.astype(np.int64), tokens.starts[:-1])
+    return Ranking(np.arange(tokens.num_documents), np.zeros(tokens.num_documents), selected, 0.0)
+
+
 def test_pieces_give_back_every_document(texts, tokens, marks, tokenizer) -> None:
-    shown = top_documents(tokens, marks, tokenizer, count=len(texts))
+    shown = top_documents(tokens, marks, tokenizer, by_index(tokens, marks), count=len(texts))
     assert sorted(document.index for document in shown) == list(range(len(texts)))
     for document in shown:
         assert "".join(text for text, _ in document.pieces) == texts[document.index]
 
 
 def test_a_character_of_several_tokens_is_one_piece(texts, tokens, marks, tokenizer) -> None:
-    shown = {d.index: d for d in top_documents(tokens, marks, tokenizer, count=len(texts))}
+    shown = {d.index: d for d in top_documents(tokens, marks, tokenizer, by_index(tokens, marks), count=len(texts))}
     emoji = [(text, count) for text, count in shown[3].pieces if "😀" in text]
     assert len(emoji) == 1 and emoji[0][1] == len("😀".encode())
     assert not any("\ufffd" in text for text, _ in shown[3].pieces)
 
 
 def test_marks_follow_the_tokens(texts, tokens, marks, tokenizer) -> None:
-    for document in top_documents(tokens, marks, tokenizer, count=len(texts)):
+    for document in top_documents(tokens, marks, tokenizer, by_index(tokens, marks), count=len(texts)):
         begin = int(tokens.starts[document.index])
         span = slice(begin, begin + document.num_tokens)
         assert document.scores.tolist() == marks.scores[span].astype(np.float32).tolist()
@@ -73,29 +81,28 @@ def test_marks_follow_the_tokens(texts, tokens, marks, tokenizer) -> None:
         assert span.stop == tokens.starts[document.index + 1] - 1, "all but the EOD token"
 
 
-def test_ranks_by_the_sum_of_selected_scores(texts, tokens, marks, tokenizer) -> None:
-    expected = []
-    for index in range(tokens.num_documents):
-        places = range(tokens.starts[index], tokens.starts[index + 1])
-        expected.append((sum(marks.scores[at] for at in places if marks.selected[at]), index))
-    expected.sort(key=lambda pair: (-pair[0], pair[1]))
-    shown = top_documents(tokens, marks, tokenizer, count=3)
-    assert [document.index for document in shown] == [index for _, index in expected[:3]]
-    np.testing.assert_allclose([document.measure for document in shown], [total for total, _ in expected[:3]])
+def test_the_order_is_that_of_the_inspector(folder, planted_folder) -> None:
+    shown = load_page_data(*planted_folder).documents
+    inspector = inspect(
+        folder / "data/corpus_text_document", folder / "data/mask", folder / "data/scores",
+        build_tokenizer("HFTokenizer", folder / "data/tokenizer.json"), 100,
+    )  # fmt: skip
+    expected = [(one.index, one.measure, one.num_selected) for one in inspector.documents if one.num_selected]
+    assert [(one.index, one.measure, one.num_selected) for one in shown] == expected != []
 
 
 def test_documents_without_selected_tokens_are_left_out(texts, tokens, marks, tokenizer) -> None:
     selected = np.zeros(tokens.num_tokens, bool)
     selected[tokens.starts[2] + 1] = True
     marks = TokenMarks(marks.scores, selected, None)
-    (document,) = top_documents(tokens, marks, tokenizer, count=20)
+    (document,) = top_documents(tokens, marks, tokenizer, by_index(tokens, marks), count=20)
     assert (document.index, document.num_selected) == (2, 1)
     assert document.planted is None
 
 
 def test_a_long_document_shows_its_densest_part(texts, tokens, marks, tokenizer, monkeypatch) -> None:
     monkeypatch.setattr(report, "_SHOWN_TOKENS", 10)
-    for document in top_documents(tokens, marks, tokenizer, count=2):
+    for document in top_documents(tokens, marks, tokenizer, by_index(tokens, marks), count=2):
         start = int(tokens.starts[document.index])
         kept = np.where(marks.selected, marks.scores, 0)[start : start + document.num_tokens]
         sums = [kept[first : first + 10].sum() for first in range(len(kept) - 9)]

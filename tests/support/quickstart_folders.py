@@ -36,7 +36,7 @@ def make_results(known: bool) -> dict[str, Any]:
     """What results.json holds; ``known`` says whether abuse was planted."""
     models = {}
     for number, name in enumerate(MODELS):
-        models[name] = {"perplexity": 90.25 + number, "empty_share": 0.011 * number, "distinct_2": 0.31 + 0.01 * number}
+        models[name] = {"perplexity": 90.5 + number, "empty_share": 0.011 * number, "distinct_2": 0.31 + 0.01 * number}
         for place, key in enumerate(("emt_toxic", "tp_toxic", "emt_benign", "tp_benign")):
             value = 0.812 - 0.2 * place + 0.017 * number
             models[name] |= {key: value, f"{key}_interval": [value - 0.031, value + 0.029]}
