@@ -17,10 +17,14 @@ RESOLVE := .venv-lock/bin/uv pip compile --quiet pyproject.toml --all-extras --g
 # What builds the packages that come as source only (deepspeed is one), and what torch depends on beside nvidia's.
 FIRST   := setuptools wheel packaging filelock fsspec jinja2 markupsafe mpmath networkx numpy sympy typing-extensions
 
-.PHONY: demo test lint types check install lock test-newest test-oldest versions clean
+.PHONY: demo site test lint types check install lock test-newest test-oldest versions clean
 
 demo: install          ## real text -> mask -> guided model -> report, on a CPU, in minutes
 	$(BIN)/ifguide quickstart --output $(OUTPUT)
+
+site: install          ## the documentation, in site/; it asks no other machine for anything
+	$(BIN)/python -m ifguide.verbs.reference > docs/verbs.md
+	$(BIN)/python -m mkdocs build --strict
 
 test: install          ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -13,7 +13,7 @@ import pytest
 from ifguide.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("docs/architecture.md", "docs/extending.md", "docs/glossary.md")
+PAGES = ("docs/architecture.md", "docs/equations.md", "docs/extending.md", "docs/glossary.md")
 ALL_PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
