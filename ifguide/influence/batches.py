@@ -47,7 +47,8 @@ class Batch:
 
     def pieces(self, backward: bool = False) -> list[Batch]:
         """Its sequences a few at a time, as suits the device, or a ``backward`` pass."""
-        rows = rows_of_a_piece(self.inputs.device.type, *self.inputs.shape, backward=backward)
+        count, columns = self.inputs.shape
+        rows = rows_of_a_piece(self.inputs.device.type, count, columns, backward)
         split = (tensor.split(rows) for tensor in (self.inputs, self.labels, self.real))
         return [Batch(*tensors) for tensors in zip(*split, strict=True)]
 

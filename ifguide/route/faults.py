@@ -70,10 +70,10 @@ class _Faults:
 
 
 def _check_texts(asked: RouteOptions, found: _Faults) -> None:
-    from ifguide.data.text.jsonl import total_size
+    from ifguide.data.sources.names import find_sources
 
     for path in asked.input or ():
-        found.of(partial(total_size, [path]))
+        found.of(partial(find_sources, [path]))
 
 
 def _check_data(data: str, found: _Faults) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -148,8 +147,9 @@ def _job(
         method,
         setup.batch_tokens,
         setup.documents,
-        [{**about, **frame, "shard_tokens": shard_tokens, **asdict(method)}],
+        [{**about, **frame, "shard_tokens": shard_tokens, **method.record()}],
         [],
+        shard_tokens,
     )
 
 

@@ -34,15 +34,16 @@ def verdict(entry: Entry, labels: Sequence[str]) -> str:
     if len(set(values)) == 1:
         return f"{name}: all models have the same value, {number(values[0])}."
     best = (max if entry["higher_is_better"] else min)(range(len(labels)), key=values.__getitem__)
-    beaten, unsure = [], []
+    beaten: list[str] = []
+    unsure: list[str] = []
     for place, label in enumerate(labels):
         if place == best:
             continue
         difference, bounds, sure = _oriented(entry, labels[best], label)
         detail = f" ({signed(difference)}, {_between(bounds)})" if len(labels) <= _MOST_DETAILED else ""
         (beaten if sure else unsure).append(f"{label}{detail}")
-    place = "highest" if entry["higher_is_better"] else "lowest"
-    said = f"{name}: {labels[best]} has the {place} value, {number(values[best])}."
+    extreme = "highest" if entry["higher_is_better"] else "lowest"
+    said = f"{name}: {labels[best]} has the {extreme} value, {number(values[best])}."
     if beaten:
         said += f" It is better than {_some(beaten, len(labels) - 1)}."
     if unsure:
