@@ -24,8 +24,8 @@ def zstd(data: bytes) -> bytes:
 # one stream, and two that follow each other as `cat a.gz b.gz` makes them
 STORED = {
     "plain.jsonl": CONTENT,
-    "one.jsonl.gz": gzip.compress(CONTENT),
-    "two.jsonl.gz": gzip.compress(CONTENT[:11]) + b"\0" * 40 + gzip.compress(CONTENT[11:]),
+    "one.jsonl.gz": gzip.compress(CONTENT, mtime=0),
+    "two.jsonl.gz": gzip.compress(CONTENT[:11], mtime=0) + b"\0" * 40 + gzip.compress(CONTENT[11:]),
     "one.jsonl.zst": zstd(CONTENT),
     "two.jsonl.zst": zstd(CONTENT[:11]) + zstd(CONTENT[11:]),
     "one.jsonl.bz2": bz2.compress(CONTENT),
@@ -70,9 +70,9 @@ def test_damaged_archives_are_not_taken_for_short_ones(tmp_path, name, damage, m
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("a.jsonl", gzip.compress(CONTENT), "is gzip data, not text; give it a name that ends in .gz"),
-        ("a.jsonl.GZ", gzip.compress(CONTENT), "is gzip data, not text; give it a name that ends in .gz"),
-        ("a.jsonl.zst", gzip.compress(CONTENT), "is gzip data, not text; give it a name that ends in .gz"),
+        ("a.jsonl", gzip.compress(CONTENT, mtime=0), "is gzip data, not text; give it a name that ends in .gz"),
+        ("a.jsonl.GZ", gzip.compress(CONTENT, mtime=0), "is gzip data, not text; give it a name that ends in .gz"),
+        ("a.jsonl.zst", gzip.compress(CONTENT, mtime=0), "is gzip data, not text; give it a name that ends in .gz"),
         ("a.jsonl.gz", zstd(CONTENT), "is zstandard data, not text; give it a name that ends in .zst"),
         ("a.jsonl", zstd(CONTENT), "is zstandard data, not text; give it a name that ends in .zst"),
         ("a.jsonl", bz2.compress(CONTENT), "is bzip2 data, not text; give it a name that ends in .bz2"),
@@ -84,6 +84,7 @@ def test_damaged_archives_are_not_taken_for_short_ones(tmp_path, name, damage, m
         ("a.jsonl.zst", b'\xef\xbb\xbf{"text": "a"}', "is plain text, not zstandard data; take .zst off its name"),
         ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "is UTF-16 text, not text; save it as UTF-8"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "data",
 )
 def test_files_that_are_not_what_their_name_says(tmp_path, name, data, says):
     path = tmp_path / name
