@@ -88,7 +88,7 @@ def test_the_commands_of_a_checkout(folder: Path, environment: dict[str, str], r
 
 def test_every_file_that_a_command_names_is_shown_or_brought() -> None:
     shown = [block.title for block in PAGE if block.title]
-    assert len(shown) == len(set(shown)) == 7
+    assert len(shown) == len(set(shown)) == 6
     for name in shown:
         assert any(name in command.split() for command in COMMANDS), name
 

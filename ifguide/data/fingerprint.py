@@ -64,7 +64,8 @@ def token_range(dataset: IndexedDataset, progress: bool = False) -> tuple[int, i
         return known
     states = file_states(dataset.index_path, dataset.bin_path)
     low, high = int(dataset.values[0]), int(dataset.values[0])
-    with Progress(dataset.num_tokens, "tokens", f"read {dataset.bin_path.name}", quiet=not progress) as bar:
+    silent = not progress or dataset.num_tokens <= _CHUNK  # there is nothing to wait for
+    with Progress(dataset.num_tokens, "tokens", f"read {dataset.bin_path.name}", quiet=silent) as bar:
         for start in range(0, dataset.num_tokens, _CHUNK):
             chunk = dataset.values[start : start + _CHUNK]
             low, high = min(low, int(chunk.min())), max(high, int(chunk.max()))

@@ -329,7 +329,7 @@ def _model(about: Mapping[str, Any]) -> dict[str, Any]:
     """Of which model a run is, for the page."""
     return {
         "model": about["path"],
-        "hash": about["identity"][:16],
+        **({"hash": about["identity"][:16]} if "identity" in about else {}),  # earlier versions did not say
         **{key: about.get(key) for key in ("dtype", "seed", "rad")},
     }
 

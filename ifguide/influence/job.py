@@ -144,7 +144,9 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
         seq_length = factors.record["seq_length"]
         context = factors.record["context"] if context is None else context
     seq_length, context = resolve_lengths(model.window, seq_length, context)
-    shared = _Shared(Path(f"{inputs.output}.lock"), Path(f"{inputs.output}.known.json"), dataset, quiet)
+    shared = _Shared(
+        Path(f"{inputs.output}.lock"), Path(f"{inputs.output}.known.json"), dataset, model.vocab_size, quiet
+    )
     if model.reader is None:
         raise InputError(f"model folder {model.directory} has no tokenizer; the queries cannot be encoded")
     behaviours = load_behaviours(inputs.queries, options.per_category, model.reader, model.window)
@@ -240,12 +242,14 @@ class _Shared:
     lock: Path
     beside: Path
     dataset: TokenDataset
+    vocab_size: int
     quiet: bool
 
     def token_range(self) -> tuple[int, int]:
         def make() -> tuple[int, int]:
-            values = token_range(self.dataset, progress=not self.quiet)
-            keep_beside(self.beside, self.dataset, values=values)
+            low, high = values = token_range(self.dataset, progress=not self.quiet)
+            if low >= 0 and high < self.vocab_size:  # else the run is refused, and leaves nothing
+                keep_beside(self.beside, self.dataset, values=values)
             return values
 
         return found_or_made(self.lock, lambda: known_range(self.dataset, self.beside), make)

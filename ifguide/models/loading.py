@@ -32,11 +32,15 @@ def load_causal_model(
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
-    # transformers puts weights elsewhere than on the processor by means of accelerate
-    if device != "cpu" and importlib.util.find_spec("accelerate"):
+    if _goes_straight_to(device):
         options["device_map"] = {"": device}
     model = load_pretrained(AutoModelForCausalLM, folder, dtype, what, local_files_only=True, **options)
     return model.to(device)
+
+
+def _goes_straight_to(device: str) -> bool:
+    """Whether transformers can put weights there itself, for which it needs accelerate."""
+    return device != "cpu" and importlib.util.find_spec("accelerate") is not None
 
 
 def load_pretrained(kind: Any, where: str | os.PathLike, dtype: torch.dtype, what: str, **options: Any) -> Any:

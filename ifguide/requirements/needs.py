@@ -44,7 +44,7 @@ _ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORER
 NEEDS = {
     # and what else its steps need, which it tells itself
     "mask": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE),
-                  (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", *_SOURCES)),
+                  (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", "detoxify", *_SOURCES)),
     "train-tokenizer": Needs(("tokenizers",), ("torch", "megatron-core", "sentencepiece", *_SOURCES)),
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, *_SOURCES)),
     "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", *_SOURCES)),
@@ -73,7 +73,7 @@ NEEDS = {
     "audit-mask": Needs(sometimes=_TOKENIZERS),
     "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", *_SOURCES)),
     "verify": Needs(sometimes=_TOKENIZERS),
-    "convert": Needs(("torch", "transformers", "safetensors"), _TOKENIZERS),
+    "convert": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, *_SOURCES)),
     "tasks-path": Needs(
         sometimes=("torch", "transformers", "scikit-learn", "scipy", "detoxify", *_TOKENIZERS, *_SOURCES)
     ),

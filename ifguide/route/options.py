@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ifguide.config.options import option, same_as
+from ifguide.data.text.content import DEFAULT_TYPE
 from ifguide.errors import ConfigError
 from ifguide.influence.options import FitOptions, Method
 from ifguide.quickstart.masking import MOST_SUSPECTED, SPAN, TOKENS_WITHIN
@@ -43,7 +44,10 @@ class RouteOptions:
     tokenizer_type: str | None = option(
         None, metavar="TYPE", group=_TEXT, help="as for preprocess (default: the proxy's own, or what --data records)"
     )  # fmt: skip
-    vocab_file: str | None = option(None, metavar="FILE", kind="input", group=_TEXT, help="of --tokenizer-type")
+    vocab_file: str | None = option(
+        None, metavar="FILE", kind="input", group=_TEXT,
+        help=f"file or folder of a tokenizer, a {DEFAULT_TYPE} unless --tokenizer-type says another",
+    )  # fmt: skip
     merge_file: str | None = option(None, metavar="FILE", kind="input", group=_TEXT, help="of a GPT2BPETokenizer")
     model: str = option(
         metavar="DIR", kind="input", help="the proxy that scores: a Hugging Face folder with its tokenizer"
@@ -112,7 +116,9 @@ class RouteOptions:
         if self.seed < 0:
             faults.append(f"--seed {self.seed}: must not be negative")
         faults += Method(method=self.method).faults()
-        if self.tokenizer_type is None and (self.vocab_file or self.merge_file):
-            faults.append("--vocab-file and --merge-file need --tokenizer-type")
+        if self.tokenizer_type is None and self.vocab_file:
+            object.__setattr__(self, "tokenizer_type", DEFAULT_TYPE)  # as preprocess takes it
+        elif self.tokenizer_type is None and self.merge_file:
+            faults.append("--merge-file needs --tokenizer-type and --vocab-file")
         if faults:
             raise ConfigError(faults)

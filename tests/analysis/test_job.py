@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_and_comes_to_the_same(made: Path, tmp_path: Path, 
         (["--toxic-queries", "/nowhere"], "toxic queries /nowhere does not exist"),
         (["--random-sets", "30"], "--random-sets is an option of drift, not of direction"),
         (["--scorer", "nobody"], "scorer 'nobody' is not known"),
-        (["--text", "{words}"], "line 1: not valid JSON"),
+        (["--text", "{a}/config.json"], "line 1: not valid JSON"),
         (["--resamples", "5"], "--resamples 5 at least 100"),
         (["--scales", "nan"], "--scales must be numbers"),
         (["--samples", "0"], "samples (0)"),
@@ -118,7 +118,7 @@ def test_a_killed_run_goes_on_and_comes_to_the_same(made: Path, tmp_path: Path, 
 def test_a_fault_is_one_line_and_leaves_nothing(
     made: Path, tmp_path: Path, capsys: Any, change: list[str], says: str
 ) -> None:
-    change = [word.replace("{a}", str(made / "a")).replace("{words}", str(made / "words.txt")) for word in change]
+    change = [word.replace("{a}", str(made / "a")) for word in change]
     assert cli.main([*command(made, "direction", tmp_path / "out"), *change]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "pieces" not in line]
     assert len(lines) == 1 and says in lines[0] and not list(tmp_path.iterdir())

@@ -38,8 +38,9 @@ DOCUMENTED = {
     "safetensors", "safetensors.torch", "scipy.sparse", "scipy.special", "scipy.stats", "sentencepiece",
     "sklearn.exceptions", "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.metrics",
     "sklearn.neural_network", "sklearn.preprocessing", "tokenizers",
-    "torch", "torch.autograd", "torch.distributed", "torch.nn", "torch.nn.functional", "torch.utils.data",
-    "torch.utils.tensorboard", "tqdm", "wandb", "transformers", "transformers.utils", "yaml", "zstandard", "peft",
+    "torch", "torch.autograd", "torch.distributed", "torch.nn", "torch.nn.functional", "torch.utils.checkpoint",
+    "torch.utils.data", "torch.utils.tensorboard", "tqdm", "wandb", "transformers", "transformers.utils", "yaml",
+    "zstandard", "peft",
 }  # fmt: skip
 # GPT-NeoX: `ifguide_patch.registry` and the checks of `ifguide_patch.neox_eval` name what is used of it
 CHECKOUT = ("megatron.mpu", "megatron.training", "megatron.neox_arguments", "eval_tasks", "eval")

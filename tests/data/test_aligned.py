@@ -177,7 +177,7 @@ def test_other_tokens_are_refused_with_the_difference(tmp_path, tokens, document
     assert "tokens 90 != 92" in refusal("more", [*documents, [1, 2]])
     same_lengths = [[*documents[0][:-1], documents[0][-1] ^ 1], *documents[1:]]
     message = refusal("content", same_lengths)
-    assert re.search(r"\(content hash [0-9a-f]{12} != [0-9a-f]{12}\): name the data", message)
+    assert re.search(r"\(content hash [0-9a-f]{12} != [0-9a-f]{12}\): name the right data", message)
 
 
 def test_another_tokenizer_is_refused(tokens, scores, prefix):

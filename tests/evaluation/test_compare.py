@@ -198,6 +198,6 @@ def test_the_command(write_run: Callable[..., Path], tmp_path: Path, capsys: pyt
     assert main(["compare", *folders, "--resamples", "500", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tasks"]["ifguide_rtp"][0]["pairs"][0]["verdict"] == "second"
     html = page.read_text()
-    assert "base − guided" in html and html.count("<svg") == 1 and "<script" not in html
+    assert "base − guided" in html and html.count("<svg") == 3 and "<script" not in html
     assert main(["compare", folders[0], str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

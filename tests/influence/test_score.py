@@ -254,7 +254,7 @@ def test_half_precision_loads_full_weights_only_for_a_missing_direction(job, mon
     loaded.clear()
     again = job_module.prepare(job, options, quiet=True)
     assert [dtype for dtype, _ in loaded] == [torch.bfloat16]
-    largest = first.windows.batch(np.arange(len(first.windows)))
+    largest = first.windows.whole().batch(np.arange(len(first.windows)))
     assert torch.equal(first.scoring.scores(largest), again.scoring.scores(largest))
 
 

@@ -39,7 +39,7 @@ def job(tmp_path, model_folders, dataset, query_files, fitted) -> Inputs:
 def test_a_process_that_comes_later_takes_no_turn_and_makes_nothing(job, monkeypatch, options):
     first = prepare(job, options, quiet=True)
     for module, name in (
-        (shards, "turn"), (job_module, "compute_directions"), (job_module, "load_factors"),
+        (shards, "turn"), (job_module, "each_direction"), (job_module, "load_factors"),
         (job_module, "settle"), (cut_directions, "truncate"), (fingerprint_module, "hash_file"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} again"))

@@ -178,12 +178,12 @@ def test_the_page_shows_how_far_the_judges_agree() -> None:
     said = PAGES["evaluation"]()
     start = said.index("How far the judges agree")
     section = said[start : said.index("<h2", start)]
-    for shown in ("0.62", "[0.5, 0.7]", "90.0%", "1,000", "<strong>–</strong>"):
+    for shown in ("0.62", "[0.500, 0.700]", "90.0%", "1,000", "<strong>–</strong>"):
         assert shown in section, shown
     assert section.count("part most (abusive text)") == 1 and "prompt 3" in section and "0.25</b>" in section
     assert 'class="abuse"' in section, "texts stay closed"
     lines = results_table(results()).splitlines()[-2:]
-    assert "agree on 90.0% of 1,090 texts: κ 0.62 [0.5, 0.7]; toxic by the first alone 1,000" in lines[0]
+    assert "agree on 90.0% of 1,090 texts: κ 0.62 [0.500, 0.700]; toxic by the first alone 1,000" in lines[0]
     assert "no κ, because both call all texts the same" in lines[1]
     older = results()
     del older["tasks"]["ifguide_rtp"]["agreement"]
@@ -225,7 +225,7 @@ def test_a_browser_shows_it_without_a_complaint(tab: Tab) -> None:
 def test_the_worst_is_closed_until_it_is_clicked(page: str, tab: Tab) -> None:
     seen = "document.body.innerText.includes('vile 0')"
     assert not tab.run(seen)
-    tab.click("details.abuse summary")
+    tab.click("details.abuse:has([aria-label^='Worst']) summary")
     assert tab.run(seen)
     table = "document.querySelector('details.abuse[open] table')"
     said = tab.run(f"[...{table}.querySelectorAll('tbody tr')].map(row => row.lastElementChild.textContent)")

@@ -78,7 +78,7 @@ def trust_stand_in() -> None:
     from ifguide_patch import checkout, registry
 
     checkout._REQUIRED.clear()
-    for group in ("TARGETS", "CPU_TARGETS", "RELIED_ON"):
+    for group in ("TARGETS", "CPU_TARGETS", "RELIED_ON", "RELIED_ON_BY_SCORING"):
         places = []
         for place in getattr(registry, group):
             found = place.definition(STAND_IN)

@@ -72,7 +72,7 @@ def test_verbs_that_do_not_work_say_why(environment, capsys) -> None:
         "verb": "fetch-eval-data", "state": "works", "why": [], "without": [], "doubtful": []
     }  # fmt: skip
     assert len(found["faults"]) == 2 and all("\n" not in fault for fault in found["faults"])
-    assert "kronfluence is not installed: fit-factors, quickstart will not work" in "".join(found["faults"])
+    assert "kronfluence is not installed: mask, fit-factors, quickstart will not work" in "".join(found["faults"])
 
 
 def test_only_what_the_named_verbs_need_is_judged(environment, capsys) -> None:

@@ -169,10 +169,13 @@ def _verbs(root: Path, folder: Path, dataset: TokenDataset) -> list[Stage]:
     windows = cut(dataset, EOD, WINDOW, WINDOW // 4)
     batches = len(group_by_length(windows.lengths, BATCH_TOKENS))
 
+    # wide enough that what a plan leaves out, such as biases and norms, does not weigh
+    wide = save_tiny_model(root / "wide-fit", "neox", hidden=128)
+
     def fit(device: str, strategy: str, stability: Stability | None = None) -> Tensor:
         output = root / f"fit-{strategy}-{device}"
         options = FitOptions(strategy=strategy, batch_size=BATCH_TOKENS // WINDOW)
-        fit_factors(folder, dataset.prefix, output, options, stability, quiet=True)
+        fit_factors(wide, dataset.prefix, output, options, stability, quiet=True)
         layers = load_factors(output).layers
         return torch.cat([layer["Lambda"].flatten() for layer in layers.values()])
 
@@ -187,7 +190,7 @@ def _verbs(root: Path, folder: Path, dataset: TokenDataset) -> list[Stage]:
         return torch.tensor([float(plan(folder, dataset.prefix, settings, timing=True)["data"]["tokens"])])
 
     def fitting(strategy: str, phase: str) -> Stage:
-        planned = partial(_planned, folder, windows, phase, job="fit-factors", strategy=strategy)
+        planned = partial(_planned, wide, windows, phase, job="fit-factors", strategy=strategy)
         make = lambda device: partial(fit, device, strategy)  # noqa: E731
         return Stage(f"fit-factors, {strategy}", make, 2 * batches, planned)
 

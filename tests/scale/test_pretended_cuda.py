@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 # fp32 on both sides, in pieces of other sizes
 SAME = 5e-6
+# in bfloat16 a direction that differs in float32's last bits can round to the next number
+ROUNDED = 2**-8
 # a difference divides the rounding of two hidden states by its step
 DIFFERENCED = 1e-3
 # what `ifguide plan` may be too low by
@@ -38,18 +40,18 @@ STAGES: dict[str, tuple[float, float]] = {
     "two GPUs, difference": (DIFFERENCED, 30),
     # a whole run, set-up included, over ten batches
     "two GPUs, score": (DIFFERENCED, 200),
-    "direction": (SAME, 45),
+    "direction": (SAME, 50),  # each layer's gradient leaves by itself
     "dry run": (SAME, 55),
     "fit-factors, ekfac": (SAME, 26),
     "fit-factors, kfac": (SAME, 20),
     "fit-factors, diagonal": (SAME, 14),
     "fit-factors, stability": (SAME, 20),
-    "score, auto": (DIFFERENCED, 160),
-    "score, jvp": (SAME, 36),
-    "score, jvp-bfloat16": (SAME, 40),
-    "score, jvp-rank": (SAME, 40),
+    "score, auto": (DIFFERENCED, 195),  # the ways are timed too
+    "score, jvp": (SAME, 38),
+    "score, jvp-bfloat16": (ROUNDED, 50),  # float32 weights come and go
+    "score, jvp-rank": (SAME, 45),
     "score, position": (SAME, 36),
-    "plan with a timed batch": (SAME, 150),
+    "plan with a timed batch": (SAME, 160),
     # a batch is a new token here, of two groups of prompts
     "generation, nucleus": (0, 12),
     "generation, whole distribution": (0, 10),
@@ -82,7 +84,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         extension = build.build(folder)
     except build.Unavailable as reason:
         pytest.skip(str(reason))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "DS_ACCELERATOR": "cpu"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "DS_ACCELERATOR": "cpu",
+    }
     done = subprocess.run(
         [sys.executable, "-m", "tests.scale.worker", str(extension), str(folder)],
         cwd=ROOT, env=environment, capture_output=True, text=True,

@@ -117,7 +117,7 @@ CASES: dict[str, Case] = {
     "train-tokenizer": (
         lambda m: ["train-tokenizer", "--input", f"{m.folder}/corpus.jsonl", "--vocab-size", "300", "--min-frequency",
                    "1", "--output", "{out}/t"],
-        lambda m: ["--special-tokens", "<|user|>"], "--special-tokens was not given, is <|user|>",
+        lambda m: ["--special-tokens", "<|user|>"], '--special-tokens was not given, is ["<|user|>"]',
     ),
     "preprocess": (
         lambda m: ["preprocess", "--input", f"{m.folder}/corpus.jsonl", "--tokenizer-type", "CharLevelTokenizer",

@@ -27,7 +27,7 @@ def kept_by_block(shape: Shape, tracked: bool) -> int:
     queries, keys = shape.attention_width, shape.key_value_heads * shape.head_width
     values = queries + 2 * keys if shape.fused else keys
     residuals = (1 if shape.parallel else 2) * shape.hidden
-    middle = (3 if shape.gated else 1) * shape.widest
+    middle = (2 * shape.gated + shape.nonlinearity) * shape.widest
     graph = residuals + 2 * queries + keys + values + middle
     return graph + (2 * shape.hidden + queries + shape.widest if tracked else 0)
 

@@ -16,6 +16,10 @@ from ifguide.models.tracked import ScoredModel, describe_model
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
+# of what transformers makes of elementary operations: x³ keeps x, tanh its result, both products their factors
+_KEPT = {"gelu_new": 4}
+
+
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a model.
@@ -35,6 +39,7 @@ class Shape:
         gated: whether a block has two layers of that width, whose outputs are multiplied.
         fused: whether one layer gives queries, keys and values.
         parallel: whether attention and MLP take the same residual.
+        nonlinearity: numbers that a backward pass keeps of a block's nonlinearity, per number that it takes.
         saved: numbers per token that all linear layers take and give, which a backward pass keeps.
         window: longest input, or None.
         eod: token before each document, or None.
@@ -54,6 +59,7 @@ class Shape:
     gated: bool
     fused: bool
     parallel: bool
+    nonlinearity: int
     saved: int
     window: int | None
     eod: int | None
@@ -124,6 +130,7 @@ def shape_of(model: ScoredModel) -> Shape:
         gated=sum(layer.out_features == widest for layer in linear) >= 2 * config.num_hidden_layers,
         fused=any(layer.out_features == (heads + 2 * key_value_heads) * head_width for layer in linear),
         parallel=bool(getattr(config, "use_parallel_residual", False)),
+        nonlinearity=_KEPT.get(str(getattr(config, "activation_function", None)), 1),
         saved=sum(layer.in_features + layer.out_features for layer in linear),
         window=model.window,
         eod=model.eod,
