@@ -146,3 +146,15 @@ def test_methods_table(tmp_path):
     assert said.endswith("Not beaten in both TP and perplexity: base, good\n") and "none" not in said
     said = run_child(["benchmarks/methods_table.py", tmp_path / "r.json", "--costs", "--names", "good"]).output
     assert said.splitlines()[-1] == "| good | 60 | 2.00 | 1.0 | word list |"
+
+
+def test_relearn_table(tmp_path):
+    def results(emt, reached):
+        points = [{"step": step, "scorers": {"j": {"emt": emt + step / 100}}} for step in (0, 10)]
+        run = {"points": points, "to_base": {"j": {"emt": {"step": reached}}}}
+        return {"runs": [{"model": "a", "kind": kind, "documents": 10, **run} for kind in ("clean", "toxic")]}
+
+    for seed, (emt, reached) in enumerate(((0.2, 10), (0.4, None))):
+        (tmp_path / f"{seed}.json").write_text(json.dumps(results(emt, reached)))
+    said = run_child(["benchmarks/relearn_table.py", tmp_path / "0.json", tmp_path / "1.json"]).output
+    assert said.splitlines()[2:] == ["| 10 toxic | a | 0.30 | 0.40 | 10, – |", "| 10 clean | a | 0.30 | 0.40 | 10, – |"]
