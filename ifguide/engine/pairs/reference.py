@@ -23,7 +23,7 @@ from ifguide.engine.checkpoint import export
 from ifguide.engine.model import build_model, is_huggingface_folder, load_huggingface_weights
 from ifguide.engine.pairs.reading import Pairs
 from ifguide.engine.settings import TrainSettings
-from ifguide.errors import InputError
+from ifguide.errors import InputError, tell
 from ifguide.models.adapters import has_adapters, unadapted_state
 from ifguide.objectives.base import Outputs, Reference
 from ifguide.objectives.pairwise import outputs_of, sequence_log_probs
@@ -100,6 +100,12 @@ def make_reference(engine: Any, settings: TrainSettings, tokenizer: Tokenizer, f
         load_huggingface_weights(copy, kept, "load:")
     else:
         copy.load_state_dict(model.state_dict())
+        if not settings.load and this_process().leads:
+            tell(
+                "train",
+                "warning: the reference is a model with random weights, for nothing is loaded; what stays close to it "
+                "learns nothing. Load a model, name a reference, or (repo) take repo_retain ce or none",
+            )
     copy.to(device=parameter.device, dtype=parameter.dtype)
     for name, buffer in model.named_buffers():  # DeepSpeed may keep them in another precision than the parameters
         owner, _, leaf = name.rpartition(".")
