@@ -98,9 +98,9 @@ def measured(kind: str, what: str, path: Path, child: Any, seconds: float, megab
         "workers": workers,
         "stored_mb": round(path.stat().st_size / 1e6, 1),
         "seconds": round(seconds, 3),
-        "mb_per_second": round(megabytes / seconds, 2),
-        "mb_per_second_a_worker": round(megabytes / seconds / workers, 2),
-        "mb_per_processor_second": round(megabytes / child.cpu_seconds, 2),
+        "mb_per_second": round(megabytes / seconds, 4),
+        "mb_per_second_a_worker": round(megabytes / seconds / workers, 4),
+        "mb_per_processor_second": round(megabytes / child.cpu_seconds, 4),
         "peak_rss_mb": round(child.peak_rss / 1e6, 1),
     }
 
