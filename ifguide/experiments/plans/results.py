@@ -25,6 +25,7 @@ from ifguide.system.files import read_jsonl
 KIND, FORMAT = "ifguide-experiment", 1
 BASE = "base"
 _TOXIC = 0.5  # a continuation's score from which it counts
+_SHARES = ("empty_share", "distinct_2")
 _COSTS = ("seconds", "trained_tokens", "memory")
 
 
@@ -131,7 +132,8 @@ def _over_seeds(found: Mapping[int, _Judged]) -> tuple[dict[str, float], dict[st
         means[metric] = float(np.mean(values))
         bounds = seed_interval(_stacked(found, metric)) if metric not in _COSTS else None
         if bounds is not None:
-            shares = all(metric in judged.by_prompt for judged in found.values())  # EMT and TP lie between 0 and 1
+            # EMT, TP and these lie between 0 and 1
+            shares = metric in _SHARES or all(metric in judged.by_prompt for judged in found.values())
             intervals[metric] = [max(0.0, bounds[0]), min(1.0, bounds[1])] if shares else list(bounds)
     return means, intervals
 
