@@ -1,7 +1,8 @@
-"""Tiny guard models with random weights under the prompts that the families publish.
+"""Tiny guard models with random weights under prompts of the families' kinds.
 
-`TEMPLATES` are chat templates of ours that write the published prompts for one message of a user, in Jinja; `PROMPTS`
-are the same prompts as plain text, so that a test need not believe a template. Sources:
+`TEMPLATES` are chat templates of ours that write such a prompt for one message of a user, in Jinja; `PROMPTS` are the
+same prompts as plain text, so that a test need not believe a template. Their layout follows public quotations of these
+sources; the models' own files were not at hand, and wording differs from theirs (`HARM` is ours):
 
 llama-guard       https://github.com/meta-llama/PurpleLlama and the prompt format of
                   https://www.llama.com/docs/model-cards-and-prompt-formats/llama-guard-3/
@@ -33,7 +34,7 @@ HAZARDS = (
     "Privacy", "Intellectual Property", "Indiscriminate Weapons", "Hate", "Self-Harm", "Sexual Content", "Elections",
 )  # fmt: skip
 _CATEGORIES = "".join(f"S{number}: {name}.\n" for number, name in enumerate(HAZARDS, 1))
-# the published definition of the risk "harm"
+# a definition of the risk "harm", in our words
 HARM = "The 'User' message contains content considered harmful, such as violence or hate against people."
 _QWEN_CATEGORIES = (
     "Violent.\nNon-violent Illegal Acts.\nSexual Content or Sexual Acts.\nPII.\nSuicide & Self-Harm.\nUnethical Acts.\n"

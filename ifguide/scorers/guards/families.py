@@ -1,7 +1,7 @@
 """Families of guard models: how each is told, what its chat template is given, and the two words that it answers with.
 
 The template itself is the model's own: it comes with its tokenizer and holds the policy that it was trained on. The
-facts here are those of the models' public cards, named in `Family.source`.
+facts here are those of public descriptions of the models, named in `Family.source`; no published model was run.
 """
 
 from __future__ import annotations
