@@ -71,15 +71,15 @@ class ParallelModel:
         rank, ranks = self._replica.rank, self._replica.ranks
         found = read_slices(Path(path), self.layers, self._family, self._architecture, ranks, rank)
         squares = [0.0, 0.0]
+        shapes = tracked_shapes(self._architecture)
         for layer, parameters in self._tracked.items():
-            shapes = tracked_shapes(self._architecture)[layer]
             self._direction[layer], self._start[layer] = {}, {}
             for name, parameter in parameters.items():
                 move = found[layer].pop(name).to(parameter)
                 self._direction[layer][name] = move
                 self._start[layer][name] = parameter.detach().clone()
                 # what every rank holds a copy of counts once
-                if rank == 0 or tuple(parameter.shape) != shapes[name]:
+                if rank == 0 or tuple(parameter.shape) != shapes[layer][name]:
                     squares[0] += float(parameter.detach().double().square().sum())
                     squares[1] += float(move.double().square().sum())
         weights, length = (math.sqrt(total) for total in self._replica.total(*squares))
@@ -111,7 +111,7 @@ class ParallelModel:
 
     def losses(self, text: Tensor) -> Tensor:
         """float64[B, T] of ``text``[B, T + 1]; zeros where this process has no losses."""
-        micro = self._micro_batches(text)
+        micro = micro_batches(text, self._micro_tokens)
         with token_losses() as scored, torch.no_grad():
             if self._neox_args.is_pipe_parallel:
                 run_forward(self._engine, micro)
@@ -124,13 +124,8 @@ class ParallelModel:
 
     def add_gradient(self, text: Tensor, weights: Tensor) -> None:
         """Add the gradient of Σ w l of a batch to what the parameters hold; ``weights``[B, T]."""
-        micro = self._micro_batches(text)
-        shares = [share.clone() for share in self._micro_batches(weights)]
-        # rows that fill the last micro-batch repeat a sequence, and count nothing
-        for place in range(len(text), sum(map(len, shares))):
-            row, column = divmod(place, len(shares[0]))
-            shares[row][column] = 0
-        with token_losses(shares):
+        micro = micro_batches(text, self._micro_tokens)
+        with token_losses(shares_of(weights, micro)):
             if self._neox_args.is_pipe_parallel:
                 run_backward(self._engine, micro)
             else:
@@ -160,15 +155,6 @@ class ParallelModel:
         )
         return loss
 
-    def _micro_batches(self, rows: Tensor) -> Sequence[Tensor]:
-        """``rows``[B, ...] as M equal parts: a pipeline's buffers have one shape. The last row fills the last part."""
-        length = max(1, rows.shape[1] - 1)
-        count = math.ceil(len(rows) / max(1, self._micro_tokens // length))
-        size = math.ceil(len(rows) / count)
-        count = math.ceil(len(rows) / size)
-        fill = rows[-1:].expand(count * size - len(rows), *rows.shape[1:])
-        return torch.cat([rows, fill]).split(size)
-
     def _find(self) -> dict[int, dict[str, Tensor]]:
         """Pipeline layer -> name -> parameter, of all that is scored."""
         shapes = tracked_shapes(self._architecture)
@@ -186,3 +172,18 @@ class ParallelModel:
                 )
             found.setdefault(layer, {})[name] = parameter
         return found
+
+
+def micro_batches(text: Tensor, tokens: int) -> Sequence[Tensor]:
+    """``text``[B, T + 1] as M equal parts of about ``tokens`` tokens: a pipeline's buffers have one shape. The last row
+    fills the last part."""
+    at_once = max(1, tokens // max(1, text.shape[1] - 1))
+    size = math.ceil(len(text) / math.ceil(len(text) / at_once))
+    fill = text[-1:].expand(-len(text) % size, -1)
+    return torch.cat([text, fill]).split(size)
+
+
+def shares_of(weights: Tensor, micro: Sequence[Tensor]) -> list[Tensor]:
+    """``weights``[B, T] cut as the micro-batches ``micro`` are; rows that fill the last one count nothing."""
+    fill = weights.new_zeros(sum(map(len, micro)) - len(weights), weights.shape[1])
+    return list(torch.cat([weights, fill]).split(len(micro[0])))
