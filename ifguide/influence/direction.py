@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ifguide.errors import NumericsError
 from ifguide.influence.backward.gradients import HostGradients, blocks_run_again, go_back, gradients_to
-from ifguide.influence.batches import BACKWARD_TOKENS, collate, group_by_length
+from ifguide.influence.batches import BACKWARD_TOKENS, Batch, collate, group_by_length
 from ifguide.influence.curvature.damping import damped
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.options import Damping
@@ -104,19 +104,33 @@ def signed_gradient(model: ScoredModel, sets: Sequence[tuple[Sequence[Query], fl
         InputError: a batch does not fit the memory.
         NumericsError: a gradient is not finite; names the layer.
     """
-    queries = [query for of_set, _ in sets for query in of_set]
-    shares = np.concatenate([_shares(of_set, sign) for of_set, sign in sets])
-    lengths = np.array([len(query.inputs) for query in queries])
     sums = HostGradients(model)
     with gradients_to(model, sums.take), blocks_run_again(model):
-        for group in group_by_length(lengths, min(batch_tokens, BACKWARD_TOKENS)):
-            batch = collate([queries[q].inputs for q in group], [queries[q].labels for q in group])
+        for batch, shares in signed_batches(sets, min(batch_tokens, BACKWARD_TOKENS)):
             with memory_advice(batch):
-                go_back(model, batch, torch.from_numpy(shares[group]).to(model.dtype))
-    for name, matrix in sums.matrices.items():
+                go_back(model, batch, torch.from_numpy(shares).to(model.dtype))
+    require_finite(sums.matrices)
+    return sums.matrices
+
+
+def signed_batches(
+    sets: Sequence[tuple[Sequence[Query], float]], batch_tokens: int
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Batches of the queries of all ``sets`` together, and what the loss of each sequence counts in ``Σ_s c_s g_s``."""
+    queries = [query for of_set, _ in sets for query in of_set]
+    shares = np.concatenate([_shares(of_set, sign) for of_set, sign in sets])
+    for group in group_by_length(np.array([len(query.inputs) for query in queries]), batch_tokens):
+        yield collate([queries[q].inputs for q in group], [queries[q].labels for q in group]), shares[group]
+
+
+def require_finite(gradient: Direction) -> None:
+    """
+    Raises:
+        NumericsError: a gradient of the queries is not finite; names the layer.
+    """
+    for name, matrix in gradient.items():
         if not torch.isfinite(matrix).all():
             raise NumericsError(f"the queries' gradient is not finite in {name}; does the model give finite losses?")
-    return sums.matrices
 
 
 def _shares(queries: Sequence[Query], sign: float) -> np.ndarray:
@@ -160,7 +174,7 @@ def _precondition_layer(
 
 def save_direction(prefix: str | Path, direction: Direction, about: dict[str, Any]) -> None:
     """Write ``prefix.direction.{safetensors,json}``."""
-    tensors, record = _paths(prefix)
+    tensors, record = direction_paths(prefix)
     save_tensors(tensors, {name: matrix.cpu().contiguous() for name, matrix in direction.items()})
     write_json(record, {"identity": about, "tensors": file_hash(tensors, just_written=True)})
 
@@ -169,7 +183,7 @@ def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | Non
     """The saved direction if it is whole and has the identity ``about``, else None."""
     from safetensors.torch import load_file
 
-    tensors, record = _paths(prefix)
+    tensors, record = direction_paths(prefix)
     if not (tensors.exists() and record.exists()):
         return None
     known = read_json(record, "direction")
@@ -178,5 +192,6 @@ def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | Non
     return load_file(tensors)
 
 
-def _paths(prefix: str | Path) -> tuple[Path, Path]:
+def direction_paths(prefix: str | Path) -> tuple[Path, Path]:
+    """The tensors of the direction beside ``prefix``, and its record."""
     return Path(f"{prefix}.direction.safetensors"), Path(f"{prefix}.direction.json")

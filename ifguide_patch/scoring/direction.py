@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ifguide.errors import NumericsError
-from ifguide.influence.batches import Batch, collate, group_by_length
-from ifguide.influence.direction import Direction, precondition
+from ifguide.influence.batches import Batch
+from ifguide.influence.direction import Direction, precondition, require_finite, signed_batches
 from ifguide.influence.neox import matrices, tracked_shapes
 from ifguide.influence.queries import Query
 from ifguide_patch.scoring.model import ParallelModel
@@ -37,13 +35,11 @@ def weighted_batches(
     toxic: Sequence[Query], safe: Sequence[Query], batch_tokens: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(text[B, T + 1], weights[B, T]) of all queries: what each label's loss counts in ``g``."""
-    for sign, queries in ((1.0, toxic), (-1.0, safe)):
-        shares = np.array([query.weight for query in queries])
-        shares = sign * shares / shares.sum() if len(shares) else shares
-        for group in group_by_length(np.array([len(query.inputs) for query in queries], dtype=np.int64), batch_tokens):
-            batch = collate([queries[q].inputs for q in group], [queries[q].labels for q in group])
-            share = torch.from_numpy(shares[group]).to(torch.float32)
-            yield text_of(batch), batch.labelled * share[:, None]
+    for queries, sign in ((toxic, 1.0), (safe, -1.0)):
+        if not queries:
+            continue
+        for batch, shares in signed_batches([(queries, sign)], batch_tokens):
+            yield text_of(batch), batch.labelled * torch.from_numpy(shares).to(torch.float32)[:, None]
 
 
 def make_direction(
@@ -95,9 +91,7 @@ def _joined(replica: Replica, model: ParallelModel, setup: Setup, layer: int) ->
     ]
     ranks = [part for _, part in sorted(held, key=lambda one: one[0])]
     found = matrices(layer, ranks, setup.family, setup.architecture)
-    for name, matrix in found.items():
-        if not torch.isfinite(matrix).all():
-            raise NumericsError(f"the queries' gradient is not finite in {name}; does the model give finite losses?")
+    require_finite(found)
     return found
 
 
