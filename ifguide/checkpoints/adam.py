@@ -94,7 +94,7 @@ class SecondMoments:
         names: list[tuple[int, str, tuple[int, ...]]] = []
         while waiting and len(names) < len(states):
             layer = waiting.pop(0)
-            names += [(layer, name, tuple(t.shape)) for name, t in self._checkpoint.shards(layer)[rank].items()]
+            names += [(layer, name, tuple(t.shape)) for name, t in self._checkpoint.shard(layer, rank).items()]
         if len(optimizer["param_groups"]) == 2:
             names = [one for one in names if _decays(one[1])] + [one for one in names if not _decays(one[1])]
         if [shape for *_, shape in names] != [tuple(state.squares.shape) for state in states]:

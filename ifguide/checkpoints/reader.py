@@ -91,10 +91,18 @@ class NeoxCheckpoint:
         Raises:
             InputError: a file cannot be read.
         """
+        return [self.shard(layer, rank) for rank in range(self.ranks)]
+
+    def shard(self, layer: int, rank: int) -> dict[str, Tensor]:
+        """Name -> tensor for ``rank`` of pipeline layer ``layer``, by today's names.
+
+        Raises:
+            InputError: its file cannot be read.
+        """
         if self.sequential:
-            return [state.get(layer, {}) for state in self._states]
-        paths = [self.folder / layout.layer_file(layer, rank) for rank in range(self.ranks)]
-        return [_todays_names(tensors_only(path, load_tensors(path))) for path in paths]
+            return self._states[rank].get(layer, {})
+        path = self.folder / layout.layer_file(layer, rank)
+        return _todays_names(tensors_only(path, load_tensors(path)))
 
     def merged(self, layer: int, architecture: Architecture) -> dict[str, Tensor]:
         """Name -> whole tensor of pipeline layer ``layer``."""
