@@ -13,13 +13,12 @@ from torch import Tensor
 
 from ifguide.data.fingerprint import fingerprint
 from ifguide.influence.batches import Batch
-from ifguide.influence.direction import load_direction, save_direction
+from ifguide.influence.direction import Direction, direction_paths, load_direction, save_direction
 from ifguide.influence.job import Inputs, Job
 from ifguide.influence.options import Method, Options
 from ifguide.influence.score import run as score_shards
-from ifguide.influence.shards import Share, turn
+from ifguide.influence.shards import Share, found_or_made
 from ifguide_patch.scoring.direction import followers_actions, make_direction, text_of, weighted_batches
-from ifguide_patch.scoring.keys import KEYS
 from ifguide_patch.scoring.model import ParallelModel
 from ifguide_patch.scoring.replica import Replica
 from ifguide_patch.scoring.setup import GivenDirection, Setup, read_setup
@@ -46,8 +45,7 @@ def score(neox_args: Any) -> dict[str, Any] | None:
     """
     started = time.monotonic()
     replica, model, setup = prepare(neox_args)
-    keys = {key: getattr(neox_args, key) for key in KEYS}
-    return lead_or_follow(replica, model, lambda: _lead(replica, model, setup, keys, started))
+    return lead_or_follow(replica, model, lambda: _lead(replica, model, setup, started))
 
 
 def prepare(neox_args: Any) -> tuple[Replica, ParallelModel, Setup]:
@@ -96,9 +94,8 @@ class _Pass:
         return "the losses of one of the two sides"
 
 
-def _lead(
-    replica: Replica, model: ParallelModel, setup: Setup, keys: dict[str, Any], started: float
-) -> dict[str, Any] | None:
+def _lead(replica: Replica, model: ParallelModel, setup: Setup, started: float) -> dict[str, Any] | None:
+    keys = setup.config
     output = str(keys["score_output"])
     about = replica.first_leader_says(setup.about)
     # None: it is saved beside the scores, by the first leader
@@ -125,12 +122,16 @@ def _lead(
 def _direction_file(replica: Replica, model: ParallelModel, setup: Setup, output: str, about: dict[str, Any]) -> str:
     """Where the direction lies; made and saved if it is not there yet."""
     if isinstance(setup.behaviour, GivenDirection):
-        return str(Path(f"{setup.behaviour.prefix}.direction.safetensors").absolute())
-    with turn(Path(f"{output}.lock")):
-        if load_direction(output, about) is None:
-            queries = weighted_batches(setup.behaviour.toxic, setup.behaviour.safe, setup.batch_tokens)
-            save_direction(output, make_direction(replica, model, setup, queries), about)
-    return str(Path(f"{output}.direction.safetensors").absolute())
+        return str(direction_paths(setup.behaviour.prefix)[0].absolute())
+
+    def make() -> Direction:
+        queries = weighted_batches(setup.behaviour.toxic, setup.behaviour.safe, setup.batch_tokens)
+        direction = make_direction(replica, model, setup, queries)
+        save_direction(output, direction, about)
+        return direction
+
+    found_or_made(Path(f"{output}.lock"), lambda: load_direction(output, about), make)
+    return str(direction_paths(output)[0].absolute())
 
 
 def _job(

@@ -1,6 +1,7 @@
 """What a scoring run reads before GPT-NeoX starts: checkpoint, data, queries and curvature, all of it checked.
 
-The launcher reads it once, so that nothing starts that cannot end; then the process that leads a replica does.
+The launcher reads it once and looks at all of it, so that nothing starts that cannot end; then every process reads it
+without looking.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from ifguide.data.text.reader import TextReader
 from ifguide.errors import ConfigError, InputError
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
 from ifguide.influence.curvature.adam import AdamLayers, adam_factors
-from ifguide.influence.curvature.store import Factors, load_factors
+from ifguide.influence.curvature.store import Factors, describe_factors, load_factors
+from ifguide.influence.direction import direction_paths
 from ifguide.influence.neox import check_matrices
 from ifguide.influence.options import Damping
 from ifguide.influence.shards import parse_documents
-from ifguide.influence.windows import Windows, check_tokens, cut, resolve_lengths
-from ifguide.system.files import hash_file, hash_value, read_json
+from ifguide.influence.windows import Cutting, check_tokens, resolve_lengths
+from ifguide.system.cache import file_hash
+from ifguide.system.files import hash_value, read_json
 from ifguide.system.provenance import file_record
 
 _WEIGHT_FILES = ("layer_*-model_*-model_states.pt", "mp_rank_*_model_states.pt")
@@ -42,11 +45,11 @@ class GivenDirection(Behaviour):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        return {"direction": read_json(f"{self.prefix}.direction.json", "direction")["tensors"]}
+        return {"direction": read_json(direction_paths(self.prefix)[1], "direction")["tensors"]}
 
     @property
     def sources(self) -> dict[str, Any]:
-        return {"direction": file_record(f"{self.prefix}.direction.json")}
+        return {"direction": file_record(direction_paths(self.prefix)[1])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,7 @@ class Setup:
     behaviour: Behaviour
     config: Mapping[str, Any]
     damping: Damping
-    windows: Windows
+    windows: Cutting
     batch_tokens: int
     documents: slice | None
     frame: dict[str, Any]
@@ -87,7 +90,9 @@ class Setup:
         """Whatever changes the direction; reads every weight file once."""
         about: dict[str, Any] = {"model": checkpoint_fingerprint(self.checkpoint), **self.behaviour.fingerprints}
         if not isinstance(self.behaviour, GivenDirection):
-            about |= {"factors": self.factors.fingerprint, "damping": asdict(self.damping)}
+            named = self.config.get("score_factors")
+            known = describe_factors(named) if named else self.factors
+            about |= {"factors": known.fingerprint, "damping": asdict(self.damping)}
         return about
 
 
@@ -109,7 +114,7 @@ def read_setup(config: Mapping[str, Any], look: bool = False) -> Setup:
     faults = family.faults(architecture)
     if faults:
         raise ConfigError(faults)
-    dataset = TokenDataset.open(config["score_data"])
+    dataset = TokenDataset.open(config["score_data"], mapped=True)
     reader = TextReader.of_data(config["score_data"], eod_token=config.get("score_eod_token"))
     record: dict[str, Any] = {}
     if config.get("score_direction"):
@@ -117,7 +122,7 @@ def read_setup(config: Mapping[str, Any], look: bool = False) -> Setup:
     else:
         files = QueryFiles(config["score_toxic_queries"], config.get("score_safe_queries"))
         (behaviour,) = load_behaviours([files], False, reader, architecture.max_position_embeddings)
-        record = _factors_record(config, checkpoint, family, architecture)
+        record = _factors_record(config, checkpoint, family, architecture, look)
     seq_length, context = config.get("score_seq_length"), config.get("score_context")
     if seq_length is None and record:
         seq_length = record["seq_length"]
@@ -134,7 +139,7 @@ def read_setup(config: Mapping[str, Any], look: bool = False) -> Setup:
         behaviour,
         config,
         Damping(config["score_damping"], not config["score_absolute_damping"]),
-        cut(dataset, reader.eod, seq_length, context),
+        Cutting(dataset, reader.eod, seq_length, context),
         config["score_batch_size"] * seq_length,
         None if asked is None else parse_documents(asked, dataset.num_documents),
         {"eod": reader.eod, "seq_length": seq_length, "context": context},
@@ -145,7 +150,7 @@ def checkpoint_fingerprint(checkpoint: NeoxCheckpoint) -> str:
     """Hash of the files that hold the weights."""
     pattern = _WEIGHT_FILES[1 if checkpoint.sequential else 0]
     files = sorted(checkpoint.folder.glob(pattern))
-    return hash_value({path.name: hash_file(path) for path in files})
+    return hash_value({path.name: file_hash(path) for path in files})
 
 
 def _given(prefix: str, family: Family, architecture: Architecture) -> GivenDirection:
@@ -155,7 +160,7 @@ def _given(prefix: str, family: Family, architecture: Architecture) -> GivenDire
     """
     from safetensors import safe_open
 
-    tensors = f"{prefix}.direction.safetensors"
+    tensors = str(direction_paths(prefix)[0])
     with safe_open(tensors, framework="pt") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
     check_matrices(tensors, shapes, family, architecture)
@@ -163,19 +168,20 @@ def _given(prefix: str, family: Family, architecture: Architecture) -> GivenDire
 
 
 def _factors_record(
-    config: Mapping[str, Any], checkpoint: NeoxCheckpoint, family: Family, architecture: Architecture
+    config: Mapping[str, Any], checkpoint: NeoxCheckpoint, family: Family, architecture: Architecture, look: bool
 ) -> dict[str, Any]:
-    """The record of the curvature that is named; {} where it is the checkpoint's own, which is looked at.
+    """The record of the curvature that is named; {} where it is the checkpoint's own, whose parts are looked for.
 
     Raises:
         InputError: there is none that can be used (`MismatchError` where it is another model's).
     """
     named = config.get("score_factors")
     if not named:
-        AdamLayers(checkpoint, family, architecture)
+        if look:
+            AdamLayers(checkpoint, family, architecture)
         return {}
-    record = read_json(Path(named) / "factors.json", "factors")
-    if not isinstance(record, dict) or not isinstance(record.get("modules"), dict):
+    record = describe_factors(named).record
+    if not isinstance(record.get("modules"), dict):
         raise InputError(f"{Path(named) / 'factors.json'} is no record of factors; run fit-factors again")
     check_matrices(named, record["modules"], family, architecture)
     return record

@@ -28,7 +28,7 @@ def run(neox_args: Any, probe: bool) -> Any:
 def steps(neox_args: Any, replica: Any, model: Any, setup: Any) -> list[dict[str, float]]:
     """Of the two tokens with the highest scores and the two with the lowest: ``score``, and ``margin``, by how much a
     step of length ε down the token's preconditioned gradient raises the queries' margin, divided by ε."""
-    windows = setup.windows
+    windows = setup.windows.whole()
     scores = np.array(load_aligned(neox_args.score_output, windows.dataset, SCORES).values)
     order = np.argsort(-scores)
     found = []
