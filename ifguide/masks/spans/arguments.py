@@ -220,12 +220,12 @@ def default_fraction(args: argparse.Namespace) -> float:
 
 def show(about: dict[str, Any]) -> str:
     """What was selected, for a person; ``about``: counts and threshold."""
-    short = f", {about['spans_short']} too short" if about.get("spans_short") else ""
+    short = f", {about['spans_short']:,} too short" if about.get("spans_short") else ""
     lowest = f" (lowest score {about['threshold']:.4g})" if about["threshold"] is not None else ""
     tokens = f" of {counted(about['span_tokens'], 'token')}" if "span_tokens" in about else ""
     return (
-        f"{about['spans_selected']} of {counted(about['spans'], 'span')}{short} selected{lowest}{tokens}; "
-        f"budget {counted(about['budget'], 'token')}, {about['budget'] - about['selected']} left"
+        f"{about['spans_selected']:,} of {counted(about['spans'], 'span')}{short} selected{lowest}{tokens}; "
+        f"budget {counted(about['budget'], 'token')}, {about['budget'] - about['selected']:,} left"
     )
 
 
