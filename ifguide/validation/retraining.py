@@ -11,8 +11,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import ifguide
 from ifguide.data.aligned import write_aligned
 from ifguide.data.fingerprint import fingerprint
-from ifguide.errors import InputError
+from ifguide.errors import IFGuideError, InputError
 from ifguide.system.children import Children
 from ifguide.system.files import hash_value, read_json, write_json, write_text
 from ifguide.system.progress import Progress
@@ -100,18 +100,26 @@ class Retrainer:
             ThreadPoolExecutor(self.jobs) as pool,
         ):
             progress.skip(len(found))
-            running: dict[Future[Retrained], str] = {pool.submit(self._do, one): one.name for one in todo}
+            running: dict[Future[float], Training] = {pool.submit(self._train, one): one for one in todo}
+            failed: IFGuideError | None = None
             try:
-                waiting = set(running)
-                while waiting:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        found[running[future]] = future.result()
-                        progress.update(1)
+                for future in as_completed(running):
+                    if future.cancelled():
+                        continue
+                    if isinstance(error := future.exception(), IFGuideError):
+                        failed = failed or error
+                        _cancel(running)
+                        continue
+                    # here and not in the pool: loading a model sets the process' default type for a moment, and a
+                    # new thread may sum with another number of threads
+                    training = running[future]
+                    found[training.name] = self._measure(training, future.result())
+                    progress.update(1)
             except BaseException:
-                for future in running:
-                    future.cancel()
+                _cancel(running)
                 raise
+        if failed is not None:
+            raise failed
         return found
 
     def kept(self, training: Training) -> Retrained | None:
@@ -128,19 +136,17 @@ class Retrainer:
         except (InputError, KeyError, TypeError):
             return None
 
-    def _do(self, training: Training) -> Retrained:
+    def _measure(self, training: Training, seconds: float) -> Retrained:
+        """Of what `_train` left; ``seconds`` are those of the training."""
         started = time.monotonic()
-        work = self.folder / "work" / training.name
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        self._train(training, work)
+        work = self._work(training)
         likelihoods = load_and_measure(work / "run" / "hf", self.queries, self.device)
         if self.keep_models:
             target = self.folder / "models" / training.name
             shutil.rmtree(target, ignore_errors=True)
             target.parent.mkdir(exist_ok=True)
             (work / "run" / "hf").rename(target)
-        done = Retrained(likelihoods, round(time.monotonic() - started, 2))
+        done = Retrained(likelihoods, round(seconds + time.monotonic() - started, 2))
         self._record(training).parent.mkdir(exist_ok=True)
         write_json(
             self._record(training),
@@ -154,8 +160,12 @@ class Retrainer:
         shutil.rmtree(work)
         return done
 
-    def _train(self, training: Training, work: Path) -> None:
-        """Into ``work/run``."""
+    def _train(self, training: Training) -> float:
+        """Into ``run`` of its work folder; how many seconds it took."""
+        started = time.monotonic()
+        work = self._work(training)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
         mask = None
         if training.dropped is not None:
             mask = str(work / "mask")
@@ -169,6 +179,10 @@ class Retrainer:
         command = [sys.executable, "-m", "ifguide.launch", "train.py", str(config), "--engine", "embedded"]
         log = self.folder / "logs" / f"{training.name}.log"
         run_training(command, log, f"retraining '{training.name}'", self.threads)
+        return time.monotonic() - started
+
+    def _work(self, training: Training) -> Path:
+        return self.folder / "work" / training.name
 
     def _record(self, training: Training) -> Path:
         return self.folder / "trained" / f"{training.name}.json"
@@ -188,6 +202,11 @@ def run_training(command: Sequence[str], log: Path, name: str, threads: int) -> 
         IFGuideError: it failed; ends with its last lines.
     """
     Children(threads, without=_NOT_INHERITED).run(command, log, name)
+
+
+def _cancel(futures: Iterable[Future[float]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def base_of(seed: int) -> Training:

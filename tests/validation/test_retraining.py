@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,23 @@ def test_a_training_that_fails_is_told_and_the_others_are_kept(
     with pytest.raises(IFGuideError, match=r"retraining 's7-k0001' failed .*out of memory"):
         retrainer(case, tmp_path)(trainings)
     assert (tmp_path / "trained/s7-k0000.json").exists() and not (tmp_path / "trained/s7-k0001.json").exists()
+
+
+def test_models_are_loaded_in_the_thread_that_asked(
+    case: Case, here: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading a model sets the default type of the whole process for a moment: two threads at it disturb each other."""
+    from ifguide.validation import retraining
+
+    threads = []
+
+    def measure(*args: object) -> object:
+        threads.append(threading.get_ident())
+        return load_and_measure(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(retraining, "load_and_measure", measure)
+    retrainer(case, tmp_path)([base_of(7), base_of(8)])
+    assert threads == [threading.get_ident()] * 2
 
 
 def edited(case: Case, folder: Path, **config: object) -> Path:
