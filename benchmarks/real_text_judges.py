@@ -15,7 +15,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 _ANSWER = "scores: "
 
@@ -142,9 +144,7 @@ def _profanity_check(texts: list[str]) -> list[float]:
 
 
 def _hatesonar(texts: list[str]) -> list[float]:
-    from hatesonar import Sonar
-
-    sonar = Sonar()
+    sonar = _sonar()
     found = []
     for text in texts:
         classes = {row["class_name"]: row["confidence"] for row in sonar.ping(text=text or " ")["classes"]}
@@ -154,13 +154,29 @@ def _hatesonar(texts: list[str]) -> list[float]:
 
 def _bilstm(texts: list[str]) -> list[float]:
     from tensorflow.keras.preprocessing.sequence import pad_sequences
-    from toxic_classifier.model import LIST_CLASSES, MAXLEN, ToxicCommentClassifier
+    from toxic_classifier.model import LIST_CLASSES, MAXLEN
 
     # its own methods read one text at a time
-    classifier = ToxicCommentClassifier()
+    classifier = _lstm()
     words = pad_sequences(classifier.tokenizer.texts_to_sequences(texts), maxlen=MAXLEN)
     found = classifier.model.predict(words, batch_size=512, verbose=0)
     return [float(value) for value in found[:, LIST_CLASSES.index("toxic")]]
+
+
+@cache
+def _sonar() -> Any:
+    """Read once for all lines of texts."""
+    from hatesonar import Sonar
+
+    return Sonar()
+
+
+@cache
+def _lstm() -> Any:
+    """Read once for all lines of texts."""
+    from toxic_classifier.model import ToxicCommentClassifier
+
+    return ToxicCommentClassifier()
 
 
 _WAYS = {"profanity-check": _profanity_check, "hatesonar": _hatesonar, "bilstm": _bilstm}

@@ -148,21 +148,39 @@ def test_means_over_seeds_and_paired_differences() -> None:
     assert same["interval"] == [0.0, 0.0]
 
 
-def test_an_outside_judge_stays_open_and_answers_each_list(tmp_path: Path) -> None:
-    place = tmp_path / "profanity-check"
+def _environment(folder: Path, name: str, module: str, code: str) -> Path:
+    """The Python of a judge's environment in which ``module`` is a stub."""
+    place = folder / name
     (place / "bin").mkdir(parents=True)
     (place / "locales").mkdir()
     (place / ".done").touch()
-    (tmp_path / "stub" / "profanity_check.py").parent.mkdir()
-    (tmp_path / "stub" / "profanity_check.py").write_text(  # a stub of the package: it chatters, and counts its calls
+    (place / f"{module}.py").write_text(code)
+    python = place / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={place} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def test_an_outside_judge_stays_open_and_answers_each_list(tmp_path: Path) -> None:
+    # it chatters, and counts its calls
+    code = (
         "calls = 0\ndef predict_prob(texts):\n    global calls\n    calls += 1\n    print('loading')\n"
         "    return [len(text) / 10 + calls / 100 for text in texts]\n"
     )
-    python = place / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path / "stub"} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    python = _environment(tmp_path, "profanity-check", "profanity_check", code)
     session = Session(tmp_path, "profanity-check")
     assert session.scores(["a", "line\nbreak"]) == pytest.approx([0.11, 1.01])
     assert session.scores(["abc"]) == pytest.approx([0.32])
     session.close()
     assert judge(python, "profanity-check", ["ab"]) == pytest.approx([0.21])
+
+
+def test_an_outside_judge_reads_its_weights_once(tmp_path: Path) -> None:
+    code = (
+        "class Sonar:\n    made = 0\n    def __init__(self):\n        Sonar.made += 1\n    def ping(self, text):\n"
+        "        return {'classes': [{'class_name': 'neither', 'confidence': 1 - Sonar.made / 10}]}\n"
+    )
+    _environment(tmp_path, "hatesonar", "hatesonar", code)
+    session = Session(tmp_path, "hatesonar")
+    assert [session.scores(["a"]), session.scores(["b", "c"])] == [[pytest.approx(0.1)], [pytest.approx(0.1)] * 2]
+    session.close()
