@@ -12,8 +12,6 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ def write_index_of(prefix: Path, documents: int) -> Path:
 def rows_for(name: str, device_memory: float, folder: Path) -> list[dict[str, Any]]:
     """The jobs of one model: peaks by default flags, the flags that fit, and the peaks with those."""
     from ifguide.data.indexed import TokenDataset
-    from ifguide.influence.planning.advice import fitting_flags
+    from ifguide.influence.planning.advice import fitting
     from ifguide.influence.planning.machine import Limits
     from ifguide.influence.planning.needs import Needs
     from ifguide.influence.planning.settings import Settings
@@ -56,8 +54,7 @@ def rows_for(name: str, device_memory: float, folder: Path) -> list[dict[str, An
     asked = Settings(seq_length=_WINDOW, context=0, device="cuda")
     rows = []
     for job in ("fit-factors", "score"):
-        flags = fitting_flags(needs, job, asked, available)
-        settings = asked if flags is None else _with(asked, flags.split())
+        flags, settings = fitting(needs, job, asked, available) or (None, asked)
         peaks = needs.memory(job, settings)
         worst = max(peaks, key=lambda peak: peak.device_bytes)
         cut = needs.partitions(settings)
@@ -76,22 +73,6 @@ def rows_for(name: str, device_memory: float, folder: Path) -> list[dict[str, An
             }
         )
     return rows
-
-
-def _with(settings: Any, flags: Sequence[str]) -> Any:
-    """``settings`` with the flags that an advice names."""
-    given = dict(zip(flags[::2], flags[1::2], strict=True))
-    method = settings.method
-    if "--method" in given:
-        method = replace(method, method=given["--method"])
-    if "--dtype" in given:
-        method = replace(method, dtype=given["--dtype"])
-    return replace(
-        settings,
-        method=method,
-        batch_size=int(given.get("--batch-size", settings.batch_size)),
-        strategy=given.get("--strategy", settings.strategy),
-    )
 
 
 def main() -> None:

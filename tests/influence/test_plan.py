@@ -19,7 +19,7 @@ from ifguide.influence.options import Method
 from ifguide.influence.passes.cut_directions import cut_and_keep
 from ifguide.influence.passes.method import make_pass
 from ifguide.influence.planning import work as plan_work
-from ifguide.influence.planning.advice import disk_bytes, disk_faults, fitting_flags, memory_faults
+from ifguide.influence.planning.advice import disk_bytes, disk_faults, fitting, memory_faults
 from ifguide.influence.planning.disk import (
     File,
     aligned_bytes,
@@ -278,13 +278,14 @@ def test_flags_that_fit_only_together_are_named(needs):
     large = replace(needs, shape=replace(needs.shape, parameters=10**9, tracked=tracked))
     asked = settled(device="cuda", strategy="identity", method=Method(method="difference"))
     limit = Limits(5_200_000_000, 1 << 60, 1 << 60, None)
-    assert fitting_flags(large, "score", replace(asked, method=Method()), limit) == "--dtype bfloat16"
-    assert fitting_flags(large, "score", asked, limit) == "--method jvp --dtype bfloat16"
+    together = replace(asked, method=Method(method="jvp", dtype="bfloat16"))
+    assert fitting(large, "score", replace(asked, method=Method()), limit) == ("--dtype bfloat16", together)
+    assert fitting(large, "score", asked, limit) == ("--method jvp --dtype bfloat16", together)
     (fault,) = memory_faults(large, ["score"], asked, limit)
     assert fault.endswith("no single flag makes it fit; what fits: --method jvp --dtype bfloat16")
-    assert fitting_flags(large, "score", asked, PLENTY) == ""
-    assert fitting_flags(large, "score", asked, Limits(1, 1, 1 << 60, None)) is None
-    assert fitting_flags(needs, "fit-factors", settled(device="cuda"), Limits(1, 1, 1 << 60, None)) is None
+    assert fitting(large, "score", asked, PLENTY) == ("", asked)
+    assert fitting(large, "score", asked, Limits(1, 1, 1 << 60, None)) is None
+    assert fitting(needs, "fit-factors", settled(device="cuda"), Limits(1, 1, 1 << 60, None)) is None
 
 
 def test_a_direction_needs_no_copy_of_the_weights(model_folders):

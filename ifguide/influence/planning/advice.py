@@ -25,29 +25,31 @@ def memory_faults(needs: Needs, jobs: Sequence[str], settings: Settings, availab
         if not fits(settings):
             worst = max(needs.memory(job, settings), key=lambda peak: _excess(peak, settings, available))
             options = _memory_options(needs, job, settings, fits)
-            together = None if options else _fitting_flags(job, settings, fits)
+            found = None if options else _fitting(job, settings, fits)
+            together = None if found is None else found[0]
             faults.append(
                 f"{job} ({worst.phase}) needs {_shortage(worst, settings, available)}; {_advice(options, together)}"
             )
     return faults
 
 
-def fitting_flags(needs: Needs, job: str, settings: Settings, available: Limits) -> str | None:
-    """The flags with which ``job`` fits, as few as can be: "" where it fits as it is, None where it cannot."""
-    return _fitting_flags(job, settings, _fits(needs, job, available))
+def fitting(needs: Needs, job: str, settings: Settings, available: Limits) -> tuple[str, Settings] | None:
+    """The flags with which ``job`` fits, as few as can be, and the settings with them: ("", ``settings``) where it fits
+    as it is, None where it cannot."""
+    return _fitting(job, settings, _fits(needs, job, available))
 
 
 def _fits(needs: Needs, job: str, available: Limits) -> Fits:
     return lambda settings: all(_excess(peak, settings, available) <= 0 for peak in needs.memory(job, settings))
 
 
-def _fitting_flags(job: str, settings: Settings, fits: Fits) -> str | None:
+def _fitting(job: str, settings: Settings, fits: Fits) -> tuple[str, Settings] | None:
     sizes = [settings.batch_size, *(n for n in _BATCH_SIZES if n < settings.batch_size)]
     for kind, changed in _kinds(job, settings):
         for size in sizes:
             tried = replace(changed, batch_size=size)
             if fits(tried):
-                return " ".join([*kind, *([f"--batch-size {size}"] if size != settings.batch_size else [])])
+                return " ".join([*kind, *([f"--batch-size {size}"] if size != settings.batch_size else [])]), tried
     return None
 
 
