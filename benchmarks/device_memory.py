@@ -188,6 +188,7 @@ def count_inverse(model: Any) -> int:
 def measure(name: str) -> dict[str, Any]:
     """Counted and planned bytes of one model."""
     from ifguide.influence.backward.footprint import backward_bytes
+    from ifguide.influence.planning.memory import inverse_bytes
     from ifguide.influence.planning.shape import shape_of
     from ifguide.models.tracked import describe_model
 
@@ -203,8 +204,7 @@ def measure(name: str) -> dict[str, Any]:
             rows.append({"pass": mode, "batch": batch, "counted": count(model, *batch, mode), "planned": planned})
     for batch in ((64, 64), (16, 2048)):
         rows.append({"pass": "plain", "batch": batch, "counted": count_plain(model, *batch)})
-    o, i = max(shape.tracked.values(), key=lambda pair: pair[0] ** 2 + pair[1] ** 2)
-    planned = 8 * (o * o + i * i + 4 * o * i)
+    planned = inverse_bytes(*max(shape.tracked.values(), key=lambda pair: pair[0] ** 2 + pair[1] ** 2))
     rows.append({"pass": "inverse", "batch": None, "counted": count_inverse(model), "planned": planned})
     return {"model": name, "weights": 4 * shape.parameters, "peaks": rows}
 

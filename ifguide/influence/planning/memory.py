@@ -154,13 +154,18 @@ def direction_peak(shape: Shape, directions: int, strategy: str, batch: BatchSiz
     backward = backward_bytes(shape, positions, batch.device, tracked=True, run_again=True)
     inverse = 0
     if strategy in ("ekfac", "kfac"):
-        inverse = max(_FP64 * (o * o + i * i + 4 * o * i) for o, i in shape.tracked.values())
+        inverse = max(inverse_bytes(o, i) for o, i in shape.tracked.values())
     items = {
         "weights": _FP32 * shape.parameters,
         "a backward pass, or one layer's factors (float64)": max(backward, inverse),
     }
     # sums of the gradients, each of which becomes a direction
     return _peak("direction", batch, items, {"directions, whole": _FP32 * directions * shape.matrices})
+
+
+def inverse_bytes(outputs: int, inputs: int) -> int:
+    """Of H~^-1 of one layer's gradient ``[O, I]``: both bases, and four matrices of its size, in float64."""
+    return _FP64 * (outputs**2 + inputs**2 + 4 * outputs * inputs)
 
 
 def _peak(phase: str, batch: BatchSize, device: dict[str, int], host: dict[str, int] | None = None) -> Peak:
