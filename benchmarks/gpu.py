@@ -30,7 +30,6 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import machine, markdown_table
 from gpu_case import Case, Rows
-from gpu_hours import JOB, PUBLISHED_HOURS, from_floor, from_rates, table
+from gpu_hours import JOB, from_floor, hours_of, table
+
+from ifguide.system.files import write_text
 
 # the most seconds of each; a GPU of this decade takes a fraction of most of them
 SECTIONS = {
@@ -46,6 +47,8 @@ SECTIONS = {
     "rates-2.8b": 70, "generation": 40, "classifiers": 30, "others": 60, "engine": 80, "neox": 90,
 }  # fmt: skip
 MINUTES = 8.0
+# before all sections: what torch says of the device, and the floor of the hours
+_ABOUT = "about"
 # a process that has less than this cannot even start torch on a GPU
 _LEAST_SECONDS = 10.0
 # for the last section's end and the file
@@ -56,19 +59,20 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     if args.child:
         return _child(args)
-    device = args.device or _default_device()
-    results: dict[str, Any] = {
-        "benchmark": "gpu",
-        **machine(),
-        "command": sys.argv,
-        "device": device,
-        "shape": args.shape,
-        "hardware": _hardware(device),
-        "sections": {},
-    }
     began = time.monotonic()
     ends = began + 60 * args.minutes - _RESERVE
     with tempfile.TemporaryDirectory(prefix="ifguide-gpu-") as name:
+        about = _about(args, Path(name))
+        device = about["device"]
+        results: dict[str, Any] = {
+            "benchmark": "gpu",
+            **machine(),
+            "command": sys.argv,
+            "device": device,
+            "shape": args.shape,
+            "hardware": about["hardware"],
+            "sections": {},
+        }
         for section in args.sections or SECTIONS:
             limit = math.inf if args.together else min(SECTIONS[section], ends - time.monotonic())
             if limit < _LEAST_SECONDS:
@@ -76,9 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 found = _section(section, args, device, Path(name), limit)
             results["sections"][section] = found
-            results["hours"] = _hours(results)
+            results["hours"] = _hours(results, about["floor"])
             results["seconds"] = round(time.monotonic() - began, 1)
-            _write(args.output, results)
+            if args.output is not None:
+                write_text(args.output, json.dumps(results, indent=2) + "\n")
             print(f"{section}: {_said(found)}", file=sys.stderr, flush=True)
     print(json.dumps(results, indent=2))
     print(_tables(results), file=sys.stderr)
@@ -97,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--neox", default=os.environ.get("GPT_NEOX_PATH"), help="a GPT-NeoX checkout")
     parser.add_argument("--together", action="store_true", help="all sections in this process, without time limits")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the JSON, whole after each section")
-    parser.add_argument("--child", choices=SECTIONS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=(_ABOUT, *SECTIONS), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     return parser
@@ -115,8 +120,8 @@ def _section(name: str, args: argparse.Namespace, device: str, folder: Path, lim
             error = traceback.format_exc()
     else:
         command = [
-            sys.executable, __file__, "--child", name, "--device", device, "--shape", args.shape, "--folder",
-            str(folder), "--seconds", str(limit - _LEAST_SECONDS / 2), "--output", str(rows),
+            *_command(name, rows), "--device", device, "--shape", args.shape, "--folder", str(folder), "--seconds",
+            str(limit - _LEAST_SECONDS / 2),
         ]  # fmt: skip
         command += ["--neox", args.neox] if args.neox else []
         try:
@@ -128,7 +133,29 @@ def _section(name: str, args: argparse.Namespace, device: str, folder: Path, lim
     return {"seconds": round(time.monotonic() - began, 1), "rows": found, **({"error": error} if error else {})}
 
 
+def _about(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """``device``, ``hardware`` and ``floor``, by a process of its own: torch would take memory of the GPU, and threads,
+    beside everything that is measured."""
+    if args.together:
+        return _asked(args.device)
+    output = folder / f"{_ABOUT}.json"
+    subprocess.run([*_command(_ABOUT, output), *(["--device", args.device] if args.device else [])], check=True)
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
+def _asked(device: str | None) -> dict[str, Any]:
+    device = device or _default_device()
+    return {"device": device, "hardware": _hardware(device), "floor": from_floor(JOB)}
+
+
+def _command(child: str, output: Path) -> list[str]:
+    return [sys.executable, __file__, "--child", child, "--output", str(output)]
+
+
 def _child(args: argparse.Namespace) -> int:
+    if args.child == _ABOUT:
+        write_text(args.output, json.dumps(_asked(args.device)))
+        return 0
     case = Case(args.device, args.shape == "tiny", args.folder, args.seconds, args.neox)
     function_of(args.child)(case, Rows(args.output))
     return 0
@@ -144,14 +171,10 @@ def function_of(section: str) -> Callable[[Case, Rows], None]:
     return getattr(gpu_scoring if hasattr(gpu_scoring, section) else gpu_work, section)
 
 
-def _hours(results: dict[str, Any]) -> dict[str, Any]:
+def _hours(results: dict[str, Any], floor: dict[str, Any]) -> dict[str, Any]:
     """Pythia-160M on a billion tokens by stage: from this run's rates where they are of that shape, and the floor."""
-    found: dict[str, Any] = {"job": asdict(JOB), "published": PUBLISHED_HOURS, "floor": from_floor(JOB)}
-    if results["shape"] == "pythia":
-        measured = from_rates(JOB, _rows(results, "rates-160m"), _rows(results, "commands"))
-        if measured:
-            found["measured"] = measured
-    return found
+    rates = _rows(results, "rates-160m") if results["shape"] == "pythia" else {}
+    return hours_of(JOB, floor, rates, _rows(results, "commands"))
 
 
 def _rows(results: dict[str, Any], section: str) -> dict[str, Any]:
@@ -200,14 +223,6 @@ def _hardware(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "count": torch.cuda.device_count(),
     }
-
-
-def _write(path: Path | None, results: dict[str, Any]) -> None:
-    if path is None:
-        return
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 if __name__ == "__main__":

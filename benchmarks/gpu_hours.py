@@ -129,6 +129,15 @@ def from_rates(job: Job, rates: Mapping[str, Any], commands: Mapping[str, Any]) 
     return _summed(stages, passes, "rates of this run")
 
 
+def hours_of(
+    job: Job, floor: Mapping[str, Any], rates: Mapping[str, Any], commands: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `table` shows: ``floor`` as `from_floor` gives it, and ``measured`` where some of ``rates`` were timed."""
+    found = {"job": asdict(job), "published": PUBLISHED_HOURS, "floor": floor}
+    measured = from_rates(job, rates, commands)
+    return found if measured is None else found | {"measured": measured}
+
+
 def table(found: Mapping[str, Any]) -> str:
     """Floor, and measured hours where there are any, beside the published ones."""
     kinds = [kind for kind in ("floor", "measured") if kind in found]
@@ -181,13 +190,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--overlap", type=float, default=JOB.overlap, help="default: 0.15")
     args = parser.parse_args(arguments)
     job = replace(JOB, shape=args.shape, tokens=int(args.tokens), fit_tokens=int(args.fit_tokens), overlap=args.overlap)
-    found: dict[str, Any] = {"job": asdict(job), "published": PUBLISHED_HOURS, "floor": from_floor(job)}
-    if args.rates:
-        sections = json.loads(args.rates.read_text(encoding="utf-8"))["sections"]
-        rates = sections.get(f"rates-{args.shape.removeprefix('pythia-')}", {}).get("rows", {})
-        commands = sections.get("commands", {}).get("rows", {}) if args.shape == JOB.shape else {}
-        if measured := from_rates(job, rates, commands):
-            found["measured"] = measured
+    sections = json.loads(args.rates.read_text(encoding="utf-8"))["sections"] if args.rates else {}
+    rates = sections.get(f"rates-{args.shape.removeprefix('pythia-')}", {}).get("rows", {})
+    commands = sections.get("commands", {}).get("rows", {}) if args.shape == JOB.shape else {}
+    found = hours_of(job, from_floor(job), rates, commands)
     print(json.dumps(found, indent=2))
     print(table(found), file=sys.stderr)
 
