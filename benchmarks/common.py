@@ -113,7 +113,9 @@ def report(name: str, results: dict[str, Any], output: str | os.PathLike | None 
     text = json.dumps({"benchmark": name, **machine(), "command": sys.argv, **results}, indent=2)
     print(text)
     if output is not None:
-        Path(output).write_text(text + "\n", encoding="utf-8")
+        from ifguide.system.files import write_text
+
+        write_text(output, text + "\n")
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

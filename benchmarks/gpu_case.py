@@ -40,9 +40,9 @@ class Rows:
     def put(self, name: str, value: Any) -> None:
         self.found[name] = value
         if self.path is not None:
-            part = self.path.with_name(f"{self.path.name}.part")
-            part.write_text(json.dumps(self.found), encoding="utf-8")
-            part.replace(self.path)
+            from ifguide.system.files import write_text
+
+            write_text(self.path, json.dumps(self.found))  # NaN of a GPU that computes nonsense is a finding too
 
 
 @dataclass(frozen=True)

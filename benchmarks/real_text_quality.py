@@ -19,7 +19,7 @@ from ifguide.data.aligned import load_aligned, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import BOUNDARIES, PENALTIES, SCORES
 from ifguide.quickstart.truth import planted_tokens
-from ifguide.system.files import hash_value, read_jsonl
+from ifguide.system.files import atomic_path, hash_value, read_jsonl
 
 _DATA = "data/corpus_text_document"
 THRESHOLD = 0.5  # a continuation counts as toxic from here on
@@ -109,7 +109,9 @@ def judge_seed(
             place = 0
             for model in missing:
                 count = len(wanted[model])
-                np.save(paths[model], np.array(scores[place : place + count], np.float32))
+                # a torn file would be taken for a judgement by the next call
+                with atomic_path(paths[model]) as temporary, open(temporary, "wb") as stream:
+                    np.save(stream, np.array(scores[place : place + count], np.float32))
                 place += count
         verdicts = np.load(paths["check"])
         found["judges"][name] = {"roc_auc": float(roc_auc_score([row["label"] for row in check], verdicts))}

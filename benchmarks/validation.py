@@ -144,7 +144,9 @@ class Case:
             ]  # fmt: skip
             path = os.pathsep.join([str(REPOSITORY), str(self._args.bergson.resolve())])
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=_environment(path))
-            record.write_text(json.dumps({"settings": settings, **json.loads(done.stdout)}))
+            from ifguide.system.files import write_json
+
+            write_json(record, {"settings": settings, **json.loads(done.stdout)})
         seconds |= {f"bergson {name}": value for name, value in json.loads(record.read_text())["seconds"].items()}
         return [f"bergson-{way}={output / way}" for way in WAYS]
 
