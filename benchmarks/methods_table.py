@@ -31,15 +31,14 @@ def main() -> None:
     chosen = {name: methods[name] for name in args.names or methods}
     print(costs(chosen) if args.costs else quality(chosen, results["judges"]))
     if not args.costs:
-        texts = [key for key in next(iter(methods.values()))["mean"] if key.partition("@")[0] == "perplexity"]
-        for text in texts:
+        for text in _texts(chosen):
             print(f"\nNot beaten in both TP and {text}: {', '.join(unbeaten(chosen, text))}")
 
 
 def quality(methods: Mapping[str, Any], judges: Sequence[str]) -> str:
     """TP by every judge, with the interval of the first one's difference from the base; perplexities."""
     keys = [TP, *(f"{TP}@{judge}" for judge in judges[1:])]
-    texts = [key for key in next(iter(methods.values()))["mean"] if key.partition("@")[0] == "perplexity"]
+    texts = _texts(methods)
     named = ["perplexity" if key == "perplexity" else f"{key.partition('@')[2]}" for key in texts]
     rows = []
     for name, entry in methods.items():
@@ -77,6 +76,11 @@ def unbeaten(methods: Mapping[str, Any], perplexity: str) -> list[str]:
         for name, (toxic, text) in points.items()
         if not any(a <= toxic and b <= text and (a, b) != (toxic, text) for a, b in points.values())
     ]
+
+
+def _texts(methods: Mapping[str, Any]) -> list[str]:
+    """The held-out texts, by the keys of their perplexities."""
+    return [key for key in next(iter(methods.values()))["mean"] if key.partition("@")[0] == "perplexity"]
 
 
 def _bounds(found: Mapping[str, Any] | None, key: str, form: str) -> str:
