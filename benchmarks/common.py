@@ -118,6 +118,16 @@ def report(name: str, results: dict[str, Any], output: str | os.PathLike | None 
         write_text(output, text + "\n")
 
 
+def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What ``results.json`` files hold, in their order."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def of_seeds(values: Sequence[float | None], form: str = "") -> str:
+    """Values of several seeds one after another; None, where a seed has no such value, is a dash."""
+    return ", ".join("–" if value is None else format(value, form) for value in values)
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table for the documentation; the first column is text, the others are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]

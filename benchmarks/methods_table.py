@@ -10,12 +10,11 @@ the methods that no other one beats in both, TP by the first judge and a perplex
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import markdown_table
+from common import markdown_table, read_results
 
 TP = "tp_toxic"
 
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", metavar="METHOD", help="only these, in this order")
     parser.add_argument("--costs", action="store_true", help="what each method takes, in place of what it reaches")
     args = parser.parse_args()
-    results = json.loads(args.results.read_text(encoding="utf-8"))
+    (results,) = read_results([args.results])
     methods = {name: entry for name, entry in results["methods"].items() if entry["mean"]}
     chosen = {name: methods[name] for name in args.names or methods}
     print(costs(chosen) if args.costs else quality(chosen, results["judges"]))

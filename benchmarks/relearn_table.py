@@ -10,19 +10,18 @@ dash: never).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import markdown_table
+from common import markdown_table, of_seeds, read_results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+")
     args = parser.parse_args()
-    print(table([json.loads(path.read_text(encoding="utf-8")) for path in args.results]))
+    print(table(read_results(args.results)))
 
 
 def table(seeds: Sequence[Mapping[str, Any]]) -> str:
@@ -38,15 +37,14 @@ def table(seeds: Sequence[Mapping[str, Any]]) -> str:
     steps = [point["step"] for point in next(iter(runs[0].values()))["points"]]
     rows = []
     for kind, documents, model in sorted(runs[0], key=lambda key: (key[0] != "toxic", key[1])):
-        of_seeds = [one[kind, documents, model] for one in runs]
+        found = [one[kind, documents, model] for one in runs]
         row = [f"{documents} {kind}", model]
         for place, step in enumerate(steps):
-            points = [run["points"][place] for run in of_seeds]
+            points = [run["points"][place] for run in found]
             if any(point["step"] != step for point in points):
                 raise ValueError("the files were measured after other steps")
             row.append(f"{sum(point['scorers'][scorer]['emt'] for point in points) / len(points):.2f}")
-        reached = [run["to_base"][scorer]["emt"]["step"] for run in of_seeds]
-        row.append(", ".join("–" if step is None else str(step) for step in reached))
+        row.append(of_seeds([run["to_base"][scorer]["emt"]["step"] for run in found]))
         rows.append(row)
     return markdown_table(["documents", "model", *(f"{step} steps" for step in steps), "base's level at"], rows)
 

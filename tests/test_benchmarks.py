@@ -148,6 +148,38 @@ def test_methods_table(tmp_path):
     assert said.splitlines()[-1] == "| good | 60 | 2.00 | 1.0 | word list |"
 
 
+def test_insides_table(tmp_path):
+    def write(seed, what, of_models, labels=("base", "a")):
+        path = tmp_path / str(seed) / what / "results.json"
+        path.parent.mkdir(parents=True)
+        models = [{"label": label} for label in labels]
+        path.write_text(json.dumps({"what": what, "models": models, "numbers": {"models": of_models}}))
+        return path
+
+    def last(value):
+        return {"values": [0.9, value]}
+
+    paths = []
+    for seed in (1, 2):
+        cka = {"toxic": last(seed / 3), "safe": last(seed / 7)}
+        matrices = [{"relative": 0.2}, {"relative": seed}, {"relative": 0.3}]
+        paths.append(write(seed, "drift", {"a": {"matrices": matrices, "cka": cka}}))
+        probed = {"base": {"logistic": last(0.78)}, "a": {"logistic": last(0.7), "base's probe": last(seed / 9)}}
+        paths.append(write(seed, "probe", probed))
+    said = run_child(["benchmarks/insides_table.py", *paths]).output.splitlines()
+    assert said[0] == (
+        "| model | AUC of a fresh probe | of the base's probe | most moved matrix | CKA, toxic | CKA, safe |"
+    )
+    assert said[2:] == [
+        "| base | 0.78, 0.78 |  |  |  |  |",
+        "| a | 0.7, 0.7 | 0.111, 0.222 | 1, 2 | 0.333, 0.667 | 0.143, 0.286 |",
+    ]
+    with pytest.raises(RuntimeError, match="not of the same number of seeds"):
+        run_child(["benchmarks/insides_table.py", *paths[:3]])
+    with pytest.raises(RuntimeError, match="not of the same models"):
+        run_child(["benchmarks/insides_table.py", *paths, write(3, "probe", {}, ("base", "b"))])
+
+
 def test_relearn_table(tmp_path):
     def results(emt, reached):
         points = [{"step": step, "scorers": {"j": {"emt": emt + step / 100}}} for step in (0, 10)]

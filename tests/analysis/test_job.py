@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.common import run_child
 from ifguide import cli
 from ifguide.analysis import neurons, speech
 from ifguide.analysis.inputs import Bench, Subject, prompt_groups, text_of
@@ -70,6 +71,9 @@ def test_a_folder_holds_results_record_and_page(made: Path, tmp_path: Path, caps
     assert page.count("<figure>") == len(results["findings"]) and not re.search(r"\bnan\b", page.lower())
     record = json.loads((output / "run.json").read_text())
     assert record["command"][:3] == ["ifguide", "analyse", what] and record["inputs"]["toxic_queries"]["hash"]
+    if what in ("probe", "drift", "lens"):  # the table of docs/mechanism.md reads these
+        table = run_child(["benchmarks/insides_table.py", output / "results.json"]).output.splitlines()
+        assert re.fullmatch(r"\| guided( \| [\d.e-]+){1,3} \|", table[3])
     assert cli.main(command(made, what, output)) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert cli.main(command(made, what, output, "--seed", "1")) == 2
