@@ -27,6 +27,8 @@ def main() -> None:
     args = parser.parse_args()
     (results,) = read_results([args.results])
     methods = {name: entry for name, entry in results["methods"].items() if entry["mean"]}
+    if missing := [name for name in args.names or () if name not in methods]:
+        parser.error(f"{args.results} has no results of {', '.join(missing)}; it has {', '.join(methods)}")
     chosen = {name: methods[name] for name in args.names or methods}
     print(costs(chosen) if args.costs else quality(chosen, results["judges"]))
     if not args.costs:
