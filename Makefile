@@ -93,4 +93,4 @@ install-resolved:
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-newest .venv-oldest $(OUTPUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-lock .venv-newest .venv-oldest $(OUTPUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info site
