@@ -116,3 +116,13 @@ def browser(profile: Path) -> Iterator[Tab]:
             yield Tab(context.pages[0])
         finally:
             context.close()
+
+
+@contextlib.contextmanager
+def page_in_browser(page: str, folder: Path) -> Iterator[Tab]:
+    """A browser whose tab has the address of ``page``, written into ``folder``; it is not opened yet."""
+    path = folder / "page.html"
+    path.write_text(page, encoding="utf-8")
+    with browser(folder / "profile") as tab:
+        tab.address = path.as_uri()
+        yield tab

@@ -1,4 +1,4 @@
-"""Shared by all tests: a disk that is soon full, and the GPT-NeoX checkout."""
+"""Shared by all tests: a disk that is soon full, a process group of one, and the GPT-NeoX checkout."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def neox() -> Path:
     if not os.environ.get(_CHECKOUT):
         pytest.skip("GPT_NEOX_PATH names no GPT-NeoX checkout")
     return Path(os.environ[_CHECKOUT]).expanduser().resolve()
+
+
+@pytest.fixture(scope="session")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One process that talks to itself: training asks for its rank."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        store = tmp_path_factory.mktemp("store") / "store"
+        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
 
 
 @pytest.fixture

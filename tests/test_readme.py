@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from tests.engine.tiny import MODEL
 from tests.route.case import write_texts
-from tests.support.printed import ROOT, Block, blocks, run
+from tests.support.printed import ROOT, Block, blocks, in_folder, run
 
 BLOCKS = [block for block in blocks((ROOT / "README.md").read_text()) if block.commands]
 # what is not run, and why
@@ -59,10 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    return in_folder(folder, monkeypatch)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"line {block.line}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ifguide.quickstart.comments import CommentSource
 from ifguide.quickstart.corpus import threads
 from ifguide.quickstart.prepare import _begun, _query
 from tests.support.folders import write_rows
-from tests.support.printed import ROOT, blocks, run
+from tests.support.printed import ROOT, blocks, in_folder, run
 
 PAGE = blocks((ROOT / "docs/tutorial.md").read_text())
 COMMANDS = [command for block in PAGE for command in block.commands]
@@ -46,10 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    return in_folder(folder, monkeypatch)
 
 
 @pytest.mark.slow

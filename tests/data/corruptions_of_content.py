@@ -101,11 +101,16 @@ def token_id_is_a_wrapped_minus_one(project: Project) -> None:
 
 
 def set_tokens(project: Project, values: dict[int, int], dtype: type = np.int32) -> None:
-    tokens = np.memmap(project.data + ".bin", dtype, "r+")
+    set_values(project, project.data, values, dtype)
+
+
+def set_values(project: Project, prefix: str, values: dict[int, int], dtype: type) -> None:
+    """Change numbers of a dataset whose sidecar then agrees with it again."""
+    numbers = np.memmap(prefix + ".bin", dtype, "r+")
     for position, value in values.items():
-        tokens[position] = value
-    tokens.flush()
-    project.seal(project.data)
+        numbers[position] = value
+    numbers.flush()
+    project.seal(prefix)
 
 
 # --- the sidecar of the tokens -----------------------------------------------------------------------------------
@@ -210,11 +215,7 @@ def mask_code_is_two(project: Project) -> None:
 
 
 def set_codes(project: Project, values: dict[int, int]) -> None:
-    codes = np.memmap(project.mask + ".bin", np.uint8, "r+")
-    for position, value in values.items():
-        codes[position] = value
-    codes.flush()
-    project.seal(project.mask)
+    set_values(project, project.mask, values, np.uint8)
 
 
 @corruption("dtype", "holds float32 values; penalties are uint8")

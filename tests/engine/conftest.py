@@ -37,14 +37,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One process that talks to itself: blended datasets ask for their rank."""
-    if not torch.distributed.is_initialized():
-        store = tmp_path_factory.mktemp("store") / "store"
-        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-
-
 @pytest.fixture
 def train(process_group: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Train in this process, as one worker would: no launcher, no second import of everything."""

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +17,7 @@ from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.datasets import open_training_data, pack
 from ifguide.engine.settings import resolve
-from tests.engine.tiny import ROOT, deepy, losses, read_log, write_configuration
+from tests.engine.tiny import deepy, killed_after_a_checkpoint, losses, read_log, write_configuration
 
 Train = Callable[..., int]
 
@@ -213,16 +208,7 @@ def test_killed_and_resumed_is_uninterrupted(corpus: Path, tmp_path: Path) -> No
     assert deepy(whole, tmp_path / "a").returncode == 0
 
     out = tmp_path / "b" / "out"
-    command = [sys.executable, str(ROOT / "deepy.py"), str(ROOT / "train.py"), *arguments]
-    with subprocess.Popen(
-        command, cwd=tmp_path / "b", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "latest").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-    reached = int((out / "latest").read_text().removeprefix("global_step"))
-    assert 0 < reached < 300
+    assert 0 < killed_after_a_checkpoint(arguments, tmp_path / "b", out) < 300
     assert deepy(arguments, tmp_path / "b").returncode == 0
     assert losses(out) == losses(tmp_path / "a" / "out")
     assert same(out, tmp_path / "a" / "out")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,20 @@ def deepy(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "deepy.py"), str(ROOT / "train.py"), *arguments]
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def killed_after_a_checkpoint(arguments: list[str], cwd: Path, output: Path, timeout: float = 120.0) -> int:
+    """SIGKILL `deepy`, launcher and workers, at whatever iteration they are once ``output`` has a checkpoint; the
+    iteration of the last one."""
+    command = [sys.executable, str(ROOT / "deepy.py"), str(ROOT / "train.py"), *arguments]
+    with subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + timeout
+        while not (output / "latest").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+    return int((output / "latest").read_text().removeprefix("global_step"))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

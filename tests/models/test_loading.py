@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +14,6 @@ from ifguide.errors import InputError
 from ifguide.models.language_model import load_language_model
 from ifguide.models.loading import load_causal_model
 from ifguide.models.tracked import load_model
-from tests.influence.conftest import save_tiny_model
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("saved") / "neox", "neox")
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(saved, tmp_path / "m"))
 
 
 def of_conversion(folder: Path) -> object:

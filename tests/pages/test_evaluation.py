@@ -15,7 +15,7 @@ from ifguide.pages.comparison import comparison_page
 from ifguide.pages.evaluation import evaluation_page
 from ifguide.pages.evaluation_table import comparison_table, number, results_table
 from ifguide.pages.text import visible
-from tests.browser import Tab, browser, needs_browser
+from tests.browser import Tab, needs_browser, page_in_browser
 
 HOSTILE = '</style></td><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} &amp; $\\bad$ "a" \x00\u202e'
 SCORERS = ["lexicon", "hf:/<b>judge</b>#toxic"]
@@ -165,11 +165,8 @@ def page(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def tab(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "page.html").write_text(page, encoding="utf-8")
-    with browser(folder / "profile") as tab:
+    with page_in_browser(page, tmp_path_factory.mktemp("browser")) as tab:
         tab.resize(1200, 900)
-        tab.address = (folder / "page.html").as_uri()
         tab.open(tab.address)
         yield tab
 

@@ -16,7 +16,7 @@ from ifguide.data.text.tokenizers import build_tokenizer
 from ifguide.pages.document import ShownDocument
 from ifguide.pages.inspection import Histogram, Inspection, Rule, inspection_page, page_data
 from ifguide.pages.text import split_text, visible
-from tests.browser import Tab, browser, needs_browser
+from tests.browser import Tab, needs_browser, page_in_browser
 from tests.inspection.conftest import HOSTILE
 
 TEXTS = [text for text in HOSTILE if text]
@@ -73,10 +73,7 @@ def page(inspection: Inspection) -> str:
 
 @pytest.fixture(scope="module")
 def shared_tab(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "page.html").write_text(page, encoding="utf-8")
-    with browser(folder / "profile") as tab:
-        tab.address = (folder / "page.html").as_uri()
+    with page_in_browser(page, tmp_path_factory.mktemp("browser")) as tab:
         yield tab
 
 

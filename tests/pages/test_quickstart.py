@@ -17,7 +17,7 @@ from ifguide.pages.table import METRICS
 from ifguide.pages.text import visible
 from ifguide.quickstart.report import load_page_data, report_page
 from ifguide.system.files import read_jsonl
-from tests.browser import Tab, browser, needs_browser
+from tests.browser import Tab, needs_browser, page_in_browser
 
 MODELS = ("base", "guided", "control")
 TOKENS = "document.querySelector('.tokens')"
@@ -30,11 +30,8 @@ def page(planted_folder: tuple) -> str:
 
 @pytest.fixture(scope="module")
 def tab(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    with browser(folder / "profile") as tab:
+    with page_in_browser(page, tmp_path_factory.mktemp("browser")) as tab:
         tab.resize(1200, 900)
-        tab.address = (folder / "report.html").as_uri()
         yield tab
 
 

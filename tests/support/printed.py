@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from ifguide.cli import main
 
@@ -51,6 +54,14 @@ def blocks(page: str) -> list[Block]:
         Block(page[: found.start()].count("\n") + 1, found["info"].strip(), found["text"])
         for found in _FENCE.finditer(page)
     ]
+
+
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Go into ``folder``, a user's home with a cache of its own; the environment of the commands to `run` there."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
 
 
 def run(command: str, folder: Path, environment: Mapping[str, str], allowed: Sequence[int] = (0,)) -> None:

@@ -102,14 +102,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(folder)
 
 
-@pytest.fixture(scope="session")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One process that talks to itself."""
-    if not torch.distributed.is_initialized():
-        store = tmp_path_factory.mktemp("store") / "store"
-        torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-
-
 @pytest.fixture
 def here(process_group: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Retrainings by the worker's code in this process; their names, as they are done."""

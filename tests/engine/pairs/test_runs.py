@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +12,7 @@ import pytest
 import torch
 
 from tests.engine.test_run import paths, same, weights
-from tests.engine.tiny import ROOT, deepy, losses, read_log, write_configuration
+from tests.engine.tiny import deepy, killed_after_a_checkpoint, losses, read_log, write_configuration
 
 Train = Callable[..., int]
 
@@ -150,15 +145,7 @@ def test_killed_and_resumed_is_uninterrupted(corpus: Path, pairs: Path, tmp_path
     runs = {name: write_configuration(tmp_path / name, **values, save="out", load="out") for name in ("a", "b")}
     assert deepy(runs["a"], tmp_path / "a").returncode == 0
     out = tmp_path / "b" / "out"
-    command = [sys.executable, str(ROOT / "deepy.py"), str(ROOT / "train.py"), *runs["b"]]
-    with subprocess.Popen(
-        command, cwd=tmp_path / "b", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "latest").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-    assert 0 < int((out / "latest").read_text().removeprefix("global_step")) < 200
+    assert 0 < killed_after_a_checkpoint(runs["b"], tmp_path / "b", out) < 200
     assert deepy(runs["b"], tmp_path / "b").returncode == 0
     for number in ("objective", "adversarial", "retain"):
         assert losses(out, number) == losses(tmp_path / "a" / "out", number)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ifguide.pages.labelling.page import labelling_page
-from tests.browser import Tab, browser, needs_browser
+from tests.browser import Tab, needs_browser, page_in_browser
 
 TEXTS = ["you fool", "a quiet day", "</script><img src=x onerror=alert(1)>", "right \u202e to left", "the last"]
 
@@ -25,10 +25,7 @@ def make_page(key: str = "abc") -> str:
 
 @pytest.fixture(scope="module")
 def shared_tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "page.html").write_text(make_page(), encoding="utf-8")
-    with browser(folder / "profile") as tab:
-        tab.address = (folder / "page.html").as_uri()
+    with page_in_browser(make_page(), tmp_path_factory.mktemp("browser")) as tab:
         yield tab
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ifguide.pages.masks.bars import Series, bars
 from ifguide.pages.masks.page import mask_stats_page, unlike_names
-from tests.browser import Tab, browser, needs_browser
+from tests.browser import Tab, needs_browser, page_in_browser
 
 HOSTILE = "</style><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} $x$ \x00\u202e\n"
 
@@ -44,10 +44,7 @@ def result(count: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    folder = tmp_path_factory.mktemp("browser")
-    (folder / "page.html").write_text(mask_stats_page(result(5), ["a note"]), encoding="utf-8")
-    with browser(folder / "profile") as tab:
-        tab.address = (folder / "page.html").as_uri()
+    with page_in_browser(mask_stats_page(result(5), ["a note"]), tmp_path_factory.mktemp("browser")) as tab:
         tab.open(tab.address)
         yield tab
 
