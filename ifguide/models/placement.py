@@ -8,7 +8,8 @@ Everything outside of the blocks (embeddings, the last norm, the head) lies on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +17,6 @@ from torch import Tensor, nn
 
 from ifguide.errors import InputError
 from ifguide.models.blocks import blocks_of
-
-BALANCED = "balanced"
 
 
 def spread(model: Any, devices: Sequence[str]) -> None:
@@ -42,6 +41,18 @@ def spread(model: Any, devices: Sequence[str]) -> None:
         raise InputError(
             f"this model ({type(model).__name__}) cannot be spread over devices: {left[0]} is not in a part"
         )
+
+
+@contextlib.contextmanager
+def waiting_on_host(model: nn.Module) -> Iterator[None]:
+    """While entered, ``model`` lies in the host's memory; afterwards each of its parts is where it was before."""
+    places = _places(model)
+    try:
+        model.to("cpu")
+        yield
+    finally:
+        for module, device in places:
+            module.to(device)
 
 
 def balanced(sizes: Sequence[int], beside: int, devices: int) -> list[int]:
@@ -86,6 +97,17 @@ def _beside(module: nn.Module, blocks: nn.ModuleList) -> list[nn.Module]:
     return found
 
 
+def _places(module: nn.Module) -> list[tuple[nn.Module, torch.device]]:
+    """The largest modules that lie on one device each, and that device."""
+    devices = {tensor.device for tensor in _tensors(module)}
+    if len(devices) == 1:
+        return [(module, devices.pop())]
+    return [place for child in module.children() for place in _places(child)]
+
+
 def _bytes(module: nn.Module) -> int:
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(module))
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -110,11 +110,15 @@ def _spread(root: Path, dataset: TokenDataset) -> list[Stage]:
 
         return Stage(f"two GPUs, {name}", make, len(groups))
 
-    def run(device: str) -> Tensor:
-        output = root / f"spread-{device}"
-        options = Options(Method(method="auto"), batch_size=BATCH_TOKENS // WINDOW, device_map=_device_map(device))
+    def run(device: str, name: str, method: Method) -> Tensor:
+        output = root / f"spread-{name}-{device}"
+        options = Options(method, batch_size=BATCH_TOKENS // WINDOW, device_map=_device_map(device))
         score(Inputs(folder, dataset.prefix, factors(), [queries], output), options, quiet=True)
         return torch.from_numpy(np.fromfile(f"{output}.bin", np.float32))
+
+    def scores(name: str, method: Method) -> Stage:
+        make = lambda device: factors() and partial(run, device, name, method)  # noqa: E731
+        return Stage(f"two GPUs, {name}", make, len(groups))
 
     factors = cache(lambda: _fit(root / "wide-factors", folder, dataset.prefix, strategy="diagonal"))
     return [
@@ -122,7 +126,8 @@ def _spread(root: Path, dataset: TokenDataset) -> list[Stage]:
         stage("jvp of two directions", Method(method="jvp"), 2),
         stage("jvp of low rank", Method(method="jvp", rank=3), 1),
         stage("difference", Method(method="difference", step=1e-3), 2),
-        Stage("two GPUs, score", lambda device: factors() and partial(run, device), len(groups)),
+        scores("score", Method(method="auto")),
+        scores("score in bfloat16", Method(method="jvp", dtype="bfloat16")),
     ]
 
 

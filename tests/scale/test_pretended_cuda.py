@@ -40,6 +40,7 @@ STAGES: dict[str, tuple[float, float]] = {
     "two GPUs, difference": (DIFFERENCED, 30),
     # a whole run, set-up included, over ten batches
     "two GPUs, score": (DIFFERENCED, 200),
+    "two GPUs, score in bfloat16": (ROUNDED, 60),  # each weight comes and goes
     "direction": (SAME, 50),  # each layer's gradient leaves by itself
     "dry run": (SAME, 55),
     "fit-factors, ekfac": (SAME, 26),
@@ -129,7 +130,8 @@ def test_no_stage_takes_more_than_is_planned(found: dict[str, Any], name: str) -
 @pytest.mark.parametrize("name", [name for name in STAGES if name.startswith("two GPUs")])
 def test_two_gpus_share_what_one_would_hold(found: dict[str, Any], name: str) -> None:
     first, second = found["stages"][name]["peaks"]
-    assert min(first, second) > 0.3 * (first + second)
+    # the curvature of one layer, in float64, lies on one of them alone
+    assert min(first, second) > 0.25 * (first + second)
 
 
 def test_one_gpu_is_what_is_taken_unless_told(found: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ifguide.models.placement import waiting_on_host
 from ifguide.models.tracked import ScoredModel, track_only
 
 
@@ -20,12 +21,11 @@ def in_full_precision(model: ScoredModel, load: Callable[[], ScoredModel]) -> It
         yield model
         return
     device = model.device
-    model.model.to("cpu")
-    try:
-        yield track_only(load(), list(model.tracked))
-    finally:
-        _forget_freed(device)
-        model.model.to(device)
+    with waiting_on_host(model.model):
+        try:
+            yield track_only(load(), list(model.tracked))
+        finally:
+            _forget_freed(device)
 
 
 def _forget_freed(device: torch.device) -> None:

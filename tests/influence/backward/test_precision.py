@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
+from ifguide.influence.backward import precision
 from ifguide.influence.backward.precision import in_full_precision
+from ifguide.models.placement import waiting_on_host
 from ifguide.models.tracked import load_model, track_only
 
 
@@ -17,8 +21,16 @@ def test_half_precision_waits_on_the_host_while_full_weights_are_there(model_fol
     half = load_model(model_folders["neox"], torch.bfloat16, device="cpu")
     half = track_only(half, list(half.tracked)[-1:])
     happened = []
-    moves = type(half.model).to
-    monkeypatch.setattr(type(half.model), "to", lambda self, to: happened.append(str(to)) or moves(self, to))
+    weights = half.head.weight.clone()
+
+    @contextlib.contextmanager
+    def waiting(model):
+        happened.append("away")
+        with waiting_on_host(model):
+            yield
+        happened.append("back")
+
+    monkeypatch.setattr(precision, "waiting_on_host", waiting)
 
     def load():
         happened.append("load")
@@ -27,5 +39,5 @@ def test_half_precision_waits_on_the_host_while_full_weights_are_there(model_fol
     with in_full_precision(half, load) as exact:
         happened.append("use")
         assert exact.dtype == torch.float32 and list(exact.tracked) == list(half.tracked)
-    assert [what for what in happened if what != "cpu"] == ["load", "use"]
-    assert happened[0] == happened[-1] == "cpu" and half.model.dtype == torch.bfloat16
+    assert happened == ["away", "load", "use", "back"]
+    assert half.model.dtype == torch.bfloat16 and torch.equal(half.head.weight, weights)
