@@ -18,9 +18,10 @@ from torch import Tensor
 from ifguide.compat import kronfluence
 from ifguide.errors import NumericsError
 from ifguide.influence.backward.footprint import fit_sizes
-from ifguide.influence.backward.head_loss import Labels, head_loss
+from ifguide.influence.backward.head_loss import head_loss
 from ifguide.influence.batches import BACKWARD_TOKENS, NO_LABEL, group_by_length
 from ifguide.influence.curvature.partitions import Partitions, choose_partitions, windows_at_once
+from ifguide.influence.head import Labels
 from ifguide.influence.passes.checks import largest_batch
 from ifguide.influence.planning.shape import shape_of
 from ifguide.influence.windows import Windows
