@@ -61,7 +61,7 @@ def run(
     store = _open_store(job, inputs)
     scored, missing, resumed, scoring = 0, 0, dataset.num_tokens, 0.0
     if store is not None:
-        known = store.look()
+        known = store.known
         resumed = sum(shard.tokens for shard in plan if shard.number in known)
         begun = time.monotonic()
         scored = work(store, in_documents(plan, job.documents), share, _worker(job), quiet)

@@ -71,6 +71,11 @@ class ShardStore:
         """Whether another process has seen all shards finished, merged them and removed the folder."""
         return not self._record.exists()
 
+    @property
+    def known(self) -> frozenset[int]:
+        """The shards that were finished when this was made or has last looked, and those written since."""
+        return frozenset(self._finished)
+
     def look(self) -> frozenset[int]:
         """The shards that are finished by now, from one listing of each subfolder; `finished` knows them then."""
         self._finished |= self._flat
@@ -81,7 +86,7 @@ class ShardStore:
         except FileNotFoundError:
             if not self.removed:
                 raise
-        return frozenset(self._finished)
+        return self.known
 
     def finished(self, shard: int) -> bool:
         if shard in self._finished:

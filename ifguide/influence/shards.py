@@ -152,7 +152,7 @@ def work(
         Tokens that this call scored.
     """
     mine = share.of(shards)
-    known = store.look()
+    known = store.known
     before = sum(shard.tokens for shard in mine if shard.number in known)
     total = sum(shard.tokens for shard in mine)
     can_tell = _can_tell(store)

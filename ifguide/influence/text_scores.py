@@ -106,7 +106,7 @@ def score_text(settings: TextScoring, quiet: bool = True) -> dict[str, Any]:
     store = _open_store(output, tokens, identity)
     resumed, scored, missing = tokens.num_tokens, 0, 0
     if store is not None:
-        known = store.look()
+        known = store.known
         resumed = sum(shard.tokens for shard in plan if shard.number in known)
         score_shard = _worker(cutter, scores_of)
         scored = work(store, in_documents(plan, documents), share, score_shard, quiet)
