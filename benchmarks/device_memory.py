@@ -157,8 +157,12 @@ def count_plain(model: Any, rows: int, columns: int) -> int:
         copies = {name: tensor.clone().requires_grad_() for name, tensor in model.tracked_parameters().items()}
         logits = model.logits(model.hidden(inputs, copies).flatten(0, 1))
         torch.nn.functional.cross_entropy(logits, inputs.flatten(), reduction="none").sum().backward()
-        gradients: dict[str, torch.Tensor] = model.join_bias({name: copy.grad for name, copy in copies.items()})
-        return gradients
+        return {name: joined(name, copies) for name in model.tracked}
+
+    def joined(name: str, copies: dict[str, Any]) -> torch.Tensor:
+        weight, bias = model.parameter_names(name)
+        gradient: torch.Tensor = copies[weight].grad
+        return gradient if bias is None else torch.cat([gradient, copies[bias].grad[:, None]], dim=1)
 
     known = [*model.model.parameters(), *model.model.buffers()]
     with model.attention(ATTENTION), LiveBytes(known) as counted:

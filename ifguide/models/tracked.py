@@ -125,15 +125,6 @@ class ScoredModel:
                 parameters[bias] = matrix[:, -1].contiguous()
         return parameters
 
-    def join_bias(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `split_bias`."""
-        matrices = {}
-        for name in self.tracked:
-            weight, bias = self.parameter_names(name)
-            matrix = parameters[weight]
-            matrices[name] = matrix if bias is None else torch.cat([matrix, parameters[bias][:, None]], dim=1)
-        return matrices
-
     def tracked_parameters(self) -> dict[str, Tensor]:
         """The tracked weights and biases, named as `hidden` takes them."""
         parameters = {}
@@ -198,9 +189,7 @@ def load_model(
     _replace_conv1d(model)
     check_coverage(model, directory)
     model.eval().requires_grad_(False)
-    if device_map is None:
-        model.to(lies)
-    else:
+    if device_map is not None:
         spread(model, devices)
     return ScoredModel(model, reader, str(directory), fingerprint, tracked_layers(model, pattern))
 

@@ -40,7 +40,6 @@ class Shape:
         fused: whether one layer gives queries, keys and values.
         parallel: whether attention and MLP take the same residual.
         nonlinearity: numbers that a backward pass keeps of a block's nonlinearity, per number that it takes.
-        saved: numbers per token that all linear layers take and give, which a backward pass keeps.
         window: longest input, or None.
         eod: token before each document, or None.
     """
@@ -60,7 +59,6 @@ class Shape:
     fused: bool
     parallel: bool
     nonlinearity: int
-    saved: int
     window: int | None
     eod: int | None
 
@@ -131,7 +129,6 @@ def shape_of(model: ScoredModel) -> Shape:
         fused=any(layer.out_features == (heads + 2 * key_value_heads) * head_width for layer in linear),
         parallel=bool(getattr(config, "use_parallel_residual", False)),
         nonlinearity=_KEPT.get(str(getattr(config, "activation_function", None)), 1),
-        saved=sum(layer.in_features + layer.out_features for layer in linear),
         window=model.window,
         eod=model.eod,
     )
