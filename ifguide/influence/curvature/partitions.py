@@ -9,8 +9,9 @@ Shapes: O outputs, I inputs with the bias column of a tracked layer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 PER_WINDOW_GRADIENT_BYTES = 1 << 29
@@ -91,18 +92,16 @@ def choose_partitions(sizes: FitSizes, strategy: str, free: int | None) -> Parti
     room = int(_USABLE * free)
     counts = range(1, len(sizes.layers) + 1)
 
-    def fewest(needed: dict[int, int]) -> int:
-        return next((count for count in counts if needed[count] <= room), len(sizes.layers))
+    def fewest(needed: Callable[[int], int]) -> int:
+        return next((count for count in counts if needed(count) <= room), len(sizes.layers))
 
     covariances = second_moments = 1
     offload = False
     if strategy in ("ekfac", "kfac"):
-        covariances = fewest({count: covariance_bytes(sizes, count) for count in counts})
+        covariances = fewest(partial(covariance_bytes, sizes))
     if strategy in ("ekfac", "diagonal"):
-        kept = {count: second_moment_bytes(sizes, strategy, count, offload=False) for count in counts}
-        moved = {count: second_moment_bytes(sizes, strategy, count, offload=True) for count in counts}
-        second_moments = fewest(moved)
-        offload = kept[second_moments] > room
+        second_moments = fewest(partial(second_moment_bytes, sizes, strategy, offload=True))
+        offload = second_moment_bytes(sizes, strategy, second_moments, offload=False) > room
     return Partitions(covariances, second_moments, offload)
 
 

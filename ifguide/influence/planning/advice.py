@@ -21,9 +21,9 @@ def memory_faults(needs: Needs, jobs: Sequence[str], settings: Settings, availab
     """A line for each of ``jobs`` that needs more memory than there is."""
     faults = []
     for job in jobs:
-        fits = _fits(needs, job, available)
-        if not fits(settings):
-            worst = max(needs.memory(job, settings), key=lambda peak: _excess(peak, settings, available))
+        worst = max(needs.memory(job, settings), key=lambda peak: _excess(peak, settings, available), default=None)
+        if worst and _excess(worst, settings, available) > 0:
+            fits = _fits(needs, job, available)
             options = _memory_options(needs, job, settings, fits)
             found = None if options else _fitting(job, settings, fits)
             together = None if found is None else found[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import ConfigError
+from ifguide.influence.curvature.partitions import Partitions
 from ifguide.influence.options import Method
 from ifguide.influence.passes.method import DTYPES
 from ifguide.influence.passes.step_search import SAMPLE_TOKENS, STEPS
@@ -74,7 +75,8 @@ def plan(
         model = load_model(model_dir, DTYPES[settings.method.dtype], pattern=settings.modules, device=device)
         for method in candidates(settings.method):
             measured[method.method] = time_batch(model, shape, windows.batch(group), method, settings.directions)
-    operations = _operations(needs, settings, jobs, windows, work, measured)
+    partitions = needs.partitions(settings)
+    operations = _operations(needs, settings, jobs, windows, work, partitions, measured)
     return {
         "model": {
             "path": str(model_dir),
@@ -97,7 +99,7 @@ def plan(
         "limits": asdict(available),
         "memory": [{"job": job, **_peak(peak)} for job in jobs for peak in needs.memory(job, settings)],
         "disk": [{"job": job, **asdict(file)} for job in jobs for file in needs.disk(job, settings)],
-        "partitions": asdict(needs.partitions(settings)),
+        "partitions": asdict(partitions),
         "operations": operations,
         "timing": {name: asdict(found) for name, found in measured.items()} or None,
         "seconds": _total_seconds(operations) if measured else None,
@@ -111,6 +113,7 @@ def _operations(
     jobs: tuple[str, ...],
     windows: Windows,
     work: plan_work.Work,
+    partitions: Partitions,
     measured: dict[str, Measured],
 ) -> list[dict[str, Any]]:
     """Phases in order: job, phase, operations, operations per scored token, seconds."""
@@ -135,8 +138,7 @@ def _operations(
     if "fit-factors" in jobs:
         chosen = sample(windows, settings.factor_tokens, seed=0)
         fit = plan_work.measure(chosen, batch_tokens)
-        cut = needs.partitions(settings)
-        for phase, operations in plan_work.fitting(shape, fit, settings.strategy, cut).items():
+        for phase, operations in plan_work.fitting(shape, fit, settings.strategy, partitions).items():
             seconds = rate and operations / rate
             if phase == "eigendecomposition" and any_measured:
                 seconds = operations * any_measured.eigen_seconds_per_cube
