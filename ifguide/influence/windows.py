@@ -231,7 +231,7 @@ class Cutting:
             chosen = np.concatenate([chosen, np.stack([lengths[better], first + better], axis=1)])
             chosen = chosen[np.argsort(-chosen[:, 0], kind="stable")[:count]]
         documents = np.sort(chosen[:, 1])
-        return self._of(documents, np.asarray(self.dataset.lengths[documents], np.int64)).longest_ones(count)
+        return self._of(documents, self.dataset.lengths[documents]).longest_ones(count)
 
     def sample(self, max_tokens: int, seed: int) -> Windows:
         """A seeded sample of whole windows, in data order, that scores at least ``max_tokens`` tokens."""
@@ -291,7 +291,7 @@ class Cutting:
 
     def _documents(self, first: int, stop: int) -> Windows:
         """The windows of the documents [first, stop)."""
-        return self._of(np.arange(first, stop), np.asarray(self.dataset.lengths[first:stop], np.int64))
+        return self._of(np.arange(first, stop), self.dataset.lengths[first:stop])
 
     def _of(self, documents: np.ndarray, lengths: np.ndarray) -> Windows:
         positions = self._positions(lengths)
