@@ -74,14 +74,20 @@ def slices(
     return [{name: parts[rank] for name, parts in split.items()} for rank in range(ranks)]
 
 
-def matrix_shapes(family: Family, architecture: Architecture) -> dict[str, tuple[int, int]]:
-    """Name -> (O, I) of every layer that is tracked in the model's Hugging Face form."""
+def layer_matrix_shapes(family: Family, architecture: Architecture) -> dict[int, dict[str, tuple[int, int]]]:
+    """Pipeline layer of each block -> name -> (O, I) of what is tracked of it in the model's Hugging Face form."""
     found = {}
     for layer, shapes in tracked_shapes(architecture).items():
         empty = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-        for name, matrix in matrices(layer, [empty], family, architecture).items():
-            found[name] = (matrix.shape[0], matrix.shape[1])
+        of_layer = matrices(layer, [empty], family, architecture)
+        found[layer] = {name: (matrix.shape[0], matrix.shape[1]) for name, matrix in of_layer.items()}
     return found
+
+
+def matrix_shapes(family: Family, architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """Name -> (O, I) of every layer that is tracked in the model's Hugging Face form."""
+    by_layer = layer_matrix_shapes(family, architecture).values()
+    return {name: shape for shapes in by_layer for name, shape in shapes.items()}
 
 
 def check_matrices(

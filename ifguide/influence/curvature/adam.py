@@ -20,7 +20,7 @@ from ifguide.checkpoints.reader import NeoxCheckpoint
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import NumericsError
 from ifguide.influence.curvature.store import FORMAT, Factors, save_factors
-from ifguide.influence.neox import matrices, tracked_shapes
+from ifguide.influence.neox import layer_matrix_shapes, matrices
 from ifguide.influence.windows import resolve_lengths
 from ifguide.models.folder import weights_fingerprint
 from ifguide.system.files import hash_value
@@ -43,10 +43,8 @@ class AdamLayers(Mapping[str, dict[str, Tensor]]):
     def __init__(self, checkpoint: NeoxCheckpoint, family: Family, architecture: Architecture):
         self._moments = SecondMoments(checkpoint)
         self._checkpoint, self._family, self._architecture = checkpoint, family, architecture
-        self._layer_of: dict[str, int] = {}
-        for layer, shapes in tracked_shapes(architecture).items():
-            empty = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-            self._layer_of |= dict.fromkeys(matrices(layer, [empty], family, architecture), layer)
+        by_layer = layer_matrix_shapes(family, architecture)
+        self._layer_of = {name: layer for layer, shapes in by_layer.items() for name in shapes}
         self._held: tuple[int, dict[str, Tensor]] = (-1, {})
         self.step = self._moments.step
 
