@@ -19,7 +19,7 @@ from ifguide.compat import kronfluence
 from ifguide.errors import NumericsError
 from ifguide.influence.backward.footprint import fit_sizes
 from ifguide.influence.backward.head_loss import head_loss
-from ifguide.influence.batches import BACKWARD_TOKENS, NO_LABEL, group_by_length
+from ifguide.influence.batches import BACKWARD_TOKENS, NO_LABEL, Batch, group_by_length
 from ifguide.influence.curvature.partitions import Partitions, choose_partitions, windows_at_once
 from ifguide.influence.head import Labels
 from ifguide.influence.passes.checks import largest_batch
@@ -87,7 +87,7 @@ def partitions_for(model: ScoredModel, windows: Windows, strategy: str, batch_to
     free = free_memory(model.device)
     if free is None or strategy == "identity":
         return Partitions()
-    rows, columns = largest_batch(windows, min(batch_tokens, BACKWARD_TOKENS), max_windows(model)).inputs.shape
+    rows, columns = largest_fit_batch(model, windows, batch_tokens).inputs.shape
     return choose_partitions(fit_sizes(shape_of(model), rows, columns, model.device.type), strategy, free)
 
 
@@ -101,7 +101,7 @@ def _run_kronfluence(
     partitions: Partitions,
 ) -> dict[str, dict[str, Tensor]]:
     """kronfluence's factors: factor name -> layer -> tensor."""
-    groups = group_by_length(windows.lengths, min(batch_tokens, BACKWARD_TOKENS), max_windows(model))
+    groups = group_by_length(windows.lengths, *_batch_limits(model, batch_tokens))
     batches = _Batches(windows, groups, seed)
     # covariances in the weights' precision, at least fp32
     dtype = torch.promote_types(model.dtype, torch.float32)
@@ -120,9 +120,15 @@ def _run_kronfluence(
     )
 
 
-def max_windows(model: ScoredModel) -> int:
-    """Windows of a batch for which kronfluence's gradients, one each, still fit."""
-    return windows_at_once([model.matrix_shape(name) for name in model.tracked], model.head.weight.element_size())
+def largest_fit_batch(model: ScoredModel, windows: Windows, batch_tokens: int) -> Batch:
+    """The batch of a fit that needs the most memory."""
+    return largest_batch(windows, *_batch_limits(model, batch_tokens))
+
+
+def _batch_limits(model: ScoredModel, batch_tokens: int) -> tuple[int, int]:
+    """Tokens of a batch, and windows for which kronfluence's gradients, one each, still fit."""
+    shapes = [model.matrix_shape(name) for name in model.tracked]
+    return min(batch_tokens, BACKWARD_TOKENS), windows_at_once(shapes, model.head.weight.element_size())
 
 
 class _Batches(torch.utils.data.Dataset):

@@ -11,8 +11,7 @@ from typing import Any
 from ifguide.data.fingerprint import fingerprint
 from ifguide.data.indexed import TokenDataset
 from ifguide.errors import InputError
-from ifguide.influence.batches import BACKWARD_TOKENS
-from ifguide.influence.curvature.fit import LAMBDA_SCALE, fit_layers, max_windows, partitions_for
+from ifguide.influence.curvature.fit import LAMBDA_SCALE, fit_layers, largest_fit_batch, partitions_for
 from ifguide.influence.curvature.stability import Stability
 from ifguide.influence.curvature.store import FORMAT, save_factors
 from ifguide.influence.options import STRATEGIES, FitOptions
@@ -72,8 +71,7 @@ def fit_factors(
     queries = stability.load_queries(model, windows, strategy) if stability else None
     batch_tokens = options.batch_size * seq_length
     if strategy != "identity":
-        tried = checks.largest_batch(windows, min(batch_tokens, BACKWARD_TOKENS), max_windows(model))
-        checks.check_model_on(model, tried, backward=True)
+        checks.check_model_on(model, largest_fit_batch(model, windows, batch_tokens), backward=True)
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
