@@ -154,11 +154,10 @@ def _asked(method: Method, identity: dict[str, Any]) -> dict[str, Any]:
 
 def _in_tf32(exact: Way, fast: Way, batches: Sequence[Batch], model: ScoredModel) -> list[Way]:
     """``fast`` with how far it agrees with ``exact``, if it reaches the gate."""
-    from ifguide.influence.passes.step_search import GATE, agreement
+    from ifguide.influence.passes.step_search import GATE, agreement, reached
 
     found = agreement(fast.make(), exact.make(), batches, model.device)
-    reached = all(value >= least for value, least in zip(found, GATE, strict=True))
-    return [replace(fast, correlation=found[0], jaccard=found[1])] if reached else []
+    return [replace(fast, correlation=found[0], jaccard=found[1])] if reached(found, GATE) else []
 
 
 def _too_coarse(method: Method, search: StepSearch | None) -> str:

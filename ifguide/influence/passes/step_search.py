@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,50 +81,64 @@ def search_step(
     gate = ONE_SIDED_GATE if one_sided else GATE
     context = tf32_matmuls if tf32 else contextlib.nullcontext
     batches = [batch.to(model.device) for batch in batches]
+    run = partial(_scores_on, batches=batches, device=model.device)
     tokens = sum(int(batch.labelled.sum()) for batch in batches)
     with Progress((len(STEPS) + 3) * tokens, "tokens", "search the step", quiet=quiet) as progress:
-
-        def run(scoring: ForwardModePass | DifferencePass) -> Tensor:
-            pieces = []
-            for batch in batches:
-                pieces.append(scoring.scores(batch)[:, batch.labelled].to("cpu", torch.float64))
-                progress.update(pieces[-1].shape[1])
-            return torch.cat(pieces, dim=1)
-
-        exact = run(ForwardModePass(model, directions))
+        exact = run(ForwardModePass(model, directions), on_tokens=progress.update)
 
         def attempt(step: float) -> dict[str, Any]:
             with context():
-                found = run(DifferencePass(model, directions, step, one_sided))
-            pairs = list(zip(found, exact, strict=True))
-            return {
-                "step": step,
-                "correlation": [correlation(a, b) for a, b in pairs],
-                "jaccard": [top_overlap(a, b) for a, b in pairs],
-            }
+                found = run(DifferencePass(model, directions, step, one_sided), on_tokens=progress.update)
+            return {"step": step, **_compared(found, exact)}
 
         table = [attempt(step) for step in STEPS]
         place = table.index(_best(table, gate))
         neighbours = [STEPS[i] for i in (place - 1, place + 1) if 0 <= i < len(STEPS)]
         table += [attempt(float(f"{math.sqrt(STEPS[place] * other):.2g}")) for other in neighbours]
     best = _best(table, gate)
+    worst = _worst(best)
     return StepSearch(
-        step=best["step"] if _passes(best, gate) else None,
-        correlation=min(best["correlation"]),
-        jaccard=min(best["jaccard"]),
+        step=best["step"] if reached(worst, gate) else None,
+        correlation=worst[0],
+        jaccard=worst[1],
         table=sorted(table, key=lambda row: -row["step"]),
     )
 
 
 def agreement(scoring: Any, exact: Any, batches: Sequence[Batch], device: torch.device) -> tuple[float, float]:
     """Correlation and overlap of the top 1 % of the scores of two passes on ``batches``, worst direction."""
+    return _worst(_compared(_scores_on(scoring, batches, device), _scores_on(exact, batches, device)))
 
-    def run(way: Any) -> Tensor:
-        moved = (batch.to(device) for batch in batches)
-        return torch.cat([way.scores(batch)[:, batch.labelled].to("cpu", torch.float64) for batch in moved], dim=1)
 
-    pairs = list(zip(run(scoring), run(exact), strict=True))
-    return min(correlation(a, b) for a, b in pairs), min(top_overlap(a, b) for a, b in pairs)
+def reached(found: tuple[float, float], gate: tuple[float, float]) -> bool:
+    """Whether an `agreement` is as good as ``gate`` asks for."""
+    return found[0] >= gate[0] and found[1] >= gate[1]
+
+
+def _scores_on(
+    scoring: Any, batches: Sequence[Batch], device: torch.device, on_tokens: Callable[[int], object] | None = None
+) -> Tensor:
+    """Scores [K, N] in float64, on the host, of one batch after the other."""
+    pieces = []
+    for batch in batches:
+        batch = batch.to(device)
+        pieces.append(scoring.scores(batch)[:, batch.labelled].to("cpu", torch.float64))
+        if on_tokens:
+            on_tokens(pieces[-1].shape[1])
+    return torch.cat(pieces, dim=1)
+
+
+def _compared(found: Tensor, exact: Tensor) -> dict[str, list[float]]:
+    """``correlation`` and ``jaccard`` of the scores [K, N], for each direction."""
+    pairs = list(zip(found, exact, strict=True))
+    return {
+        "correlation": [correlation(a, b) for a, b in pairs],
+        "jaccard": [top_overlap(a, b) for a, b in pairs],
+    }
+
+
+def _worst(row: dict[str, Any]) -> tuple[float, float]:
+    return min(row["correlation"]), min(row["jaccard"])
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
@@ -140,10 +155,6 @@ def top_overlap(a: Tensor, b: Tensor, share: float = TOP_SHARE) -> float:
     return len(tops[0] & tops[1]) / len(tops[0] | tops[1])
 
 
-def _passes(row: dict[str, Any], gate: tuple[float, float]) -> bool:
-    return min(row["correlation"]) >= gate[0] and min(row["jaccard"]) >= gate[1]
-
-
 def _best(table: list[dict[str, Any]], gate: tuple[float, float]) -> dict[str, Any]:
-    """The row of the best step: one that passes, then by overlap, then by correlation."""
-    return max(table, key=lambda row: (_passes(row, gate), min(row["jaccard"]), min(row["correlation"])))
+    """The row of the best step: one that reaches the gate, then by overlap, then by correlation."""
+    return max(table, key=lambda row: (reached(_worst(row), gate), *reversed(_worst(row))))
