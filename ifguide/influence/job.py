@@ -6,7 +6,7 @@ Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -170,8 +170,8 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
         for behaviour in behaviours
     ]
     rank = None if own_pass else options.method.rank
-    make_whole = partial(_directions, model, inputs, behaviours, options, batch_tokens, about, largest)
-    directions, energy = _find_or_make_directions(shared, model, inputs, behaviours, about, rank, make_whole)
+    make = partial(_each_direction, model, inputs, options, batch_tokens, largest)
+    directions, energy = _find_or_make_directions(shared, model, inputs, behaviours, about, rank, make)
     frame = {"data": data, "eod": model.eod, "seq_length": seq_length, "context": context}
     method = options.method
     if own_pass is None:
@@ -182,7 +182,6 @@ def prepare(inputs: Inputs, options: Options, quiet: bool, own_pass: PassFactory
             lambda: settled(options.method, kept_in, settled_for),
             lambda: settle(options.method, model, directions, windows, batch_tokens, kept_in, settled_for, quiet),
         )
-    if own_pass is None:
         scoring = make_pass(model, directions, method)
     else:
         scoring = own_pass(model, cast(list[Direction], directions), windows, batch_tokens)
@@ -270,15 +269,32 @@ def _find_or_make_directions(
     behaviours: Sequence[Behaviour],
     about: Sequence[dict[str, Any]],
     rank: int | None,
-    make_whole: Callable[[], list[Direction]],
+    make: Callable[[Sequence[Behaviour]], Iterator[Direction]],
 ) -> tuple[list[AnyDirection], list[dict[str, Any]]]:
-    """The direction of each behaviour, whole or cut to ``rank``, and what the cut kept."""
+    """The direction of each behaviour, whole or cut to ``rank``, and what the cut kept.
+
+    Args:
+        make: the whole directions of some behaviours, one after the other.
+    """
     prefixes = [behaviour.output(inputs.output) for behaviour in behaviours]
+    read: dict[int, Direction] = {}
 
     def find_whole() -> list[Direction] | None:
-        found = [load_direction(prefix, made_from) for prefix, made_from in zip(prefixes, about, strict=True)]
-        known = [direction for direction in found if direction is not None]
-        return known if len(known) == len(found) else None
+        """Each is read once, as soon as it is there."""
+        for place, prefix in enumerate(prefixes):
+            if place not in read and (direction := load_direction(prefix, about[place])) is not None:
+                read[place] = direction
+        return [read[place] for place in range(len(prefixes))] if len(read) == len(prefixes) else None
+
+    def make_whole() -> list[Direction]:
+        """After `find_whole`: those that were not there are made, and saved."""
+        missing = [place for place in range(len(prefixes)) if place not in read]
+        known = dict(read)
+        # the maker comes first, so that it is through, and has let its weights go, when the last one is saved
+        for direction, place in zip(make([behaviours[place] for place in missing]), missing, strict=True):
+            save_direction(prefixes[place], direction, about[place])
+            known[place] = direction
+        return [known[place] for place in range(len(prefixes))]
 
     def make_cut(rank: int) -> tuple[list[dict[str, LowRank]], list[dict[str, Any]]]:
         # read again: where numbers lie in memory moves the last bit of a product, and a later cut is of what is read
@@ -292,33 +308,24 @@ def _find_or_make_directions(
     return list(cut_down), energy
 
 
-def _directions(
+def _each_direction(
     model: ScoredModel,
     inputs: Inputs,
-    behaviours: Sequence[Behaviour],
     options: Options,
     batch_tokens: int,
-    about: Sequence[dict[str, Any]],
     largest: Batch | None,
-) -> list[Direction]:
-    """The saved direction of each behaviour, or a new one that is saved, in the host's memory; only that reads the
-    factors."""
-    prefixes = [behaviour.output(inputs.output) for behaviour in behaviours]
-    known = {place: load_direction(prefix, about[place]) for place, prefix in enumerate(prefixes)}
-    missing = [place for place, direction in known.items() if direction is None]
-    if missing:
-        pairs = [(behaviours[place].toxic, behaviours[place].safe) for place in missing]
-        factors = load_factors(inputs.factors)
-        checks.check_factors(factors, model)
-        with in_full_precision(model, lambda: _load(inputs, device_map=options.device_map)) as exact:
-            if exact is not model and largest:
-                # in less precision both sides of this comparison are rounded too much
-                exact.check_architecture(largest.inputs[:1])
-            for place, direction in zip(missing, each_direction(exact, factors, pairs, options.damping, batch_tokens)):
-                save_direction(prefixes[place], direction, about[place])
-                known[place] = direction
-            del exact
-    return [direction for direction in known.values() if direction is not None]
+    behaviours: Sequence[Behaviour],
+) -> Iterator[Direction]:
+    """A new direction of each of ``behaviours``, in the host's memory; only this reads the factors."""
+    pairs = [(behaviour.toxic, behaviour.safe) for behaviour in behaviours]
+    factors = load_factors(inputs.factors)
+    checks.check_factors(factors, model)
+    with in_full_precision(model, lambda: _load(inputs, device_map=options.device_map)) as exact:
+        if exact is not model and largest:
+            # in less precision both sides of this comparison are rounded too much
+            exact.check_architecture(largest.inputs[:1])
+        yield from each_direction(exact, factors, pairs, options.damping, batch_tokens)
+        del exact
 
 
 def _shard_tokens(inputs: Inputs, dataset: TokenDataset) -> int:
