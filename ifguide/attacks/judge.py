@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ifguide.attacks.options import Judges, Subjects
 from ifguide.evaluation.metrics import summarise, text_summary
 from ifguide.generation.draw import continuation_texts, prompt_contexts, sample_continuations
 from ifguide.generation.options import Sampling
+from ifguide.models.devices import choose_device
 from ifguide.models.language_model import LanguageModel
 from ifguide.scorers.base import Scorer
 from ifguide.statistics.resampling import as_pairs, bootstrap, interval
@@ -134,6 +136,23 @@ class Judge:
             for name, table in heard.scores.items()
         }
         return {"scorers": by_scorer, **heard.texts}
+
+
+def load_judge(judges: Judges, subjects: Subjects, refusals: Sequence[str] = ()) -> tuple[Judge, list[dict[str, Any]]]:
+    """The judge with the scorers that are asked for, and what results say of these.
+
+    Args:
+        refusals: see `Judge`.
+
+    Raises:
+        InputError: no such scorer, or no such device.
+    """
+    from ifguide.scorers.registry import load_scorer
+
+    device = choose_device(subjects.device)
+    scorers = [load_scorer(spec, device=device) for spec in dict.fromkeys(judges.scorer)]
+    judge = Judge(scorers, judges.sampling, judges.threshold, subjects.batch_size, refusals)
+    return judge, [scorer.describe() | {"main": scorer.main} for scorer in scorers]
 
 
 def difference(one: Heard, other: Heard, scorer: str, seed: int) -> dict[str, Any]:

@@ -26,11 +26,10 @@ from ifguide.attacks.directions import (
     unit,
 )
 from ifguide.attacks.folder import finish, working_in
-from ifguide.attacks.judge import Heard, Judge, difference
+from ifguide.attacks.judge import Heard, difference, load_judge
 from ifguide.attacks.options import Judges, Orthogonalise, Prompts, Subjects
 from ifguide.attacks.subjects import (
     Subject,
-    judges_record,
     load_subject,
     read_documents,
     read_prompts,
@@ -41,7 +40,6 @@ from ifguide.attacks.subjects import (
 from ifguide.data.sources.names import input_hash
 from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.perplexity import language_model_perplexity
-from ifguide.models.devices import choose_device
 from ifguide.models.language_model import LanguageModel
 from ifguide.pages.attacks.orthogonalise import orthogonalise_page
 from ifguide.system.journal import Journal, key_of
@@ -79,8 +77,7 @@ class _Orthogonalising:
             kind: [(row["prompt"], row["completion"]) for row in read_targets(path, f"{kind} queries")]
             for kind, path in (("toxic", options.toxic), ("safe", options.safe))
         }
-        scorers, self.scorers = judges_record(judges, choose_device(subjects.device))
-        self.judge = Judge(scorers, judges.sampling, judges.threshold, subjects.batch_size)
+        self.judge, self.scorers = load_judge(judges, subjects)
         self.seed = judges.sampling.seed
         self.base: LanguageModel | None = None
         self.base_sums: dict[str, Sums] = {}

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from ifguide.attacks.folder import finish, working_in
 from ifguide.attacks.gcg.success import share
-from ifguide.attacks.judge import RESAMPLES, Heard, Judge, difference
+from ifguide.attacks.judge import RESAMPLES, Heard, difference, load_judge
 from ifguide.attacks.options import Adversarial, Judges, Subjects
 from ifguide.attacks.refusals import PATTERNS
 from ifguide.attacks.subjects import (
-    judges_record,
     load_subject,
     prompt_rows,
     read_frames,
@@ -30,7 +29,6 @@ from ifguide.attacks.subjects import (
     require_models,
     subjects_of,
 )
-from ifguide.models.devices import choose_device
 from ifguide.pages.attacks.prompts import prompts_page
 from ifguide.statistics.resampling import as_pairs, bootstrap, interval
 from ifguide.system.journal import key_of
@@ -57,8 +55,7 @@ def attack_prompts(
     frames = read_frames(options.frames)
     patterns = read_patterns(options.refusals) if options.refusals else list(PATTERNS)
     about = require_models(models)
-    scorers, described = judges_record(judges, choose_device(subjects.device))
-    judge = Judge(scorers, judges.sampling, judges.threshold, subjects.batch_size, patterns)
+    judge, described = load_judge(judges, subjects, patterns)
     categories = [row["category"] for row in rows]
     heard: dict[tuple[str, str], Heard] = {}
     groups, details = [], []

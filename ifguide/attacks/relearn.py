@@ -23,11 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ifguide.attacks.folder import finish, working_in
-from ifguide.attacks.judge import RESAMPLES, Heard, Judge
+from ifguide.attacks.judge import RESAMPLES, Heard, load_judge
 from ifguide.attacks.options import Judges, Prompts, Relearn, Subjects
 from ifguide.attacks.subjects import (
     Subject,
-    judges_record,
     load_subject,
     read_documents,
     read_prompts,
@@ -37,7 +36,6 @@ from ifguide.attacks.subjects import (
 from ifguide.attacks.training import chosen, token_rows, tune
 from ifguide.errors import InputError
 from ifguide.evaluation.perplexity import language_model_perplexity
-from ifguide.models.devices import choose_device
 from ifguide.models.language_model import LanguageModel
 from ifguide.pages.attacks.relearn import relearn_page
 from ifguide.requirements.ranges import installed
@@ -117,8 +115,7 @@ class _Relearning:
         for kind, texts in self.texts.items():
             if len(texts) < recipe.documents[-1]:
                 raise InputError(f"--documents {recipe.documents[-1]}: --{kind} {named[kind]} has only {len(texts)}")
-        scorers, self.scorers = judges_record(judges, choose_device(subjects.device))
-        self.judge = Judge(scorers, judges.sampling, judges.threshold, subjects.batch_size)
+        self.judge, self.scorers = load_judge(judges, subjects)
         self.seed = judges.sampling.seed
 
     def run(self, progress: bool) -> dict[str, Any]:

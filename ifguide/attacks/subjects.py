@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ifguide.attacks.options import Judges, Prompts, Subjects
+from ifguide.attacks.options import Prompts, Subjects
 from ifguide.data.sources.reading import read_rows
 from ifguide.errors import ConfigError, InputError, first_faults
 from ifguide.models.named import named_models
@@ -177,18 +177,6 @@ def read_patterns(path: str) -> list[str]:
         return None
 
     return [row["pattern"] for row in _read(path, "refusals", fault)]
-
-
-def judges_record(options: Judges, device: str) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The scorers that are asked for, loaded, and what results say of them.
-
-    Raises:
-        InputError: no such scorer.
-    """
-    from ifguide.scorers.registry import load_scorer
-
-    scorers = [load_scorer(spec, device=device) for spec in dict.fromkeys(options.scorer)]
-    return scorers, [scorer.describe() | {"main": scorer.main} for scorer in scorers]
 
 
 def _read(path: str, what: str, fault: Any) -> list[dict[str, Any]]:

@@ -15,12 +15,11 @@ from ifguide.attacks.gcg.loss import SuffixLoss
 from ifguide.attacks.gcg.search import attack
 from ifguide.attacks.gcg.success import WAYS, summary, try_texts
 from ifguide.attacks.gcg.universal import UniversalAttack
-from ifguide.attacks.judge import Judge
+from ifguide.attacks.judge import Judge, load_judge
 from ifguide.attacks.options import Enhanced, Gcg, Judges, Subjects
-from ifguide.attacks.subjects import Subject, judges_record, load_subject, read_targets, require_models, subjects_of
+from ifguide.attacks.subjects import Subject, load_subject, read_targets, require_models, subjects_of
 from ifguide.errors import InputError
 from ifguide.generation.draw import continuation_texts
-from ifguide.models.devices import choose_device
 from ifguide.models.language_model import LanguageModel
 from ifguide.pages.attacks.gcg import gcg_page
 from ifguide.system.files import hash_value
@@ -44,8 +43,7 @@ def gcg(
     models = subjects_of(subjects.models)
     targets = read_targets(options.targets, limit=options.limit)
     about = require_models(models)
-    scorers, described = judges_record(judges, choose_device(subjects.device))
-    judge = Judge(scorers, judges.sampling, judges.threshold, subjects.batch_size)
+    judge, described = load_judge(judges, subjects)
     universal = (
         UniversalAttack(enhanced, models, subjects, targets, judges.sampling.seed) if enhanced.enhanced else None
     )
