@@ -27,10 +27,8 @@ from ifguide.influence.curvature.store import Factors
 from ifguide.influence.options import Damping
 from ifguide.influence.passes.checks import memory_advice
 from ifguide.influence.queries import Query, queries_fingerprint
-from ifguide.influence.tensors import save_tensors
+from ifguide.influence.tensors import load_recorded, save_recorded
 from ifguide.models.tracked import ScoredModel
-from ifguide.system.cache import file_hash
-from ifguide.system.files import read_json, write_json
 
 Direction = dict[str, Tensor]
 """One matrix [O, I] per tracked layer."""
@@ -174,22 +172,17 @@ def _precondition_layer(
 
 def save_direction(prefix: str | Path, direction: Direction, about: dict[str, Any]) -> None:
     """Write ``prefix.direction.{safetensors,json}``."""
-    tensors, record = direction_paths(prefix)
-    save_tensors(tensors, {name: matrix.cpu().contiguous() for name, matrix in direction.items()})
-    write_json(record, {"identity": about, "tensors": file_hash(tensors, just_written=True)})
+    save_recorded(
+        *direction_paths(prefix),
+        {name: matrix.cpu().contiguous() for name, matrix in direction.items()},
+        {"identity": about},
+    )
 
 
 def load_direction(prefix: str | Path, about: dict[str, Any]) -> Direction | None:
     """The saved direction if it is whole and has the identity ``about``, else None."""
-    from safetensors.torch import load_file
-
-    tensors, record = direction_paths(prefix)
-    if not (tensors.exists() and record.exists()):
-        return None
-    known = read_json(record, "direction")
-    if known.get("identity") != about or known.get("tensors") != file_hash(tensors):
-        return None
-    return load_file(tensors)
+    found = load_recorded(*direction_paths(prefix), about, "direction")
+    return None if found is None else found[0]
 
 
 def direction_paths(prefix: str | Path) -> tuple[Path, Path]:

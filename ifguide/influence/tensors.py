@@ -1,13 +1,16 @@
-"""Named tensors on disk."""
+"""Named tensors on disk, and with a record that says what they are."""
 
 from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from ifguide.system.files import atomic_path
+from ifguide.system.cache import file_hash
+from ifguide.system.files import atomic_path, read_json, write_json
 
 
 def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
@@ -27,3 +30,37 @@ def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
             # the library tells the system's error in its text alone
             known = (number for number in (errno.ENOSPC, errno.EDQUOT) if f"(os error {number})" in str(error))
             raise OSError(next(known, errno.EIO), str(error)) from error
+
+
+def save_recorded(path: Path, record: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write ``tensors``, then into ``record`` what is said ``about`` them and their hash as ``tensors``.
+
+    A record is never there without its tensors.
+
+    Raises:
+        InputError, OutOfSpaceError: as `save_tensors`.
+    """
+    save_tensors(path, tensors)
+    write_json(record, {**about, "tensors": file_hash(path, just_written=True)})
+
+
+def load_recorded(
+    path: Path, record: Path, identity: dict[str, Any], what: str
+) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `save_recorded` wrote: tensors and record; None unless both are there, belong together, and have this
+    ``identity`` in the record.
+
+    Args:
+        what: they are, for a message.
+
+    Raises:
+        InputError: the record is no JSON.
+    """
+    from safetensors.torch import load_file
+
+    if not (path.exists() and record.exists()):
+        return None
+    known = read_json(record, what)
+    if known.get("identity") != identity or known.get("tensors") != file_hash(path):
+        return None
+    return load_file(path), known

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ifguide.errors import InputError, OutOfSpaceError
-from ifguide.influence.tensors import save_tensors
+from ifguide.influence.tensors import load_recorded, save_recorded, save_tensors
 from tests.support.folders import files
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
@@ -50,3 +50,17 @@ def test_a_fault_on_the_way_leaves_what_was_there(
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent"):
         save_tensors(tmp_path / "absent" / "t.safetensors", TENSORS)
+
+
+def test_a_record_and_its_tensors_come_back_together_or_not_at_all(tmp_path: Path) -> None:
+    path, record = tmp_path / "t.safetensors", tmp_path / "t.json"
+    assert load_recorded(path, record, {"of": 1}, "test") is None
+    save_recorded(path, record, TENSORS, {"identity": {"of": 1}, "more": 2})
+    found = load_recorded(path, record, {"of": 1}, "test")
+    assert found is not None and found[1]["more"] == 2
+    assert found[0].keys() == TENSORS.keys() and all(torch.equal(found[0][name], TENSORS[name]) for name in TENSORS)
+    assert load_recorded(path, record, {"of": 2}, "test") is None
+    save_tensors(path, {"a": TENSORS["a"] + 1})
+    assert load_recorded(path, record, {"of": 1}, "test") is None
+    record.unlink()
+    assert load_recorded(path, record, {"of": 1}, "test") is None

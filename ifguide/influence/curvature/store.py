@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
-from ifguide.influence.tensors import save_tensors
+from ifguide.influence.tensors import save_recorded
 from ifguide.models.tracked import ScoredModel
 from ifguide.system.cache import file_hash
-from ifguide.system.files import read_json, write_json
+from ifguide.system.files import read_json
 
 FORMAT = 1
 _TENSORS = {"ekfac": ("U_A", "U_G", "Lambda"), "kfac": ("U_A", "U_G", "Lambda"), "diagonal": ("Lambda",)}
@@ -51,9 +51,7 @@ class Factors:
 def save_factors(output: Path, layers: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
     """Write the tensors, then the record with their hash: a record is never there without its tensors."""
     tensors = {f"{name}/{key}": tensor for name, layer in layers.items() for key, tensor in layer.items()}
-    path = output / "factors.safetensors"
-    save_tensors(path, tensors)
-    write_json(output / "factors.json", {**record, "tensors": file_hash(path, just_written=True)})
+    save_recorded(output / "factors.safetensors", output / "factors.json", tensors, record)
 
 
 def describe_factors(directory: str | Path) -> Factors:

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from ifguide.influence.direction import Direction
 from ifguide.influence.passes.low_rank import LowRank, truncate
-from ifguide.influence.tensors import save_tensors
-from ifguide.system.cache import file_hash
-from ifguide.system.files import read_json, write_json
+from ifguide.influence.tensors import load_recorded, save_recorded
 
 _LEFT, _RIGHT = "left", "right"
 
@@ -40,10 +38,9 @@ def cut_and_keep(
     found = []
     for direction, prefix, made_from in zip(whole, prefixes, about, strict=True):
         factors, energy = truncate(direction, rank, device)
-        tensors, record = _paths(prefix, rank)
         sides = {f"{name}/{side}": getattr(low, side) for name, low in factors.items() for side in (_LEFT, _RIGHT)}
-        save_tensors(tensors, {key: side.cpu().contiguous() for key, side in sides.items()})
-        write_json(record, {"identity": made_from, "energy": energy, "tensors": file_hash(tensors, just_written=True)})
+        kept = {key: side.cpu().contiguous() for key, side in sides.items()}
+        save_recorded(*_paths(prefix, rank), kept, {"identity": made_from, "energy": energy})
         found.append((factors, energy))
     return [factors for factors, _ in found], [energy for _, energy in found]
 
@@ -60,19 +57,15 @@ def find_cut(
 
 
 def _find(rank: int, prefix: str | Path, made_from: dict[str, Any]) -> tuple[dict[str, LowRank], dict[str, Any]] | None:
-    from safetensors.torch import load_file
-
-    tensors, record = _paths(prefix, rank)
-    if not (tensors.exists() and record.exists()):
+    found = load_recorded(*_paths(prefix, rank), made_from, "cut direction")
+    if found is None:
         return None
-    known = read_json(record, "cut direction")
-    if known.get("identity") != made_from or known.get("tensors") != file_hash(tensors):
-        return None
+    tensors, record = found
     sides: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in load_file(tensors).items():
+    for key, tensor in tensors.items():
         name, _, side = key.rpartition("/")
         sides.setdefault(name, {})[side] = tensor
-    return {name: LowRank(both[_LEFT], both[_RIGHT]) for name, both in sides.items()}, known["energy"]
+    return {name: LowRank(both[_LEFT], both[_RIGHT]) for name, both in sides.items()}, record["energy"]
 
 
 def _paths(prefix: str | Path, rank: int) -> tuple[Path, Path]:
