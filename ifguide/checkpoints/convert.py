@@ -24,6 +24,7 @@ from ifguide.checkpoints.vocabulary import choose_padding, pad_rows
 from ifguide.checkpoints.writer import TAG, write_checkpoint
 from ifguide.config.hints import is_neox_checkpoint, model_hint
 from ifguide.config.yaml_files import merge_files
+from ifguide.data.text.content import files_in
 from ifguide.data.text.record import config_datasets, config_faults, shared_frame
 from ifguide.data.text.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
 from ifguide.errors import ConfigError, IFGuideWarning, InputError
@@ -43,6 +44,11 @@ class TokenizerFiles:
     tokenizer_type: str
     vocab_file: str | None = None
     merge_file: str | None = None
+
+    def __post_init__(self) -> None:
+        """A folder stands for its files, which are copied."""
+        for name, file in zip(("vocab_file", "merge_file"), files_in(**vars(self))):
+            object.__setattr__(self, name, file)
 
     def build(self) -> Tokenizer:
         """Raises:

@@ -31,6 +31,7 @@ from ifguide.data.sidecar import FORMAT_VERSION, TOKENS, file_states
 from ifguide.data.sources.names import AUTO, FORMATS, Source, find_sources, input_record
 from ifguide.data.sources.reading import check_sources, read_batches, total_size
 from ifguide.data.sources.records import Batch
+from ifguide.data.text.content import files_in
 from ifguide.data.text.reader import KEEP, TextReader
 from ifguide.data.text.record import tokenizer_file_record
 from ifguide.data.text.tokenizers import EOD_TOKEN
@@ -193,6 +194,7 @@ def preprocess(
         raise InputError(f"--workers must be at least 1, got {options.workers}")
     sources = find_sources(inputs, options.format)
     check_sources(sources, options.json_keys)
+    vocab_file, merge_file = files_in(tokenizer_type, vocab_file, merge_file)
     files = (tokenizer_type, vocab_file, merge_file, options.bos, options.eod_token)
     reader = TextReader.from_files(*files)
     if options.append_eod and reader.eod is None:

@@ -20,6 +20,7 @@ from ifguide.config.options import option
 from ifguide.data.aligned import Aligned, load_aligned, require_finite, write_aligned
 from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import SCORES
+from ifguide.data.text.content import files_in
 from ifguide.data.text.recorded_tokenizer import find_tokenizer
 from ifguide.data.text.spans import Speller, TextDiffers, align, move
 from ifguide.data.text.tokenizers import Tokenizer
@@ -97,7 +98,12 @@ def transfer_scores(
     inputs = _open(scores, data, to_data, output, choices)
     require_finite(inputs.scores, progress=not quiet)
     counts = _Counts()
-    files = [path for choice in choices for path in (choice.vocab_file, choice.merge_file) if path is not None]
+    files = [
+        path
+        for choice, tokenizer in zip(choices, inputs.tokenizers)
+        for path in files_in(tokenizer.name, choice.vocab_file, choice.merge_file)
+        if path is not None
+    ]
     sidecar = {
         "parameters": {"method": "transfer", **_named(inputs.tokenizers)},
         "parts": [

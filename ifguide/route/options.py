@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ifguide.config.options import option, same_as
-from ifguide.data.text.content import DEFAULT_TYPE
+from ifguide.data.text.content import DEFAULT_TYPE, type_meant
 from ifguide.errors import ConfigError
 from ifguide.influence.options import FitOptions, Method
 from ifguide.quickstart.masking import MOST_SUSPECTED, SPAN, TOKENS_WITHIN
@@ -116,9 +116,9 @@ class RouteOptions:
         if self.seed < 0:
             faults.append(f"--seed {self.seed}: must not be negative")
         faults += Method(method=self.method).faults()
-        if self.tokenizer_type is None and self.vocab_file:
-            object.__setattr__(self, "tokenizer_type", DEFAULT_TYPE)  # as preprocess takes it
-        elif self.tokenizer_type is None and self.merge_file:
+        # as every command takes it, and said to each step
+        object.__setattr__(self, "tokenizer_type", type_meant(self.tokenizer_type, self.vocab_file))
+        if self.tokenizer_type is None and self.merge_file:
             faults.append("--merge-file needs --tokenizer-type and --vocab-file")
         if faults:
             raise ConfigError(faults)

@@ -161,14 +161,14 @@ def _behaviours(asked: BuildMask, args: argparse.Namespace) -> list[BehaviourSco
 
 
 def _words(asked: BuildMask) -> WordList | None:
-    from ifguide.data.text.content import DEFAULT_TYPE
+    from ifguide.data.text.content import type_meant
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.errors import InputError
     from ifguide.masks import WordList
 
     if asked.wordlist is None:
         return None
-    tokenizer_type = asked.tokenizer_type or (DEFAULT_TYPE if asked.vocab_file else None)
+    tokenizer_type = type_meant(asked.tokenizer_type, asked.vocab_file)
     if tokenizer_type is None:
         raise InputError("--wordlist needs --tokenizer-type and its files, as given to preprocess")
     tokenizer = build_tokenizer(tokenizer_type, asked.vocab_file, asked.merge_file)

@@ -84,14 +84,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Convert, compare if asked to, and say what was written."""
     from ifguide.checkpoints.check import TEXT
     from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
-    from ifguide.data.text.content import DEFAULT_TYPE
+    from ifguide.data.text.content import type_meant
     from ifguide.influence.curvature.adam import write_adam_factors
     from ifguide.system.text_files import read_text
 
     asked = options_of(args, Convert)
     _check_options(args, asked)
     tokenizer = None
-    tokenizer_type = asked.tokenizer_type or (DEFAULT_TYPE if asked.vocab_file else None)
+    tokenizer_type = type_meant(asked.tokenizer_type, asked.vocab_file)
     if tokenizer_type:
         tokenizer = TokenizerFiles(tokenizer_type, asked.vocab_file, asked.merge_file)
     text = None

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 from ifguide import verbs
-from ifguide.data.text.content import files_in
 from ifguide.errors import IFGuideError, IFGuideWarning, tell
 from ifguide.system.processes import let_waiting_threads_sleep
 from ifguide.system.progress import silenced
@@ -21,6 +20,7 @@ from ifguide.system.provenance import running
 from ifguide.system.run_process import require_one_process
 from ifguide.verbs.following import next_command
 from ifguide.verbs.log_file import LogError, logged
+from ifguide.verbs.tokenizer_files import name_tokenizer_files
 
 # what every process of a launcher would do whole, into one output; the others share their work, or write nothing
 _ONE_PROCESS = {
@@ -74,7 +74,7 @@ def _run_parsed(
     if not needs.ready(verb, f"ifguide {verb}"):
         return 2
     try:
-        _name_tokenizer_files(args)
+        name_tokenizer_files(args)
         if verb in _ONE_PROCESS:
             why = "each of them would do all the work into the same output"
             require_one_process(why, verb, launched=True)
@@ -100,16 +100,6 @@ def _run_parsed(
     if follow and code == 0 and not args.json and (line := next_command(verb, args, result)):
         print(f"next: {line}")
     return code
-
-
-def _name_tokenizer_files(args: argparse.Namespace) -> None:
-    """Put a tokenizer's files in the place of the folder that holds them, before all of that folder is hashed."""
-    for name in [name for name in vars(args) if name.endswith("vocab_file")]:
-        types, merges = name.replace("vocab_file", "tokenizer_type"), name.replace("vocab_file", "merge_file")
-        files = files_in(getattr(args, types, None), getattr(args, name), getattr(args, merges, None))
-        for where, file in zip((name, merges), files):
-            if hasattr(args, where):
-                setattr(args, where, file)
 
 
 def _run(
@@ -160,7 +150,7 @@ def state_of(verb: str, argv: Sequence[str]) -> tuple[str, list[str]] | None:
         return None
     parser = verbs.make_parser(verb)
     args = parser.parse_args(argv)
-    _name_tokenizer_files(args)
+    name_tokenizer_files(args)
     output = writes.output(args)
     return None if output is None else look(output, writes.request(verb, parser, args))
 

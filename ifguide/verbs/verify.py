@@ -38,7 +38,7 @@ OPTIONS = Verify
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.data.text.content import DEFAULT_TYPE
+    from ifguide.data.text.content import type_meant
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.data.verify import verify
     from ifguide.errors import InputError
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     asked = options_of(args, Verify)
     tokenizer = None
-    tokenizer_type = asked.tokenizer_type or (DEFAULT_TYPE if asked.vocab_file else None)
+    tokenizer_type = type_meant(asked.tokenizer_type, asked.vocab_file)
     if tokenizer_type is not None:
         if asked.vocab_size is not None:
             raise InputError("--vocab-size and a tokenizer exclude each other: the tokenizer knows its size")

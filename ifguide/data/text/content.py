@@ -72,24 +72,50 @@ def content_hash(bare: Any, prefix: tuple[int, ...] = (), suffix: tuple[int, ...
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
 
 
+def carried(folder: str | os.PathLike) -> dict[str, list[Path]]:
+    """The types of tokenizers whose files lie in a Hugging Face folder, and those files; in the order of
+    `FOLDER_FILES`."""
+    found = {kind: [Path(folder) / name for name in names] for kind, names in FOLDER_FILES}
+    return {kind: files for kind, files in found.items() if all(file.is_file() for file in files)}
+
+
 def files_in(
-    tokenizer_type: str | None, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None
+    tokenizer_type: str, vocab_file: str | os.PathLike | None, merge_file: str | os.PathLike | None
 ) -> tuple[str | os.PathLike | None, str | os.PathLike | None]:
     """Vocabulary and merges; those inside of it where ``vocab_file`` is a Hugging Face folder.
 
-    Args:
-        tokenizer_type: None takes the first type of `FOLDER_FILES` that the folder carries.
-
     Returns:
-        What was given, where that is no folder or has no such files: who opens them says so.
+        What was given, where that is no folder or has no files of this type: who opens them says so.
     """
     if vocab_file is None or not Path(vocab_file).is_dir():
         return vocab_file, merge_file
-    for kind, names in FOLDER_FILES:
-        files = [Path(vocab_file) / name for name in names]
-        if (tokenizer_type or kind).lower() == kind.lower() and all(file.is_file() for file in files):
-            return str(files[0]), merge_file or (str(files[1]) if len(files) > 1 else None)
-    return vocab_file, merge_file
+    files = {kind.lower(): files for kind, files in carried(vocab_file).items()}.get(tokenizer_type.lower())
+    if files is None:
+        return vocab_file, merge_file
+    return str(files[0]), merge_file or (str(files[1]) if len(files) > 1 else None)
+
+
+def type_meant(
+    tokenizer_type: str | None, vocab_file: str | os.PathLike | None, recorded: str | None = None
+) -> str | None:
+    """The type of the tokenizer that is named: the one rule of every command.
+
+    It is the type that is named, else the one that the data records, else `DEFAULT_TYPE`. A folder without the files
+    of the recorded type may hold the same vocabulary in the file of `DEFAULT_TYPE`, as `convert` writes it.
+
+    Args:
+        recorded: the type that the data records, if any.
+
+    Returns:
+        None where neither a type nor a file is named: nobody asks for another tokenizer than that of the data.
+    """
+    if tokenizer_type or not vocab_file:
+        return tokenizer_type
+    if recorded in dict(FOLDER_FILES) and Path(vocab_file).is_dir():
+        found = carried(vocab_file)
+        if recorded not in found and DEFAULT_TYPE in found:
+            return DEFAULT_TYPE
+    return recorded or DEFAULT_TYPE
 
 
 def read_merges(path: str) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ifguide.data.sidecar import read_sidecar
-from ifguide.data.text.content import DEFAULT_TYPE, FOLDER_FILES, files_in
+from ifguide.data.text.content import carried, files_in, type_meant
 from ifguide.data.text.record import recorded_tokenizer, tokenizer_difference
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer, find_token
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
@@ -110,22 +110,20 @@ class TextReader:
         """
         sidecar = read_sidecar(data)
         recorded = sidecar.get("tokenizer") or {}
-        if not tokenizer_type and vocab_file and "type" not in recorded:
-            tokenizer_type = DEFAULT_TYPE
-        if not tokenizer_type:
-            if "type" not in recorded:
-                raise InputError(
-                    f"{data} does not record its tokenizer; name it with {options}tokenizer-type and "
-                    f"{options}vocab-file"
-                )
-            tokenizer_type = str(recorded["type"])
+        made_with = str(recorded["type"]) if "type" in recorded else None
+        kind = type_meant(tokenizer_type, vocab_file, made_with) or made_with
+        if kind is None:
+            raise InputError(
+                f"{data} does not record its tokenizer; name it with {options}tokenizer-type and {options}vocab-file"
+            )
+        if not tokenizer_type and kind == made_with:
+            vocab_file, merge_file = files_in(kind, vocab_file, merge_file)
             paths: list[Any] = [record["path"] for record in sidecar.get("tokenizer_files", [])] + [None, None]
-            vocab_file, merge_file = files_in(tokenizer_type, vocab_file, merge_file)
-            vocab_file, merge_file = vocab_file or paths[0], merge_file or paths[1]
-            for option, path in (("vocab-file", vocab_file), ("merge-file", merge_file)):
-                if path and not Path(path).is_file():
+            for option, path, given in zip(("vocab-file", "merge-file"), paths, (vocab_file, merge_file)):
+                if path and not given and not Path(path).exists():
                     raise InputError(f"tokenizer file {path} of {data} is gone; say where it is with {options}{option}")
-        tokenizer = build_tokenizer(tokenizer_type, vocab_file, merge_file, options, eod_token)
+            vocab_file, merge_file = vocab_file or paths[0], merge_file or paths[1]
+        tokenizer = build_tokenizer(kind, vocab_file, merge_file, options, eod_token)
         difference = tokenizer_difference(recorded, describe(tokenizer))
         if difference:
             raise MismatchError(f"{data} was made with another tokenizer than this one ({difference})")
@@ -290,16 +288,14 @@ def folder_tokenizer(folder: str | os.PathLike, tokenizer_type: str | None = Non
     Raises:
         InputError: a file that is no tokenizer.
     """
-    for kind, names in sorted(FOLDER_FILES, key=lambda entry: entry[0] != tokenizer_type):
-        files = [Path(folder) / name for name in names]
-        if all(file.is_file() for file in files):
-            return build_tokenizer(kind, files[0], files[1] if len(files) > 1 else None)
-    return None
+    found = carried(folder)
+    kind = tokenizer_type if tokenizer_type in tuple(found) else next(iter(found), None)
+    return None if kind is None else build_tokenizer(kind, folder)
 
 
 def has_tokenizer(folder: str | os.PathLike) -> bool:
     """Whether a model folder carries the files of a tokenizer."""
-    return any(all((Path(folder) / name).is_file() for name in names) for _, names in FOLDER_FILES)
+    return bool(carried(folder))
 
 
 def model_eod(folder: str | os.PathLike, tokenizer: Tokenizer) -> int | None:
