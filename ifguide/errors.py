@@ -52,6 +52,11 @@ class IFGuideWarning(UserWarning):
     """Something odd that was read and can be used; the command line shows it as one line."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, of several lines the first; its type where it says nothing."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+
+
 def tell(speaker: str, error: IFGuideError | str) -> None:
     """Print a fault on stderr, each of its lines with the name of the command that speaks."""
     for line in str(error).splitlines():

@@ -27,7 +27,7 @@ from ifguide.config.yaml_files import merge_files
 from ifguide.data.text.content import files_in
 from ifguide.data.text.record import config_datasets, config_faults, shared_frame
 from ifguide.data.text.tokenizers import EOD_TOKEN, Tokenizer, build_tokenizer, find_token
-from ifguide.errors import ConfigError, IFGuideWarning, InputError
+from ifguide.errors import ConfigError, IFGuideWarning, InputError, first_line
 from ifguide.penalties.hiding import hidden_token
 from ifguide.penalties.keys import action_of
 from ifguide.system.files import read_json, write_json, write_text
@@ -348,7 +348,7 @@ def _load_config(folder: Path) -> tuple[Family, Any]:
     try:
         return family, AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library raises many kinds for a malformed file
-        raise InputError(f"{folder / 'config.json'} cannot be used: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{folder / 'config.json'} cannot be used: {first_line(error)}") from None
 
 
 @contextlib.contextmanager

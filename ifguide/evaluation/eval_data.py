@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.data.sources.reading import read_rows
-from ifguide.errors import ConfigError, InputError
+from ifguide.errors import ConfigError, InputError, first_line
 from ifguide.system.files import hash_file, read_json, write_json, write_jsonl
 from ifguide.system.provenance import origin
 
@@ -257,7 +257,7 @@ def _from_hub(source: HubSource) -> Iterable[Mapping[str, Any]]:
     try:
         return datasets.load_dataset(source.path, source.config, split=source.split)
     except Exception as error:  # the hub's client raises what its transport raises
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = first_line(error)
         raise InputError(
             f"{source.path} cannot be read from the hub ({reason}); give files instead: --source NAME=FILE"
         ) from error

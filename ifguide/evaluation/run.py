@@ -26,7 +26,7 @@ from lm_eval import evaluator
 from lm_eval.tasks import TaskManager
 
 from ifguide.data.text.reader import TextReader
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import InputError, MismatchError, first_line
 from ifguide.evaluation.lm.batches import BatchedLM
 from ifguide.evaluation.lm.model import EvaluationLM
 from ifguide.evaluation.lm.tokens import LIKELIHOODS
@@ -201,7 +201,7 @@ def _load_tasks(manager: TaskManager, settings: EvaluationSettings) -> Any:
         where = (
             f"in {settings.data}" if settings.data else "from the hub; `ifguide fetch-eval-data` and --data DIR help"
         )
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = first_line(error)
         raise InputError(f"the data of {', '.join(settings.tasks)} cannot be loaded {where}: {reason}") from error
     for task in loaded["tasks"].values():
         if task.get_config("num_fewshot") is None:

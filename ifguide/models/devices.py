@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.system.run_process import this_process
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def choose_device(name: str | None = None) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
+        reason = first_line(error)
         raise InputError(f"--device {name or AUTO} cannot be used: {reason}") from error
     return device
 

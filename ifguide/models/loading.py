@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.system.quiet import no_loading_bar
 
 # names of missing weights that a message lists
@@ -64,8 +64,3 @@ def load_pretrained(kind: Any, where: str | os.PathLike, dtype: torch.dtype, wha
         more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
         raise InputError(f"{what} {os.fspath(where)} lacks the weights {', '.join(names[:_NAMED])}{more}")
     return model
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception of a library says, on one line."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -21,11 +21,11 @@ from torch.nn import functional
 from ifguide.architectures.support import require_scorable
 from ifguide.compat.transformers import attention_of, transposed_linear
 from ifguide.data.text.reader import TextReader
-from ifguide.errors import InputError, MismatchError
+from ifguide.errors import InputError, MismatchError, first_line
 from ifguide.models import attention
 from ifguide.models.devices import all_gpus, choose_device
 from ifguide.models.folder import read_config, weights_fingerprint
-from ifguide.models.loading import first_line, load_causal_model
+from ifguide.models.loading import load_causal_model
 from ifguide.models.placement import spread
 from ifguide.system.files import hash_value
 

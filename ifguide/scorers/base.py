@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.errors import IFGuideError, InputError, NumericsError
+from ifguide.errors import IFGuideError, InputError, NumericsError, first_line
 
 _MAIN_LABELS = ("toxicity", "toxic")
 
@@ -72,7 +72,7 @@ class Scorer(ABC):
             raise
         except Exception as error:
             index = offset + _first_failure(self._probabilities, texts)
-            reason = str(error).strip().split("\n", 1)[0]
+            reason = first_line(error)
             raise NumericsError(
                 f"scorer {self.name} failed at text {index}: {type(error).__name__}: {reason}"
             ) from error

@@ -22,9 +22,8 @@ import torch
 import transformers
 
 from ifguide.compat.detoxify import build, has_detoxify
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.models.folder import tokenizer_files_fingerprint
-from ifguide.models.loading import first_line
 from ifguide.scorers.huggingface import ClassifierScorer
 from ifguide.system.files import hash_file
 

@@ -15,9 +15,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ifguide.compat.transformers import commit_of
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.models.folder import model_fingerprint, require_model_folder
-from ifguide.models.loading import first_line, load_pretrained
+from ifguide.models.loading import load_pretrained
 from ifguide.scorers.base import Scorer
 
 # padded tokens scored at once: a processor's caches hold the activations of few, a graphics card wants many

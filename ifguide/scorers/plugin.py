@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ifguide.errors import InputError, NumericsError
+from ifguide.errors import InputError, NumericsError, first_line
 from ifguide.scorers.base import Scorer
 from ifguide.system.files import hash_file, hash_value
 
@@ -139,4 +139,4 @@ def _file(module: Any) -> str | None:
 
 
 def _line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
+    return first_line(error)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ifguide.config.options import named, option, options_of, same_as
 from ifguide.errors import InputError
@@ -16,9 +16,6 @@ from ifguide.system.files import read_json
 from ifguide.system.outputs import Output
 from ifguide.system.progress import counted
 from ifguide.verbs.writes import Writes, folder
-
-if TYPE_CHECKING:
-    from ifguide.quickstart.prepare import FILES
 
 SUMMARY = "Run the whole job on real text: corpus, base model, influence, mask, guided and control model, report."
 EXAMPLE = "ifguide quickstart --output quickstart-output --seed 1"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ifguide.data.sources.compression import missing
-from ifguide.data.sources.names import DatasetName, Source, parse_dataset
+from ifguide.data.sources.names import DatasetName, Source, is_saved, parse_dataset
 from ifguide.data.sources.records import Batch
 from ifguide.data.sources.rows import READ_ROWS, columns_of, row_batches, rows_of
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.system.text_files import LineFault
 
 DEFAULT_SPLIT = "train"
@@ -27,8 +26,7 @@ def dataset_columns(source: Source, keys: Sequence[str] | None, what: str) -> li
     Raises:
         InputError: no such data set, split or column, a hub that cannot be reached, or `datasets` is not installed.
     """
-    names = _load(source, what).column_names
-    return None if keys is None or names is None else columns_of(keys, names, f"{what} {source.name}")
+    return columns_of(keys, _load(source, what).column_names, f"{what} {source.name}")
 
 
 def dataset_batches(source: Source, before: int, keys: Sequence[str] | None, what: str) -> Iterator[Batch]:
@@ -42,9 +40,7 @@ def dataset_batches(source: Source, before: int, keys: Sequence[str] | None, wha
         InputError: as `dataset_columns`, or it ends in the middle; names the row.
     """
     dataset = _load(source, what)
-    columns = None if keys is None or dataset.column_names is None else columns_of(
-        keys, dataset.column_names, f"{what} {source.name}"
-    )  # fmt: skip
+    columns = dataset_columns(source, keys, what)
     if columns is not None:
         dataset = dataset.select_columns(columns)
     count, size = _length(dataset), source.size
@@ -57,7 +53,11 @@ def dataset_batches(source: Source, before: int, keys: Sequence[str] | None, wha
 
 
 def has_known_length(source: Source, what: str) -> bool:
-    """Whether positions in it are shares of its size."""
+    """Whether positions in it are shares of its size.
+
+    Raises:
+        InputError: as `dataset_columns`.
+    """
     return source.size is not None and _length(_load(source, what)) is not None
 
 
@@ -68,7 +68,7 @@ def _rows(dataset: Any, name: str, what: str) -> Iterator[dict[str, Any] | LineF
         try:
             part = next(parts, None)
         except Exception as error:  # whatever the transport and the readers of other formats raise
-            raise InputError(f"{what} {name} cannot be read after row {number}: {_first_line(error)}") from error
+            raise InputError(f"{what} {name} cannot be read after row {number}: {first_line(error)}") from error
         if part is None:
             return
         for row in rows_of(part):
@@ -87,9 +87,8 @@ def _load(source: Source, what: str) -> Any:
     except ModuleNotFoundError:
         raise missing("datasets", f"{what} {source.name}", "write its rows as JSON lines or Parquet") from None
     spec = parse_dataset(source.name)
-    is_saved = any((Path(spec.path) / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:
-        if is_saved:
+        if is_saved(spec.path):
             found = datasets.load_from_disk(spec.path)
         else:
             found = datasets.load_dataset(spec.path, spec.config, streaming=True)
@@ -108,12 +107,8 @@ def _load(source: Source, what: str) -> Any:
 
 def _unreachable(spec: DatasetName, name: str, what: str, error: Exception) -> str:
     if spec.is_folder:
-        return f"{what} {name} cannot be read as a data set: {_first_line(error)}"
+        return f"{what} {name} cannot be read as a data set: {first_line(error)}"
     return (
-        f"{what} {name}: {spec.path} is no folder here and cannot be read from the hub ({_first_line(error)}); "
+        f"{what} {name}: {spec.path} is no folder here and cannot be read from the hub ({first_line(error)}); "
         "download it where there is a network, and name its folder: dataset:FOLDER#SPLIT"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -10,7 +10,7 @@ from ifguide.data.sources.compression import missing
 from ifguide.data.sources.names import Source, compression_of
 from ifguide.data.sources.records import Batch
 from ifguide.data.sources.rows import READ_ROWS, columns_of, row_batches, rows_of
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.system.text_files import HEAD_BYTES, LineFault, unreadable, what_it_is
 
 _MAGIC = b"PAR1"
@@ -25,8 +25,7 @@ def parquet_columns(source: Source, keys: Sequence[str] | None, what: str) -> li
         InputError: no whole Parquet file, no such column, or pyarrow is not installed.
     """
     with _open(source.name, what) as file:
-        names = file.schema_arrow.names
-    return None if keys is None else columns_of(keys, names, f"{what} {source.name}")
+        return columns_of(keys, file.schema_arrow.names, f"{what} {source.name}")
 
 
 def parquet_batches(source: Source, before: int, keys: Sequence[str] | None, what: str) -> Iterator[Batch]:
@@ -60,7 +59,7 @@ def _rows(file: Any, columns: list[str] | None, path: str, what: str) -> Iterato
             except (OSError, ValueError) as error:  # pyarrow's own are derived from these
                 raise InputError(
                     f"{what} {path} row group {group + 1} of {file.num_row_groups} cannot be read: "
-                    f"{str(error).splitlines()[0]}; copy the file again"
+                    f"{first_line(error)}; copy the file again"
                 ) from None
             if part is None:
                 break
@@ -83,8 +82,6 @@ def _open(path: str, what: str) -> Any:
             raise InputError(f"{what} {path} is {is_what}; give it the name of what it is")
         return pyarrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
     except ValueError as error:
-        raise InputError(
-            f"{what} {path} is not a whole Parquet file ({str(error).splitlines()[0]}); copy it again"
-        ) from None
+        raise InputError(f"{what} {path} is not a whole Parquet file ({first_line(error)}); copy it again") from None
     except OSError as error:
         raise InputError(unreadable(error, path, what)) from None

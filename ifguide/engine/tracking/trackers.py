@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ifguide.errors import first_line
+
 # where GPT-NeoX logs a quantity under another name than our log has for it
 _NAMES = {"train/lr": "train/learning_rate", "train/tokens_per_second": "runtime/tokens_per_sec"}
 _GROUPS = {"valid": "validation"}
@@ -84,7 +86,7 @@ class Trackers:
                 save_code=False,
             )
         except Exception as error:  # of any kind: a tracker is no reason to lose a run
-            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            reason = first_line(error)
             self.notes.append(f"W&B is left out: {reason} (`wandb login`, or WANDB_MODE=offline)")
             return None
 

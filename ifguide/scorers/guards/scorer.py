@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ifguide.errors import InputError
+from ifguide.errors import InputError, first_line
 from ifguide.models.folder import model_fingerprint, read_config, require_model_folder
-from ifguide.models.loading import first_line, load_causal_model
+from ifguide.models.loading import load_causal_model
 from ifguide.scorers.base import Scorer
 from ifguide.scorers.guards.families import TOXICITY, Family, family_of
 from ifguide.system.files import hash_value
