@@ -21,12 +21,22 @@ _READ = {**COMPRESSIONS, f".{PARQUET}": "a Parquet file"}
 
 
 def missing(package: str, source: str, otherwise: str) -> InputError:
-    """What to say where a source needs a package that is not installed."""
+    """What to say where a source needs a package that is not installed.
+
+    Args:
+        source: what needs it, as ``input FILE``.
+        otherwise: what to do without it.
+    """
     return InputError(f"{source} needs the package {package}; {how_to_install([package])}, or {otherwise}")
 
 
 def chunks(path: str, raw: BufferedReader, what: str) -> Iterator[bytes]:
     """All bytes of an open file, in pieces.
+
+    Args:
+        path: its name, whose end says how it is compressed.
+        raw: the file, at its start.
+        what: its role, for messages.
 
     Raises:
         InputError: compressed data is damaged or ends early, the file is neither text nor what its name says, or

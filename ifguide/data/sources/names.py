@@ -23,6 +23,8 @@ AUTO, JSONL, TEXT, LINES, PARQUET = "auto", "jsonl", "text", "lines", "parquet"
 FORMATS = (AUTO, JSONL, TEXT, LINES, PARQUET)
 COMPRESSIONS = {".gz": "gzip data", ".zst": "zstandard data", ".bz2": "bzip2 data", ".xz": "xz data"}
 _ENDINGS = {".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TEXT, ".text": TEXT, ".parquet": PARQUET}
+# a kind of sources beside `FORMATS`: a data set of the package `datasets`
+DATA_SET = "dataset"
 _SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` of datasets leaves
 # a first line that is longer than this is taken for text
 _FIRST_LINE = 1 << 20
@@ -62,7 +64,8 @@ class DatasetName:
 
 
 def parse_dataset(name: str) -> DatasetName:
-    """
+    """The parts of ``dataset:NAME[:CONFIG][#SPLIT]``; a folder's name may hold colons.
+
     Raises:
         InputError: it names nothing, or a folder that does not exist.
     """
@@ -91,18 +94,18 @@ def find_sources(names: Iterable[str | os.PathLike], form: str = AUTO, what: str
     for one in names:
         name = os.fspath(one)
         if name.startswith(DATASET):
-            found.append(Source(name, "dataset", _folder_size(parse_dataset(name))))
+            found.append(Source(name, DATA_SET, _folder_size(parse_dataset(name))))
         else:
             found += [_file(path, form, what) for path in _files(name, form, what)]
     return found
 
 
-def local_files(name: str | os.PathLike, form: str = AUTO) -> list[str] | None:
+def local_files(name: str | os.PathLike) -> list[str] | None:
     """The files behind a name that are there, for records of what was read; None of a data set on the hub."""
     name = os.fspath(name)
     if not name.startswith(DATASET):
         try:
-            return [path for path in _files(name, form, "input") if Path(path).is_file()]
+            return [path for path in _files(name, AUTO, "input") if Path(path).is_file()]
         except InputError:
             return []
     try:
@@ -138,18 +141,15 @@ def input_hash(name: str | os.PathLike) -> str | None:
 
 
 def input_record(name: str | os.PathLike) -> dict[str, str | int | None]:
-    """`ifguide.system.provenance.file_record`, of whatever ``name`` names."""
+    """`ifguide.system.provenance.file_record`, of whatever ``name`` names: ``path``, ``bytes`` as stored, ``hash``."""
     files = local_files(name)
     size = None if files is None else sum(Path(path).stat().st_size for path in files)
     return {"path": absolute_name(name), "bytes": size, "hash": input_hash(name)}
 
 
-def kind_of(path: str, form: str = AUTO) -> str:
-    """How the file is read. A name of another kind says JSON lines; so does a first line that is a JSON object in a
-    file that is named as plain text, which is what such files were to earlier versions."""
-    if form != AUTO:
-        return form
-    return _ENDINGS.get(_ending(path), JSONL)
+def is_saved(folder: str | os.PathLike) -> bool:
+    """Whether ``folder`` is a data set that `save_to_disk` of the package `datasets` wrote."""
+    return any((Path(folder) / name).is_file() for name in _SAVED)
 
 
 def compression_of(path: str) -> str | None:
@@ -189,8 +189,7 @@ def _files(name: str, form: str, what: str) -> Sequence[str]:
 
 
 def _in_folder(folder: str, form: str, what: str) -> Sequence[str]:
-    saved = [name for name in _SAVED if (Path(folder) / name).is_file()]
-    if saved:
+    if is_saved(folder):
         raise InputError(f"{what} {folder} is a data set that `datasets` saved; write {DATASET}{folder}")
     every = list(_walk(folder))
     found = [path for path in every if form != AUTO or _ending(path) in _ENDINGS]
@@ -212,10 +211,12 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _file(path: str, form: str, what: str) -> Source:
+    """A name of another kind says JSON lines; so does a first line that is a JSON object in a file that is named as
+    plain text, which is what such files were to earlier versions."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            kind = kind_of(path, form)
+            kind = _ENDINGS.get(_ending(path), JSONL) if form == AUTO else form
             is_named = kind == TEXT and form == AUTO and compression_of(path) is None
             if is_named and is_json_line(stream.read(_FIRST_LINE)):
                 kind = JSONL

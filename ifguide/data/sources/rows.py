@@ -15,12 +15,22 @@ READ_ROWS = 256
 _SHOWN = 12
 
 
-def columns_of(keys: Sequence[str], columns: Sequence[str], source: str) -> list[str]:
+def columns_of(keys: Sequence[str] | None, columns: Sequence[str] | None, source: str) -> list[str] | None:
     """Those of ``columns`` that ``keys`` need, ``a`` for ``a.b`` unless a column of that name is there.
+
+    Args:
+        keys: as of `records.text_of`; None for whole rows.
+        columns: of the table; None where only reading will tell.
+        source: the table, for messages.
+
+    Returns:
+        None for all columns.
 
     Raises:
         InputError: there is none; lists what there is.
     """
+    if keys is None or columns is None:
+        return None
     needed = [key if key in columns else key.partition(".")[0] for key in keys]
     found = [name for name in dict.fromkeys(needed) if name in columns]
     if not found:
@@ -38,6 +48,7 @@ def row_batches(
     """Batches of about `BATCH_BYTES` characters.
 
     Args:
+        source: its name, for messages.
         position: (rows so far, characters so far) -> bytes of all sources so far.
     """
     first, size, held, total = 1, 0, [], 0
