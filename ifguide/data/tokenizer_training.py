@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections import Counter
@@ -64,7 +65,8 @@ class _Counts:
 
 
 def tokenizer_paths(output: str | os.PathLike) -> tuple[Path, Path]:
-    """(the tokenizer's file, the record of its training): inside a folder, or FILE.json and FILE.run.json."""
+    """(the tokenizer's file, the record of its training): inside a folder, where the record is called `RECORD`, or
+    FILE.json and FILE.run.json."""
     path = Path(output)
     if path.suffix == ".json":
         return path, path.with_suffix(f".{RECORD}")
@@ -84,9 +86,12 @@ def train_tokenizer(
     Args:
         inputs: as of `preprocess`.
         output: a file that ends in ``.json``, or a folder; created if missing.
+        progress: show a bar on stderr, in bytes of the inputs.
 
     Returns:
-        ``output``, ``tokenizer`` (the file), ``vocab_size``, ``fingerprint``, the counts and ``seconds``.
+        ``output``, ``tokenizer`` (the file), ``vocab_size`` (tokens), ``fingerprint``, ``hash`` (of the file's bytes),
+        ``texts``, ``characters``, ``left_out`` (texts, by ``sample``), ``not_text`` and ``bad_lines`` (records), and
+        ``seconds``.
 
     Raises:
         InputError: an input or the output cannot be used, a record is malformed, or no text is left. Nothing is
@@ -97,7 +102,7 @@ def train_tokenizer(
     began = time.time()
     _check(options)
     file, record = tokenizer_paths(output)
-    is_folder = file.name == TOKENIZER and record.name == RECORD
+    is_folder = record.name == RECORD
     faults = [] if is_folder else folder_faults("--output", output)
     if faults:
         raise InputError(faults[0])
@@ -111,7 +116,7 @@ def train_tokenizer(
             raise InputError(_nothing_left(sources, counts, options))
         file.parent.mkdir(parents=True, exist_ok=True)
         special = [PAD_TOKEN, *(options.special_tokens or ())]
-        size = train_bpe(_chain(first, texts), options.vocab_size, file, special, options.min_frequency)
+        size = train_bpe(itertools.chain([first], texts), options.vocab_size, file, special, options.min_frequency)
     tokenizer = build_tokenizer(DEFAULT_TYPE, file)
     if is_folder:
         tokenizer.save_pretrained(file.parent)
@@ -124,15 +129,7 @@ def train_tokenizer(
         **vars(counts),
         "seconds": round(time.time() - began, 3),
     }
-    about = {
-        "vocab_size": options.vocab_size,
-        "special_tokens": [EOD_TOKEN, *special],
-        "min_frequency": options.min_frequency,
-        "sample": options.sample,
-        "json_keys": list(options.json_keys),
-        "format": options.format,
-        "skip_bad_lines": options.skip_bad_lines,
-    }
+    about = {**vars(options), "special_tokens": [EOD_TOKEN, *special], "json_keys": list(options.json_keys)}
     inside = {"parameters": about, "inputs": [input_record(source.name) for source in sources], "trained": result}
     write_json(record, {**inside, **origin(), **environment(began)})
     return result
@@ -162,7 +159,6 @@ def _check(options: TokenizerOptions) -> None:
 
 def _texts(sources: Sequence[Source], options: TokenizerOptions, counts: _Counts, bar: Progress) -> Iterator[list[str]]:
     """The texts of each batch that has some."""
-    number = 0
     for batch in read_batches(sources, options.json_keys):
         found = []
         for place, text in batch.texts(options.json_keys):
@@ -173,21 +169,15 @@ def _texts(sources: Sequence[Source], options: TokenizerOptions, counts: _Counts
             elif not text:
                 counts.not_text += 1
             else:
-                if is_drawn(number, options.sample):
-                    found.append(text)
-                else:
-                    counts.left_out += 1
-                number += 1
-        counts.texts += len(found)
-        counts.characters += sum(map(len, found))
+                found.append(text)
+        drawn = [text for number, text in enumerate(found, counts.texts + counts.left_out)
+                 if is_drawn(number, options.sample)]  # fmt: skip
+        counts.texts += len(drawn)
+        counts.left_out += len(found) - len(drawn)
+        counts.characters += sum(map(len, drawn))
         bar.update(batch.position - bar.done)
-        if found:
-            yield found
-
-
-def _chain(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
-    yield first
-    yield from rest
+        if drawn:
+            yield drawn
 
 
 def _nothing_left(sources: Sequence[Source], counts: _Counts, options: TokenizerOptions) -> str:
