@@ -18,7 +18,7 @@ PENALTY_FILE, DATA_FILE = "penalty.yml", "data.yml"
 
 
 def penalty_lines(asked: RouteOptions) -> list[str]:
-    """Three lines of YAML: the mask, and the quickstart's penalty."""
+    """Three lines of YAML: the path of the mask, the quickstart's form of the penalty, and its λ."""
     keys = merge_files([_PENALTY])[0]
     strength = f'"penalty_lambda": {keys.pop("penalty_lambda")},'
     form = " ".join(f"{json.dumps(key)}: {json.dumps(value)}," for key, value in keys.items())
@@ -26,7 +26,11 @@ def penalty_lines(asked: RouteOptions) -> list[str]:
 
 
 def write_yaml(asked: RouteOptions) -> None:
-    """``penalty.yml`` and ``data.yml``. Paths are absolute: YAML's are relative to wherever training is started."""
+    """``penalty.yml`` and ``data.yml``. Paths are absolute: YAML's are relative to wherever training is started.
+
+    Raises:
+        InputError: the data's sidecar cannot be read, or the folder cannot be written.
+    """
     said = "# the mask and how hard to push; data.yml beside it names the tokens"
     _write(asked.output / PENALTY_FILE, said, penalty_lines(asked))
     said = "# the tokens that the mask belongs to; leave this file out where your own YAML names them"

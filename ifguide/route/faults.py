@@ -18,7 +18,10 @@ _FEWEST_QUERIES = 10  # of a kind, where a classifier learns from them
 
 
 def input_faults(asked: RouteOptions) -> list[str]:
-    """One line each; empty where nothing speaks against the inputs."""
+    """One line each; empty where nothing speaks against the inputs.
+
+    Reads the corpus's names and shapes, the proxy's configuration and weights (their hash), and both files of queries.
+    """
     from ifguide.influence.planning.shape import read_shape
     from ifguide.influence.queries import load_query_sets
     from ifguide.models.folder import weights_fingerprint

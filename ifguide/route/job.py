@@ -66,6 +66,10 @@ class Route:
     def preview(self) -> dict[str, Any]:
         """Every command, and what of it exists.
 
+        Returns:
+            ``output``, ``steps`` (``verb``, ``what``, ``state`` and ``command`` of each), and what the route ends with:
+            ``data``, ``mask``, ``page``, ``statistics``, ``yaml``, ``train``.
+
         Raises:
             ConfigError: the inputs have faults; all of them.
         """
@@ -78,7 +82,11 @@ class Route:
         return {"output": str(self.asked.output), "steps": rows, **self._ending()}
 
     def run(self) -> dict[str, Any]:
-        """Run what is not there; returns what ``run.json`` holds of it.
+        """Run what is not there.
+
+        Returns:
+            What ``run.json`` holds of it: as `preview`, but each of ``steps`` with ``seconds`` in place of ``what``, and
+            of the mask ``selected`` (tokens) and ``fraction`` (of all tokens).
 
         Raises:
             ConfigError: the inputs have faults, before anything is written; all of them.
@@ -113,10 +121,8 @@ class Route:
             ConfigError: inputs, options, packages or earlier products that cannot be used.
         """
         faults = input_faults(self.asked)
-        absent = sorted(
-            {name for step in self.steps for name in (*NEEDS[step.verb].always, *step.packages)
-             if installed(name) is None}
-        )  # fmt: skip
+        needed = {name for step in self.steps for name in NEEDS[step.verb].always}
+        absent = sorted(name for name in needed if installed(name) is None)
         if absent:
             faults.append(f"needs {', '.join(absent)}, not installed here; {how_to_install(absent)}")
         for step in self.steps:
@@ -148,7 +154,7 @@ class Route:
         return faults
 
     def _said(self, step: Step, before: dict[str, str]) -> str:
-        if step.serves and not any(self._is_missing(verb) for verb in step.serves):
+        if self._is_idle(step):
             return _NOT_NEEDED
         found = self._commands.state(step.verb, step.arguments)
         if found is None or found[0] == NEW:
@@ -157,10 +163,11 @@ class Route:
             return _LATER
         return _SAID.get(found[0], "to be replaced")
 
-    def _is_missing(self, verb: str) -> bool:
-        step = next(one for one in self.steps if one.verb == verb)
-        found = self._commands.state(step.verb, step.arguments)
-        return found is None or found[0] != SAME
+    def _is_idle(self, step: Step) -> bool:
+        """Whether ``step`` serves others only, and what those make is there."""
+        served = [one for one in self.steps if one.verb in step.serves]
+        states = (self._commands.state(one.verb, one.arguments) for one in served)
+        return bool(served) and all(found is not None and found[0] == SAME for found in states)
 
     def _do(self, step: Step, title: str) -> str:
         """Run ``step`` unless what it makes is there; returns what became of it.
@@ -169,7 +176,7 @@ class Route:
             MismatchError: another command's product is in its place.
             IFGuideError: it failed.
         """
-        if step.serves and not any(self._is_missing(verb) for verb in step.serves):
+        if self._is_idle(step):
             self._say(f"{title}: not needed, all of it is there")
             return _NOT_NEEDED
         found = self._commands.state(step.verb, step.arguments)
@@ -233,7 +240,11 @@ class Route:
 
 
 def mask_fault(output: Path) -> str | None:
-    """How the mask in ``output`` is not the one that its ``run.json`` speaks of; None where it is, or is not there."""
+    """How the mask in ``output`` is not the one that its ``run.json`` speaks of; None where it is, or is not there.
+
+    Raises:
+        InputError: a record cannot be read.
+    """
     sidecar = Path(f"{output / MASK}.json")
     if not sidecar.is_file():
         return None

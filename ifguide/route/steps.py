@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ifguide.data.preprocess import SUFFIX
+from ifguide.data.text.content import DEFAULT_TYPE
 from ifguide.quickstart.masking import MOST_SUSPECTED, SPAN, TOKENS_WITHIN
 from ifguide.route.options import MAX_FRACTION, WITHIN, RouteOptions
 
@@ -28,7 +29,6 @@ class Step:
         what: it does, in words.
         reads: the verbs whose products it reads.
         serves: of a step that makes nothing: it is run only if one of these verbs is. Empty: always.
-        packages: that it needs beside those of its verb.
         shows: how many lines of what it says are for this place: the first ones, below 0 the last ones; None: all.
     """
 
@@ -37,7 +37,6 @@ class Step:
     what: str
     reads: tuple[str, ...] = ()
     serves: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
     shows: int | None = None
 
     @property
@@ -57,7 +56,7 @@ def tokenizer_of(asked: RouteOptions) -> list[str]:
         files = {"--vocab-file": asked.vocab_file, "--merge-file": asked.merge_file}
         named = [word for flag, path in files.items() if path for word in (flag, path)]
         return ["--tokenizer-type", asked.tokenizer_type, *named]
-    return ["--tokenizer-type", "HFTokenizer", "--vocab-file", str(Path(asked.model) / "tokenizer.json")]
+    return ["--tokenizer-type", DEFAULT_TYPE, "--vocab-file", str(Path(asked.model) / "tokenizer.json")]
 
 
 def steps_of(asked: RouteOptions) -> list[Step]:
@@ -160,7 +159,7 @@ def _looks(asked: RouteOptions) -> list[Step]:
         Step("verify", ("--data", data, *both), "tokens, scores and mask belong together", reads, shows=-1),
         Step(
             "mask-stats", (*both, *named, "--output", _out(asked, STATISTICS)), "what it selects, in numbers", reads,
-            packages=("matplotlib",), shows=1,
+            shows=1,
         ),
         Step(
             "inspect", ("--data", data, *both, *named, "--html", _out(asked, PAGE)), "what it selects, to read", reads,

@@ -19,6 +19,7 @@ from ifguide.cli import main
 from ifguide.config.options import options_of
 from ifguide.config.yaml_files import merge_files
 from ifguide.errors import IFGuideError
+from ifguide.route import job
 from ifguide.route.job import Commands, Route
 from ifguide.route.options import RouteOptions
 from ifguide.verbs import make_parser
@@ -244,3 +245,10 @@ def test_a_dry_run_of_tokens_that_are_there(made: Path, tmp_path: Path, capsys: 
     steps = json.loads(capsys.readouterr().out)["steps"]
     assert [step["verb"] for step in steps] == [verb for verb in VERBS if verb != "preprocess"]
     assert {step["state"] for step in steps} == {"to run"} and not (tmp_path / "out").exists()
+
+
+def test_what_no_step_draws_with_is_not_asked_for(case: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(case)
+    monkeypatch.setattr(job, "installed", lambda name: None if name in ("matplotlib", "kronfluence") else "1")
+    assert main([*COMMAND, "--output", str(tmp_path / "out"), "--dry-run"]) == 2
+    assert "needs kronfluence, not installed here" in capsys.readouterr().err
