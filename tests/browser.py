@@ -86,6 +86,14 @@ class Tab:
         """``light`` or ``dark``, as the system would ask for it."""
         self._page.emulate_media(color_scheme=theme)
 
+    def on_paper(self, width: int) -> None:
+        """Lay the page out by the rules of printing, ``width`` pixels between the margins; until `on_screen`."""
+        self._page.emulate_media(media="print")
+        self.resize(width, 900)
+
+    def on_screen(self) -> None:
+        self._page.emulate_media(media="screen")
+
     def download(self, selector: str, folder: Path) -> Path:
         """The file that a click gives, in ``folder`` under its own name."""
         with self._page.expect_download() as found:

@@ -261,6 +261,24 @@ def test_ten_models_of_long_names_fit(page: str, tab: Tab, tmp_path: Path) -> No
     tab.resize(1200, 900)
 
 
+@needs_browser
+@pytest.mark.parametrize("page", ["comparison"], indirect=True)
+@pytest.mark.parametrize("count", [2, 4, 10])
+def test_no_column_is_cut_off_on_paper(page: str, tab: Tab, tmp_path: Path, count: int) -> None:
+    many = tmp_path / "page.html"
+    many.write_text(comparison_page(many_models(count), texts(count)), encoding="utf-8")
+    tab.open(many.as_uri())
+    tab.run("document.querySelectorAll('details').forEach((one) => one.open = true)")
+    tab.on_paper(687)  # A4 without its margins of 14 mm
+    outside = """[...document.querySelectorAll('th, td')].filter(
+        (cell) => cell.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+    ).map((cell) => cell.textContent)"""
+    assert tab.run(outside) == []
+    tab.on_screen()
+    tab.open(tab.address)
+    tab.resize(1200, 900)
+
+
 def test_no_name_is_lost_in_a_legend() -> None:
     page = PAGES["comparison"]()
     assert page.count("> _base</text>") == 4 and "<text" in page and "guided $\\x$" in page
