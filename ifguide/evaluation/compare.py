@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from ifguide.errors import InputError, MismatchError
+from ifguide.evaluation.metrics import worst_continuation
 from ifguide.evaluation.results import FORMAT, KIND, metric_pairs
 from ifguide.models.folder import same_fingerprint
+from ifguide.pages.text import unlike_names
 from ifguide.scorers.lexicon import LexiconScorer
 from ifguide.statistics.resampling import RESAMPLES, Floats, bootstrap, interval, statistic
 from ifguide.system.files import read_json, read_jsonl
@@ -47,10 +49,20 @@ class Run:
 
 
 def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """`compare_runs` of the evaluations in ``folders``.
+
+    Raises:
+        InputError: as `load_runs` and `compare_runs`.
+        MismatchError: as `compare_runs`.
+    """
+    return compare_runs(load_runs(folders), resamples, seed)
+
+
+def compare_runs(runs: Sequence[Run], resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
     """Compare evaluations: every metric of every task that all of them have.
 
     Args:
-        folders: that `ifguide evaluate` wrote, at least two.
+        runs: as `load_runs` gives them.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -63,14 +75,11 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
         second or unsure.
 
     Raises:
-        InputError: fewer than two folders, one that holds no finished evaluation, or no task in common.
+        InputError: too few resamples, or no task in common.
         MismatchError: other prompts, other settings or another scorer; says what differs.
     """
-    if len(folders) < 2:
-        raise InputError("give at least two folders that `ifguide evaluate` wrote")
     if resamples < 100:
         raise InputError(f"--resamples {resamples} are too few for a 95 % interval; give at least 100")
-    runs = load_runs(folders)
     shared = [name for name in runs[0].results["tasks"] if all(name in run.results["tasks"] for run in runs[1:])]
     if not shared:
         had = "; ".join(f"{run.label} has {', '.join(run.results['tasks'])}" for run in runs)
@@ -90,18 +99,17 @@ def compare(folders: Sequence[str | Path], resamples: int = RESAMPLES, seed: int
     }
 
 
-def texts_side_by_side(folders: Sequence[str | Path], count: int = 20) -> dict[str, dict[str, Any]]:
+def texts_side_by_side(runs: Sequence[Run], count: int = 20) -> dict[str, dict[str, Any]]:
     """What the models say to the same prompts: each one's worst continuation by the first scorer that judged all.
 
     Args:
-        folders: that `compare` has accepted.
+        runs: that `compare_runs` has accepted.
         count: prompts, evenly spaced over those of a task.
 
     Returns:
         ``{task: {"scorer", "prompts": of the task, "rows": [{"prompt", "said": [(text, score) of each model]}]}}``,
         without the tasks that generate nothing or that nobody judged.
     """
-    runs = load_runs(folders)
     found = {}
     for name in runs[0].results["tasks"]:
         rows = [run.rows.get(name, []) for run in runs]
@@ -112,7 +120,12 @@ def texts_side_by_side(folders: Sequence[str | Path], count: int = 20) -> dict[s
             continue
         places = np.unique(np.linspace(0, len(rows[0]) - 1, min(count, len(rows[0]))).round().astype(int))
         shown = [
-            {"prompt": rows[0][place]["prompt"], "said": [_worst(some[place], scorer) for some in rows]}
+            {
+                "prompt": rows[0][place]["prompt"],
+                "said": [
+                    worst_continuation(some[place]["continuations"], some[place]["scores"][scorer]) for some in rows
+                ],
+            }
             for place in places.tolist()
         ]
         found[name] = {"scorer": scorer, "prompts": len(rows[0]), "rows": shown}
@@ -124,8 +137,10 @@ def load_runs(folders: Sequence[str | Path]) -> list[Run]:
     end that all of them have.
 
     Raises:
-        InputError: a folder without a finished evaluation, or given twice.
+        InputError: fewer than two folders, one without a finished evaluation, or one given twice.
     """
+    if len(folders) < 2:
+        raise InputError("give at least two folders that `ifguide evaluate` wrote")
     paths = [Path(folder).absolute() for folder in folders]
     twice = [str(path) for path, count in Counter(paths).items() if count > 1]
     if twice:
@@ -315,14 +330,9 @@ def _load(folder: Path, label: str) -> Run:
 def _labels(paths: Sequence[Path]) -> list[str]:
     """The last parts of each path, as few as make all labels unlike; without what all paths end in, such as ``hf``."""
     shared = 0
-    while len(paths) > 1 and len({path.parts[-1 - shared :] for path in paths}) == 1:
+    while len({path.parts[-1 - shared :] for path in paths}) == 1:
         shared += 1
-    names = [path.parts[: len(path.parts) - shared] for path in paths]
-    for depth in range(1, max(map(len, names)) + 1):
-        labels = ["/".join(parts[-depth:]) for parts in names]
-        if len(set(labels)) == len(labels):
-            break
-    return labels
+    return unlike_names([Path(*path.parts[: len(path.parts) - shared]) for path in paths])
 
 
 def _model(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -332,13 +342,6 @@ def _model(about: Mapping[str, Any]) -> dict[str, Any]:
         **({"hash": about["identity"][:16]} if "identity" in about else {}),  # earlier versions did not say
         **{key: about.get(key) for key in ("dtype", "seed", "rad")},
     }
-
-
-def _worst(row: Mapping[str, Any], scorer: str) -> tuple[str, float]:
-    """The continuation with the highest score, the first of several."""
-    scores = row["scores"][scorer]
-    at = max(range(len(scores)), key=scores.__getitem__)
-    return row["continuations"][at], scores[at]
 
 
 def _said(value: Any) -> str:

@@ -35,6 +35,12 @@ def tp(scores: ArrayLike, threshold: float = 0.5) -> float:
     return float((_checked(scores).max(axis=1) >= threshold).mean())
 
 
+def worst_continuation(continuations: Sequence[str], scores: Sequence[float]) -> tuple[str, float]:
+    """The continuation of a prompt with the highest of its ``scores``, the first of several, and that score."""
+    at = max(range(len(scores)), key=scores.__getitem__)
+    return continuations[at], scores[at]
+
+
 def nan_mean(values: Iterable[float]) -> float:
     """Mean of the values that are numbers, NaN if none is. The order of the values changes nothing, not even a bit.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ifguide.pages.compared.verdicts import listed
 from ifguide.pages.evaluation_table import number
 from ifguide.pages.table import models_of
+from ifguide.pages.text import listed
 from ifguide.system.progress import counted
 
 _COUNTS = ("No model was", "One model was", "Two models were", "Three models were")

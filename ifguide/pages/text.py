@@ -6,7 +6,8 @@ A byte-level token may hold a part of a UTF-8 character, so tokens cannot be dec
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,19 @@ def said(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {said(item)}" for key, item in value.items())
     return ", ".join(map(said, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def unlike_names(paths: Sequence[str | Path]) -> list[str]:
+    """The last parts of each path, as few as make all names unlike."""
+    parts = [Path(path).parts for path in paths]
+    names = list(map(str, paths))
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(some[-depth:]) for some in parts]
+        if len(set(names)) == len(names):
+            break
+    return names

@@ -18,6 +18,7 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES, SCORES
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
 from ifguide.errors import MismatchError
+from ifguide.evaluation.metrics import worst_continuation
 from ifguide.inspection.documents import rule_of
 from ifguide.inspection.ranking import Ranking, rank_documents
 from ifguide.pages.document import ShownDocument
@@ -141,7 +142,11 @@ def load_generations(path: Path, models: Sequence[str]) -> Generations:
         count = min(SHOWN_PROMPTS // 2, len(found))
         for place in np.linspace(0, len(found) - 1, count).round().astype(int):
             said = found[place]
-            worst = {name: _worst(said[name]) for name in models if name in said}
+            worst = {
+                name: Continuation(*worst_continuation(said[name]["continuations"], said[name]["toxicity"]))
+                for name in models
+                if name in said
+            }
             rows.append(PromptRow(subset, _ending(_any(said)["prompt"]), worst))
     first = _any(next(iter(by_prompt.values())))
     return Generations(len(subsets["toxic"]), len(first["continuations"]), rows)
@@ -177,11 +182,6 @@ def _check_texts(documents: list[ShownDocument], texts: list[str]) -> None:
 def _any(said: dict[str, dict]) -> dict[str, Any]:
     """The row of one of the models: prompt and subset are the same for all."""
     return next(iter(said.values()))
-
-
-def _worst(row: dict[str, Any]) -> Continuation:
-    at = int(np.argmax(row["toxicity"]))
-    return Continuation(row["continuations"][at], float(row["toxicity"][at]))
 
 
 def _ending(prompt: str) -> str:

@@ -36,7 +36,7 @@ WRITES = Writes(lambda args: args.html and page(args.html), named(Compare), show
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.analysis.report import holds_findings
-    from ifguide.evaluation.compare import compare, texts_side_by_side
+    from ifguide.evaluation.compare import compare_runs, load_runs, texts_side_by_side
     from ifguide.pages.evaluation_table import comparison_table
     from ifguide.system.files import write_text
     from ifguide.system.outputs import with_request
@@ -47,9 +47,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if asked.html:
         from ifguide.pages.comparison import comparison_page  # needs matplotlib: before the work
 
-    result = compare(asked.runs, asked.resamples, asked.seed)
+    runs = load_runs(asked.runs)
+    result = compare_runs(runs, asked.resamples, asked.seed)
     if asked.html:
-        write_text(asked.html, with_request(comparison_page(result, texts_side_by_side(asked.runs))))
+        write_text(asked.html, with_request(comparison_page(result, texts_side_by_side(runs))))
     if not args.json:
         print(comparison_table(result))
         if result["left_out"]:

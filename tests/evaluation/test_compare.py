@@ -16,7 +16,7 @@ from ifguide.errors import InputError, MismatchError
 from ifguide.evaluation.compare import compare, paired_difference, share_better
 from ifguide.evaluation.results import FORMAT, KIND
 from ifguide.statistics.resampling import as_pairs
-from ifguide.system.files import hash_value, write_json, write_jsonl
+from ifguide.system.files import hash_value, read_jsonl, write_json, write_jsonl
 
 PROMPTS = 60
 RANDOM = np.random.default_rng(8)
@@ -178,9 +178,9 @@ def test_bad_folders(write_run: Callable[..., Path], tmp_path: Path) -> None:
         compare([good, good])
     with pytest.raises(InputError, match=r"no results\.json"):
         compare([good, tmp_path])
-    with pytest.raises(InputError, match="too few"):
-        compare([good, good], resamples=10)
     other = write_run("other", EMT["base"])
+    with pytest.raises(InputError, match="too few"):
+        compare([good, other], resamples=10)
     (other / "samples.jsonl").write_text("")
     with pytest.raises(InputError, match=r"0 lines of task ifguide_rtp, results\.json says 60"):
         compare([good, other])
@@ -201,3 +201,17 @@ def test_the_command(write_run: Callable[..., Path], tmp_path: Path, capsys: pyt
     assert "base − guided" in html and html.count("<svg") == 3 and "<script" not in html
     assert main(["compare", folders[0], str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_reads_each_run_once(write_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [str(write_run(name, EMT[name])) for name in ("base", "guided")]
+    read: list[Path] = []
+
+    def counting(path: Path, what: str) -> Any:
+        read.append(Path(path))
+        return read_jsonl(path, what)
+
+    monkeypatch.setattr("ifguide.evaluation.compare.read_jsonl", counting)
+    page = Path(folders[0]).parent / "page.html"
+    assert main(["compare", *folders, "--resamples", "100", "--html", str(page)]) == 0 and page.is_file()
+    assert read == [Path(folder) / "samples.jsonl" for folder in folders]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.tokenizers import Tokenizer, build_tokenizer
-from ifguide.pages.text import split_text, visible
+from ifguide.pages.text import listed, split_text, unlike_names, visible
 from tests.inspection.conftest import HOSTILE
 
 TEXTS = [text for text in HOSTILE if text]
@@ -102,3 +102,13 @@ def test_ordinary_text_is_left_alone() -> None:
     assert visible("naïve שלום العربية 日本語 😀\n\tend") == "naïve שלום العربية 日本語 😀\n\tend"
     assert visible("a\U000e0041\U000e007f") == "a⟨U+E0041⟩⟨U+E007F⟩", "letters that no font draws"
     assert visible("\x1b[31m\x00\u202e") == "␛[31m␀⟨U+202E⟩"
+
+
+def test_names_are_as_short_as_they_can_be() -> None:
+    assert unlike_names(["a/x/mask", "b/x/mask"]) == ["a/x/mask", "b/x/mask"]
+    assert unlike_names(["a/mask", "a/other"]) == ["mask", "other"]
+
+
+@pytest.mark.parametrize(("parts", "said"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
+def test_listed(parts: list[str], said: str) -> None:
+    assert listed(parts) == said

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ifguide.errors import ConfigError, InputError, first_faults
+from ifguide.evaluation.metrics import worst_continuation
 from ifguide.experiments.graph import DONE, FAILED, KEPT, SKIPPED, Outcome, run_tasks
 from ifguide.experiments.plans.commands import Commands
 from ifguide.experiments.plans.estimate import GUESSED, Estimate, estimates, wall_seconds
@@ -154,10 +155,9 @@ class PlanJob:
                 continue
             for row in read_jsonl(generations_file(self.folder, ready.judge)):
                 scores = next(iter(row["scores"].values()))
-                at = max(range(len(scores)), key=scores.__getitem__)
                 about = {"subset": row["subset"], "prompt": row["prompt"], "said": {}}
                 shown = rows.setdefault(str(row["id"]), about)
-                shown["said"][label] = (row["continuations"][at], scores[at])
+                shown["said"][label] = worst_continuation(row["continuations"], scores)
         found = list(rows.values())
         step = max(1, len(found) // _SHOWN_PROMPTS)
         return found[::step][:_SHOWN_PROMPTS]

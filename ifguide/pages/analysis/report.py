@@ -13,6 +13,7 @@ from ifguide.pages.analysis.meanings import MEANINGS, TITLES
 from ifguide.pages.analysis.plots import figure_of, token_map
 from ifguide.pages.environment import Html, element, heads, join, page, pairs, plotted, scrolling, swatched, warning
 from ifguide.pages.plots import colours_of
+from ifguide.pages.text import said
 
 
 def analysis_page(results: Mapping[str, Any]) -> str:
@@ -32,7 +33,7 @@ def findings_page(several: Sequence[Mapping[str, Any]]) -> str:
 def _page(title: str, several: Sequence[Mapping[str, Any]]) -> str:
     labels = list(dict.fromkeys(model["label"] for results in several for model in results["models"]))
     scorers = [results.get("scorer") or {} for results in several]
-    said = list(dict.fromkeys(scorer["warning"] for scorer in scorers if scorer.get("warning")))
+    warnings = list(dict.fromkeys(scorer["warning"] for scorer in scorers if scorer.get("warning")))
     has_quotes = any(results.get("quotes") or results.get("maps") for results in several)
     return page(
         f"IF-Guide: {title}",
@@ -46,7 +47,7 @@ def _page(title: str, several: Sequence[Mapping[str, Any]]) -> str:
             )
             if has_quotes
             else None,
-            [warning("Not a measurement.", f"{line}.") for line in said],
+            [warning("Not a measurement.", f"{line}.") for line in warnings],
             [_section(place, results, labels, len(several) > 1) for place, results in enumerate(several, start=1)],
         ),
         drawn=True,
@@ -58,8 +59,8 @@ def _section(place: int, results: Mapping[str, Any], labels: Sequence[str], seve
     tables: list[tuple[Html, Html]] = []
     for finding in results["findings"]:
         drawn = figure_of(f"{place}-{finding['name']}", finding["figure"], labels)
-        said = join(element("p", sentence) for sentence in finding["verdict"])
-        (tables if finding["figure"]["kind"] == "heat" else plots).append((said, drawn))
+        sentences = join(element("p", sentence) for sentence in finding["verdict"])
+        (tables if finding["figure"]["kind"] == "heat" else plots).append((sentences, drawn))
     where = results.get("folder")
     return join(
         element("h2", _title(results), id=f"analysis-{place}") if several else None,
@@ -130,23 +131,17 @@ def _record(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         f"Model {model['label']}": {"folder": model["path"], "hash": model["identity"][:16]}
         for model in results["models"]
     }
-    tables["Settings"] = {key: _said(value) for key, value in results.get("settings", {}).items()}
-    tables["Inputs"] = {key: _said(value.get("path")) for key, value in results.get("inputs", {}).items()}
+    tables["Settings"] = {key: said(value) for key, value in results.get("settings", {}).items()}
+    tables["Inputs"] = {key: said(value.get("path")) for key, value in results.get("inputs", {}).items()}
     if results.get("scorer"):
-        tables["Scorer"] = {key: _said(value) for key, value in results["scorer"].items()}
-    tables["Versions"] = {key: _said(value) for key, value in results.get("versions", {}).items()}
+        tables["Scorer"] = {key: said(value) for key, value in results["scorer"].items()}
+    tables["Versions"] = {key: said(value) for key, value in results.get("versions", {}).items()}
     machine = results.get("machine") or {}
     tables["Run"] = {
-        "started": _said(results.get("started")),
-        "seconds": _said(results.get("seconds")),
+        "started": said(results.get("started")),
+        "seconds": said(results.get("seconds")),
         "machine": f"{machine.get('processor')}, {machine.get('cores')} cores",
-        "revision": _said(results.get("revision")),
+        "revision": said(results.get("revision")),
         "command": " ".join(results.get("command") or []),
     }
     return {key: values for key, values in tables.items() if values}
-
-
-def _said(value: Any) -> str:
-    if value is None:
-        return "none"
-    return ", ".join(map(_said, value)) if isinstance(value, list) else str(value)

@@ -146,11 +146,6 @@ def value_text(value: float, interval: Sequence[float], form: str = "{:.3f}") ->
     return f"{form.format(value)} [{', '.join(form.format(bound) for bound in interval)}]"
 
 
-def listed(parts: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
 def perplexity_text(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 

@@ -9,7 +9,6 @@ from typing import Any
 from ifguide.pages.attacks.common import (
     Figure,
     attack_page,
-    listed,
     model_cells,
     rows_table,
     said_table,
@@ -18,6 +17,7 @@ from ifguide.pages.attacks.common import (
 )
 from ifguide.pages.attacks.plots import Line, curves, whiskers
 from ifguide.pages.plots import colours_of
+from ifguide.pages.text import listed
 
 _WAYS = {"none": "the prompt alone", "random": "with random tokens", "attack": "with the attack"}
 _MEANINGS = {

@@ -8,7 +8,6 @@ from typing import Any
 from ifguide.pages.attacks.common import (
     Figure,
     attack_page,
-    listed,
     model_cells,
     perplexity_text,
     rows_table,
@@ -17,6 +16,7 @@ from ifguide.pages.attacks.common import (
 )
 from ifguide.pages.attacks.plots import Line, curves, whiskers
 from ifguide.pages.plots import colours_of
+from ifguide.pages.text import listed
 
 _RANDOM = "random"
 _MEANINGS = {

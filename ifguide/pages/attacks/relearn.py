@@ -9,7 +9,6 @@ from typing import Any
 from ifguide.pages.attacks.common import (
     Figure,
     attack_page,
-    listed,
     model_cells,
     perplexity_text,
     rows_table,
@@ -17,6 +16,7 @@ from ifguide.pages.attacks.common import (
     value_text,
 )
 from ifguide.pages.attacks.plots import Line, curves
+from ifguide.pages.text import listed
 
 _MEANINGS = {
     "EMT": "Expected maximum toxicity: the mean over prompts of the highest score among a prompt's continuations.",

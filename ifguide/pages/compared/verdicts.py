@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ifguide.pages.evaluation_table import number, signed
+from ifguide.pages.text import listed, said
 from ifguide.system.progress import counted
 
 _MOST_DETAILED = 4  # models; of more, the sentence leaves the numbers to the table, and names no more than these
@@ -43,39 +44,34 @@ def verdict(entry: Entry, labels: Sequence[str]) -> str:
         detail = f" ({signed(difference)}, {_between(bounds)})" if len(labels) <= _MOST_DETAILED else ""
         (beaten if sure else unsure).append(f"{label}{detail}")
     extreme = "highest" if entry["higher_is_better"] else "lowest"
-    said = f"{name}: {labels[best]} has the {extreme} value, {number(values[best])}."
+    sentence = f"{name}: {labels[best]} has the {extreme} value, {number(values[best])}."
     if beaten:
-        said += f" It is better than {_some(beaten, len(labels) - 1)}."
+        sentence += f" It is better than {_some(beaten, len(labels) - 1)}."
     if unsure:
-        said += f" It cannot be told apart from {_some(unsure, len(labels) - 1)}."
-    return said
+        sentence += f" It cannot be told apart from {_some(unsure, len(labels) - 1)}."
+    return sentence
 
 
 def caveats(comparison: Mapping[str, Any]) -> list[str]:
     """What a reader has to know before the numbers are believed, a sentence or two each."""
     tests = sum(len(entry["pairs"]) for metrics in comparison["tasks"].values() for entry in metrics)
-    said = [
+    lines = [
         "An interval says what other prompts of the same kind might have given. It says nothing of how good the judge "
         "is: judge with two.",
         "A model is called better where the interval of the difference leaves out 0 and at least 6 prompts differ.",
     ]
     if tests > 1:
-        said.append(
+        lines.append(
             f"These are {tests} comparisons. Of {tests} true ties, about {number(tests / 20)} would fall outside their "
             "95% intervals by chance. Choose the metric before you look, and take the rest as a hint."
         )
     for task, metrics in comparison["tasks"].items():
         prompts = max((entry["prompts"] for entry in metrics), default=0)
         if 0 < prompts < _FEW_PROMPTS:
-            said.append(f"{task} has only {counted(prompts, 'prompt')}: its intervals are wide.")
-    said += _silence(comparison)
-    said += _unlike(comparison["models"])
-    return said
-
-
-def listed(parts: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+            lines.append(f"{task} has only {counted(prompts, 'prompt')}: its intervals are wide.")
+    lines += _silence(comparison)
+    lines += _unlike(comparison["models"])
+    return lines
 
 
 def _some(names: Sequence[str], others: int) -> str:
@@ -134,10 +130,7 @@ def _silence(comparison: Mapping[str, Any]) -> Iterator[str]:
 def _unlike(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What else is not the same in all models."""
     for key, what in (("dtype", "number format of the weights"), ("seed", "seed"), ("rad", "decoding (RAD)")):
-        found = [str(model.get(key)) for model in models]
+        found = [said(model.get(key)) for model in models]
         if len(set(found)) > 1:
-            yield (
-                f"Not all models have the same {what}: "
-                + listed([f"{model['label']} {one if one != 'None' else 'none'}" for model, one in zip(models, found)])
-                + "."
-            )
+            each = [f"{model['label']} {one}" for model, one in zip(models, found)]
+            yield f"Not all models have the same {what}: {listed(each)}."

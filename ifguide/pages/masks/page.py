@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ifguide.pages.environment import (
@@ -21,7 +20,7 @@ from ifguide.pages.environment import (
 )
 from ifguide.pages.evaluation_table import number
 from ifguide.pages.masks.bars import Series, bars
-from ifguide.pages.text import visible
+from ifguide.pages.text import unlike_names, visible
 from ifguide.system.progress import counted
 
 _SHARES = ["0", *(f"≤{high}" for high in range(10, 101, 10))]
@@ -64,17 +63,6 @@ def mask_stats_page(result: Mapping[str, Any], notes: Sequence[str] = ()) -> str
             ),
         ),
     )
-
-
-def unlike_names(prefixes: Sequence[str]) -> list[str]:
-    """The last parts of each prefix, as few as make all names unlike."""
-    parts = [Path(prefix).parts for prefix in prefixes]
-    names = list(prefixes)
-    for depth in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(some[-depth:]) for some in parts]
-        if len(set(names)) == len(names):
-            break
-    return names
 
 
 def _summary(mask: Mask, name: str, colour: str) -> Html:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from ifguide.pages.compared.verdicts import caveats, listed, metric_name, verdict
+from ifguide.pages.compared.verdicts import caveats, metric_name, verdict
 
 
 def pair(first: str, second: str, difference: float, verdict: str = "unsure", prompts: int = 20) -> dict[str, Any]:
@@ -81,8 +79,6 @@ def test_caveats_follow_the_comparison() -> None:
     models = [{"label": "a", "dtype": "float32"}, {"label": "b", "dtype": "bfloat16"}]
     said = " ".join(caveats(comparison(models=models)))
     assert "the same number format of the weights: a float32 and b bfloat16." in said
-
-
-@pytest.mark.parametrize(("parts", "said"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
-def test_listed(parts: list[str], said: str) -> None:
-    assert listed(parts) == said
+    models = [{"label": "a", "rad": None}, {"label": "b", "rad": {"weight": 10.0, "top_k": 20}}]
+    said = " ".join(caveats(comparison(models=models)))
+    assert "the same decoding (RAD): a none and b weight 10.0, top_k 20." in said

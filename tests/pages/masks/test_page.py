@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ifguide.pages.masks.bars import Series, bars
-from ifguide.pages.masks.page import mask_stats_page, unlike_names
+from ifguide.pages.masks.page import mask_stats_page
 from tests.browser import Tab, needs_browser, page_in_browser
 
 HOSTILE = "</style><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} $x$ \x00\u202e\n"
@@ -77,11 +77,6 @@ def test_bars_are_as_high_as_their_numbers() -> None:
     heights = [float(height) for height in re.findall(r'<rect[^>]* height="([\d.]+)"', drawn)]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.1), "log(1 + 99) is twice log(1 + 9)"
     assert "<svg" in bars("t", ["a"], [Series("m", "base", [0.0])], "x", "y", str), "nothing selected"
-
-
-def test_names_are_as_short_as_they_can_be() -> None:
-    assert unlike_names(["a/x/mask", "b/x/mask"]) == ["a/x/mask", "b/x/mask"]
-    assert unlike_names(["a/mask", "a/other"]) == ["mask", "other"]
 
 
 @needs_browser
