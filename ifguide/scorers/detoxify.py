@@ -35,6 +35,7 @@ CHECKPOINTS = {
     "original-small": f"{_RELEASES}/v0.1.2/original-albert-0e1d6498.ckpt",
     "unbiased-small": f"{_RELEASES}/v0.1.2/unbiased-albert-c8519128.ckpt",
 }
+_MODEL_KEYS = {"model_type", "model_name", "tokenizer_name", "num_classes"}
 # the first model's class names, in the words of the later ones
 _RENAMED = {"toxic": "toxicity", "severe_toxic": "severe_toxicity", "identity_hate": "identity_attack"}
 
@@ -120,18 +121,20 @@ def _fetch(variant: str) -> Any:
 
 
 def _contents(checkpoint: Any, where: str) -> tuple[dict[str, Any], list[str]]:
+    """(how model and tokenizer are made, names of the first outputs).
+
+    Raises:
+        InputError: a checkpoint of another layout.
+    """
     try:
         arch = checkpoint["config"]["arch"]["args"]
         classes = list(checkpoint["config"]["dataset"]["args"]["classes"])
-        complete = {
-            "model_type",
-            "model_name",
-            "tokenizer_name",
-            "num_classes",
-        } <= arch.keys() and "state_dict" in checkpoint
+        complete = (
+            arch.keys() >= _MODEL_KEYS and "state_dict" in checkpoint and 1 <= len(classes) <= arch["num_classes"]
+        )
     except (KeyError, TypeError, AttributeError):
         complete = False
-    if not complete or not 1 <= len(classes) <= arch["num_classes"]:
+    if not complete:
         raise InputError(
             f"detoxify checkpoint {where} is not one of Detoxify's: expected a state_dict and the config of its "
             "training (a training checkpoint has to go through Detoxify's convert_weights.py first)"
@@ -142,7 +145,17 @@ def _contents(checkpoint: Any, where: str) -> tuple[dict[str, Any], list[str]]:
 def _build(
     arch: dict[str, Any], base: str, state: dict[str, torch.Tensor], where: str, *, local: bool
 ) -> tuple[Any, Any]:
-    """The classifier with the checkpoint's weights, and its tokenizer."""
+    """The classifier with the checkpoint's weights, and its tokenizer.
+
+    Args:
+        arch, state: of the checkpoint.
+        base: folder, or name on the hub, of the base model's configuration and tokenizer.
+        where: names the checkpoint in messages.
+        local: look nothing up on the hub.
+
+    Raises:
+        InputError: classes that transformers does not have, or weights that do not fit the configuration.
+    """
     name, tokenizer_name = arch["model_name"], arch["tokenizer_name"]
     model_class = getattr(transformers, name, None) if name.endswith("ForSequenceClassification") else None
     if model_class is None:
@@ -155,13 +168,10 @@ def _build(
         )  # fmt: skip
         with torch.device("meta"):
             wanted = model_class(config).state_dict()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"detoxify checkpoint {where} with the configuration of {base}: {_detail(error)}") from error
-    # older versions of transformers saved the numbers 0, 1, 2, ... of the positions too
-    weights = {key: value for key, value in state.items() if key in wanted or not key.endswith("position_ids")}
-    # the package leaves weights that are not there at random
-    _require_fit(weights, wanted, where)
-    try:
+        # older versions of transformers saved the numbers 0, 1, 2, ... of the positions too
+        weights = {key: value for key, value in state.items() if key in wanted or not key.endswith("position_ids")}
+        # the package leaves weights that are not there at random
+        _require_fit(weights, wanted, where)
         if has_detoxify():
             return build(arch, base, weights)
         tokenizer = transformers.AutoTokenizer.from_pretrained(base, local_files_only=local)

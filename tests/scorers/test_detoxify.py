@@ -121,6 +121,7 @@ def _damaged(folder: Path, change) -> Path:
         (lambda c: c["config"]["arch"]["args"].update(model_name="Trainer"), "no sequence classifier"),
         (lambda c: c["config"]["arch"]["args"].update(tokenizer_name="pipeline"), "pipeline is no tokenizer"),
         (lambda c: c["config"]["arch"]["args"].pop("tokenizer_name"), "is not one of Detoxify's"),
+        (lambda c: c["config"]["arch"]["args"].update(num_classes="six"), "is not one of Detoxify's"),
     ],
 )
 def test_checkpoints_that_cannot_be_used(tmp_path: Path, change, message: str) -> None:
