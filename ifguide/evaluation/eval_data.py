@@ -212,11 +212,16 @@ def hub_source(name: str, given: str | os.PathLike) -> HubSource | None:
     return replace(HUB[name], config=config) if config else HUB[name]
 
 
+def published_name(name: str, source: HubSource) -> str:
+    """What records and messages call the published set: ``hub:PATH``, and its part where that is not the usual one."""
+    part = "" if source.config == HUB[name].config else f" {source.config}"
+    return f"{_HUB}:{source.path}{part}"
+
+
 def _read(name: str, given: str | os.PathLike) -> tuple[str, list[dict[str, Any]], int]:
     source = hub_source(name, given)
     if source is not None:
-        of = "" if source.config == HUB[name].config else f" {source.config}"
-        where = f"hub:{source.path}{of}"
+        where = published_name(name, source)
         return where, *local_records(name, _from_hub(source), where)
     where = os.fspath(given)
     texts = _toxigen_files(Path(given)) if name == "toxigen" else []

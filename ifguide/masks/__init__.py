@@ -3,9 +3,11 @@
 build       scores -> mask, by Algorithm 1 or a control of the same size
 arguments   whether the arguments of `build` fit together
 inputs      what `build` reads, checked
+exactness   whether a cascade has scored exactly what a mask takes
 spans       masks of lines, sentences, windows, and of tokens within them
 ignoring    tokens that a pattern leaves out
 sanity      what is odd about a mask
+shortfall   why a mask ends under its budget
 outcome     what a method decided
 words       the control that a list of words gives
 documents   which documents document-level removal drops

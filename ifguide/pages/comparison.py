@@ -22,7 +22,7 @@ def comparison_page(comparison: Mapping[str, Any], texts: Mapping[str, Mapping[s
     """The page.
 
     Args:
-        comparison: what `ifguide.evaluation.compare.compare` returns.
+        comparison: what `ifguide.evaluation.compare.compare_runs` returns.
         texts: what the models say, by task, as `ifguide.evaluation.compare.texts_side_by_side` returns it.
     """
     left_out, models = comparison["left_out"], comparison["models"]

@@ -109,19 +109,13 @@ def _sources(given: Sequence[str]) -> dict[str, str] | None:
 
 def _named(args: argparse.Namespace) -> dict[str, Source]:
     """Where each set that is asked for comes from."""
-    from ifguide.evaluation.eval_data import HUB, USUAL, hub_source
+    from ifguide.evaluation.eval_data import HUB, USUAL, hub_source, published_name
 
     given = _sources(args.source) or dict.fromkeys(USUAL, "hub")
     found = {name: hub_source(name, file) if name in HUB else None for name, file in given.items()}
-    # of the usual part the record says no more than it always did
-    published = {
-        name: f"hub:{hub.path}" + (f" {hub.config}" if hub.config != HUB[name].config else "")
-        for name, hub in found.items()
-        if hub is not None
-    }
     return {
-        name: Source(published[name], "published", lambda: None) if name in published else source(file)
-        for name, file in given.items()
+        name: source(given[name]) if hub is None else Source(published_name(name, hub), "published", lambda: None)
+        for name, hub in found.items()
     }
 
 

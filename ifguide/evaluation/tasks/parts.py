@@ -110,7 +110,8 @@ def _metrics(dataset: str) -> list[dict[str, Any]]:
 
 
 def _metadata(dataset: str) -> dict[str, Any]:
-    """What lm-eval copies into its results: the version of the task, the data, and what divides RTP's prompts."""
+    """What lm-eval copies into its results: the version of the task, the data, and of RTP and PTP what divides their
+    prompts."""
     settings = task_settings()
     said: dict[str, Any] = {"version": _VERSIONS.get(dataset, 1.0), "data": settings.source(dataset)}
     if dataset in _GROUPS:

@@ -2,7 +2,7 @@
 
 IFGUIDE_EVAL_DATA      folder of the local form (`ifguide.evaluation.eval_data`); unset: the Hugging Face hub
 IFGUIDE_SCORER         scorer specs, separated by commas; the first is the main one; default detoxify:unbiased
-IFGUIDE_PROMPT_SCORES  what divides RTP into toxic and non-toxic prompts: `dataset` (default) or `scorer`
+IFGUIDE_PROMPT_SCORES  what divides RTP and PTP into toxic and non-toxic prompts: `dataset` (default), `scorer`
 IFGUIDE_TOKENIZER      folder of the model's tokenizer: for LAMBADA's last token and token perplexity
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from ifguide.data.text.reader import TextReader
 from ifguide.errors import InputError
-from ifguide.evaluation.eval_data import HUB, local_file
+from ifguide.evaluation.eval_data import HUB, local_file, published_name
 from ifguide.system.run_process import this_process
 
 DATA, SCORER, PROMPT_SCORES, TOKENIZER = (
@@ -41,7 +41,7 @@ class TaskSettings:
     Attributes:
         data: folder of the local form, None for the hub.
         scorers: specs; the first is the main one.
-        rescore_prompts: RTP's prompts are scored by the scorer that scores their continuations.
+        rescore_prompts: RTP's and PTP's prompts are scored by the scorer that scores their continuations.
         tokenizer: folder of the model's tokenizer, None if not told.
     """
 
@@ -52,7 +52,7 @@ class TaskSettings:
 
     def source(self, name: str) -> str:
         """Where the set ``name`` comes from, for the results."""
-        return f"hub:{HUB[name].path}" if self.data is None else str(local_file(self.data, name))
+        return published_name(name, HUB[name]) if self.data is None else str(local_file(self.data, name))
 
 
 def task_settings() -> TaskSettings:

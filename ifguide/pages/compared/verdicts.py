@@ -25,7 +25,15 @@ def metric_name(metric: str) -> str:
 
 
 def verdict(entry: Entry, labels: Sequence[str]) -> str:
-    """One sentence on one metric of all models, in the order of ``labels``; "" where a model has no value."""
+    """One sentence on one metric of all models; "" where a model has no value.
+
+    Args:
+        entry: a metric of a task, as `ifguide.evaluation.compare.compare_runs` gives it.
+        labels: of the models, in the order of its values.
+
+    Raises:
+        ValueError: two of them are no pair of the comparison.
+    """
     values = list(entry["values"])
     if any(value is None for value in values):
         return ""
@@ -53,7 +61,11 @@ def verdict(entry: Entry, labels: Sequence[str]) -> str:
 
 
 def caveats(comparison: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know before the numbers are believed, a sentence or two each."""
+    """What a reader has to know before the numbers are believed, a sentence or two each.
+
+    Args:
+        comparison: as `ifguide.evaluation.compare.compare_runs` returns it.
+    """
     tests = sum(len(entry["pairs"]) for metrics in comparison["tasks"].values() for entry in metrics)
     lines = [
         "An interval says what other prompts of the same kind might have given. It says nothing of how good the judge "
