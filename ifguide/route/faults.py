@@ -25,6 +25,7 @@ def input_faults(asked: RouteOptions) -> list[str]:
     from ifguide.influence.planning.shape import read_shape
     from ifguide.influence.queries import load_query_sets
     from ifguide.models.folder import weights_fingerprint
+    from ifguide.scorers.classifier import check_queries
 
     found = _Faults()
     if asked.input is not None:
@@ -46,12 +47,15 @@ def input_faults(asked: RouteOptions) -> list[str]:
         window = None if shape is None else shape.window
         sets = found.of(lambda: load_query_sets(asked.toxic_queries, asked.safe_queries, reader, window))
         if sets is not None and asked.recipe == WITHIN:
-            found.lines += [
+            few = [
                 f"--{kind}-queries {files[kind]}: {len(queries)} are too few to train a classifier on; give at least "
                 f"{_FEWEST_QUERIES}, or take --recipe influence"
                 for kind, queries in zip(files, sets)
                 if len(queries) < _FEWEST_QUERIES
             ]
+            found.lines += few
+            if not few:
+                found.of(lambda: check_queries(asked.toxic_queries, asked.safe_queries, seed=asked.seed))
     if asked.output.exists() and not asked.output.is_dir():
         found.lines.append(f"--output {asked.output} is a file; name a folder")
     return found.lines

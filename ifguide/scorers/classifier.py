@@ -1,7 +1,8 @@
 """A classifier from query sets: what a user who has queries can have in seconds.
 
 TF-IDF of words and characters with logistic regression, calibrated and measured by cross-validation: every text is
-judged by a model that saw neither it nor any text with the same prompt. What is saved is a model of all texts, with the
+judged by a model that saw neither it nor any text with the same prompt, unless a few prompts stand before all texts of
+both kinds. What is saved is a model of all texts, with the
 calibration in its weights.
 
 Shapes: T texts, F features.
@@ -49,7 +50,7 @@ def train_classifier(
 
     Args:
         toxic, safe: JSONL of prompt, completion (and weight); a text is both together.
-        folds: parts of the cross-validation; texts with one prompt stay in one part.
+        folds: parts of the cross-validation; texts with one prompt stay in one part, see `_grouped`.
         seed: of the parts.
 
     Returns:
@@ -61,10 +62,7 @@ def train_classifier(
         InputError: a file that cannot be used, or too few texts of either kind, or texts that nothing tells apart.
     """
     config = replace(config or LinearConfig(), tf_idf=True)
-    if folds < 2:
-        raise InputError(f"--folds {folds}: must be at least 2")
-    texts, groups, weights, labels = _read([(toxic, 1), (safe, 0)])
-    part = _parts(groups, labels, folds, seed)
+    texts, weights, labels, part = _divided(toxic, safe, folds, seed)
     blocks = feature_blocks(texts, config)
     margins = np.zeros(len(texts))
     for fold in range(folds):
@@ -106,10 +104,29 @@ def train_classifier(
     return {"output": os.fspath(output), **report}
 
 
+def check_queries(toxic: str | os.PathLike, safe: str | os.PathLike, *, folds: int = FOLDS, seed: int = 0) -> None:
+    """Refuse at once what `train_classifier` would refuse before it learns.
+
+    Raises:
+        InputError: a file that cannot be used, or too few different prompts for the cross-validation.
+    """
+    _divided(toxic, safe, folds, seed)
+
+
+def _divided(
+    toxic: str | os.PathLike, safe: str | os.PathLike, folds: int, seed: int
+) -> tuple[list[str], NDArray, NDArray, NDArray[np.int64]]:
+    """(texts, weights[T], labels[T], parts of the cross-validation [T])."""
+    if folds < 2:
+        raise InputError(f"--folds {folds}: must be at least 2")
+    texts, prompts, weights, labels = _read([(toxic, 1), (safe, 0)])
+    return texts, weights, labels, _parts(_grouped(texts, prompts, labels, folds), labels, folds, seed)
+
+
 def _read(sets: Sequence[tuple[str | os.PathLike, int]]) -> tuple[list[str], list[str], NDArray, NDArray]:
-    """(texts, what keeps texts in one part, weights[T], labels[T])."""
+    """(texts, their prompts, weights[T], labels[T])."""
     texts: list[str] = []
-    groups: list[str] = []
+    prompts: list[str] = []
     weights: list[float] = []
     labels: list[int] = []
     faults: list[str] = []
@@ -126,14 +143,27 @@ def _read(sets: Sequence[tuple[str | os.PathLike, int]]) -> tuple[list[str], lis
                 faults.append(place.message(what, f"weight {weight!r} must be a positive number"))
                 continue
             texts.append(prompt + completion)
-            groups.append(prompt.strip().lower() or texts[-1].lower())
+            prompts.append(prompt.strip().lower() or texts[-1].lower())
             weights.append(float(weight))
             labels.append(label)
         if not count:
             faults.append(f"no {what}: {path} is empty; write lines with a prompt and a completion")
     if faults:
         raise ConfigError(first_faults(faults))
-    return texts, groups, np.array(weights), np.array(labels)
+    return texts, prompts, np.array(weights), np.array(labels)
+
+
+def _grouped(texts: Sequence[str], prompts: Sequence[str], labels: NDArray, folds: int) -> Sequence[str]:
+    """What keeps texts in one part: their prompt.
+
+    One prompt before all queries ("A comment:") leaves no parts to make. Fewer prompts than parts, each before texts of
+    both kinds, tell nothing of the kind, so that a text may be judged by others of its prompt: then it is the text.
+    """
+    kinds: dict[str, set[int]] = {}
+    for prompt, label in zip(prompts, labels.tolist()):
+        kinds.setdefault(prompt, set()).add(label)
+    shared = len(kinds) < folds and all(len(found) == 2 for found in kinds.values())
+    return [text.strip().lower() for text in texts] if shared else prompts
 
 
 def _parts(groups: Sequence[str], labels: NDArray, folds: int, seed: int) -> NDArray[np.int64]:
@@ -157,8 +187,8 @@ def _parts(groups: Sequence[str], labels: NDArray, folds: int, seed: int) -> NDA
         inside = labels[part == fold]
         if not len(inside) or len(set(labels[part != fold].tolist())) < 2:
             raise InputError(
-                f"{len(members)} different prompts are too few for a cross-validation in {folds} parts; give more "
-                "queries of both kinds, or fewer --folds"
+                f"{len(members)} different prompts are too few for a cross-validation in {folds} parts; give the "
+                "queries more prompts, or toxic and safe ones the same few, or take fewer --folds"
             )
     return part
 

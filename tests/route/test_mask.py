@@ -178,12 +178,17 @@ def test_all_faults_of_the_inputs_at_once(case: Path, tmp_path: Path, capsys: An
     rows = [json.loads(line) for line in Path("toxic.jsonl").read_text().splitlines()]
     (tmp_path / "few.jsonl").write_text(json.dumps(rows[0]) + "\n")
     (tmp_path / "broken.jsonl").write_text('{"prompt": "you"}\n')
+    one, other = str(tmp_path / "one.jsonl"), str(tmp_path / "other.jsonl")
+    for path, source, prompt in ((one, "toxic.jsonl", "a comment:"), (other, "safe.jsonl", "another:")):
+        lines = [json.loads(line) | {"prompt": prompt} for line in Path(source).read_text().splitlines()]
+        Path(path).write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = ["mask", "--input", "none.jsonl", "corpus.jsonl", "nothing.jsonl", "--model", "proxy", "--output",
                str(tmp_path / "out")]  # fmt: skip
     for queries, expected in (
         (["--toxic-queries", "missing.jsonl", "--safe-queries", "safe.jsonl"], "missing.jsonl"),
         (["--toxic-queries", "toxic.jsonl", "--safe-queries", str(tmp_path / "broken.jsonl")], 'has no "completion"'),
         (["--toxic-queries", str(tmp_path / "few.jsonl"), "--safe-queries", "safe.jsonl"], "1 are too few"),
+        (["--toxic-queries", one, "--safe-queries", other], "2 different prompts are"),
     ):
         assert main([*command, *queries]) == 2
         lines = capsys.readouterr().err.splitlines()

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from ifguide.cli import main
 from ifguide.errors import ConfigError, InputError
-from ifguide.scorers.classifier import train_classifier
+from ifguide.scorers.classifier import check_queries, train_classifier
 from ifguide.scorers.linear import LinearConfig, feature_blocks, joined
 from ifguide.scorers.registry import load_scorer
 from tests.scorers.test_linear import corpus
@@ -85,6 +85,26 @@ def test_texts_of_one_prompt_stay_in_one_part(tmp_path):
     labels = [i % 40 % 2 for i in range(400)]
     safe, toxic = write_queries(tmp_path, texts, labels, [names[i % 40] for i in range(400)])
     assert train_classifier(toxic, safe, tmp_path / "c")["roc_auc"] < 0.75
+
+
+def test_one_prompt_before_every_query_will_do(tmp_path):
+    """As in the tutorial. A text that occurs twice is still judged by a model that has not seen it."""
+    texts, labels = corpus(400)
+    safe, toxic = write_queries(tmp_path, texts, labels, ["The last comment was:"] * 400)
+    assert train_classifier(toxic, safe, tmp_path / "c")["roc_auc"] > 0.98
+    draw = random.Random(0)
+    alone = [f"{draw.getrandbits(40):x}" for _ in range(200)]
+    safe, toxic = write_queries(tmp_path, alone * 2, [i % 2 for i in range(200)] * 2, ["The last comment was:"] * 400)
+    with pytest.raises(InputError, match="does not tell"):
+        train_classifier(toxic, safe, tmp_path / "d")
+
+
+def test_a_prompt_of_each_kind_is_refused(tmp_path):
+    """The prompt alone would tell the kinds apart."""
+    texts, labels = corpus(40)
+    safe, toxic = write_queries(tmp_path, texts, labels, [f"of kind {label}" for label in labels])
+    with pytest.raises(InputError, match=r"^2 different prompts are too few.*toxic and safe ones the same few"):
+        check_queries(toxic, safe)
 
 
 def test_tf_idf_is_that_of_scikit_learn():
