@@ -1,16 +1,20 @@
 """How fast text comes in: JSON lines, .zst and Parquet, read alone and through `ifguide preprocess`.
 
-    OMP_NUM_THREADS=1 python benchmarks/data_in.py [--megabytes 20] [--workers 1 2] [--folder DIR] [--output FILE]
+    OMP_NUM_THREADS=1 python benchmarks/data_in.py [--megabytes 20] [--text FILE] [--workers 1 2] [--folder DIR]
+        [--output FILE]
 
-Writes the same synthetic documents in each kind (``--megabytes 1000`` for 1 GB; all numbers are of bytes of text, not
-of bytes as stored), trains a tokenizer on a part of them, and runs each case in a process of its own. Prints JSON:
-seconds, MB/s, MB/s a worker, MB per second of processor time of all processes together (for machines with other work
-to do), and the most memory that one of the processes held. Fails if two cases give other tokens.
+Writes the same documents in each kind (``--megabytes 1000`` for 1 GB; all numbers are of characters of text, not of
+bytes as stored). They are synthetic, or those of ``--text``, again and again: each time another fiftieth of the words
+gets a number behind it, so that neither a compressor nor a tokenizer has seen the documents before. Trains a tokenizer
+on a part of them, and runs each case in a process of its own. Prints JSON: seconds, MB/s, MB/s a worker, MB per second
+of processor time of all processes together (for machines with other work to do), and the most memory that one of the
+processes held. Fails if two cases give other tokens.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -23,10 +27,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import markdown_table, report, run_child
+from ifguide.data.sources.names import find_sources
+from ifguide.data.sources.reading import read_batches
 
 KINDS = ("jsonl", "zst", "parquet")
 _POOL = 10_000_000  # characters of documents that differ; beyond the window of zstandard, so that it finds no copies
 _GROUP = 1000  # rows of a row group
+_APART = 50  # words between two that get a number
 _READ = """
 import sys
 from ifguide.data.sources.names import find_sources
@@ -53,19 +60,32 @@ def documents(characters: int) -> list[str]:
     return found
 
 
+def texts_of(path: str) -> list[str]:
+    """The documents of a file, read as ``ifguide preprocess`` reads it."""
+    batches = read_batches(find_sources([path]), ["text"])
+    found = [text for batch in batches for _, text in batch.texts(["text"]) if isinstance(text, str)]
+    if not found:
+        raise SystemExit(f"{path} has no text")
+    return found
+
+
 def cycle(pool: list[str], characters: int) -> Iterator[str]:
-    """The documents of ``pool`` again and again until they are ``characters`` long."""
+    """The documents of ``pool`` again and again, never twice the same, until they are ``characters`` long."""
     size = 0
-    while True:
+    for number in itertools.count():
         for text in pool:
             if size >= characters:
                 return
+            if number:
+                words = text.split(" ")
+                words[number % _APART :: _APART] = [f"{word}{number}" for word in words[number % _APART :: _APART]]
+                text = " ".join(words)
             size += len(text)
             yield text
 
 
-def write(folder: Path, pool: list[str], characters: int) -> dict[str, Path]:
-    """The file of each of `KINDS`."""
+def write(folder: Path, pool: list[str], characters: int) -> tuple[dict[str, Path], float]:
+    """The file of each of `KINDS`, and the characters in it in millions."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     import zstandard
@@ -78,8 +98,10 @@ def write(folder: Path, pool: list[str], characters: int) -> dict[str, Path]:
         pq.ParquetWriter(paths["parquet"], schema, compression="zstd") as table,
     ):
         rows: list[dict[str, str]] = []
+        size = 0
         for text in cycle(pool, characters):
-            rows.append({"text": text, "source": "synthetic"})
+            size += len(text)
+            rows.append({"text": text, "source": "benchmark"})
             line = json.dumps(rows[-1]).encode() + b"\n"
             plain.write(line)
             packed.write(line)
@@ -88,7 +110,7 @@ def write(folder: Path, pool: list[str], characters: int) -> dict[str, Path]:
                 rows = []
         if rows:
             table.write_table(pa.Table.from_pylist(rows, schema))
-    return paths
+    return paths, size / 1e6
 
 
 def measured(kind: str, what: str, path: Path, child: Any, seconds: float, megabytes: float, workers: int) -> dict:
@@ -108,6 +130,7 @@ def measured(kind: str, what: str, path: Path, child: Any, seconds: float, megab
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=20.0, help="of text (default: 20)")
+    parser.add_argument("--text", metavar="FILE", help="documents to repeat (default: synthetic ones)")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="of preprocess (default: 1 2)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--vocab-size", type=int, default=8192, help="of the tokenizer (default: 8192)")
@@ -118,11 +141,10 @@ def main() -> None:
     results, hashes = [], set()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
-        pool = documents(min(_POOL, characters))
-        paths = write(folder, pool, characters)
+        pool = texts_of(args.text) if args.text else documents(min(_POOL, characters))
+        paths, megabytes = write(folder, pool, characters)
         with (folder / "sample.jsonl").open("w") as stream:
             stream.writelines(json.dumps({"text": text}) + "\n" for text in pool[:1000])
-        megabytes = sum(map(len, cycle(pool, characters))) / 1e6
         run_child([
             "-m", "ifguide.cli", "train-tokenizer", "--input", folder / "sample.jsonl", "--vocab-size",
             args.vocab_size, "--output", folder / "tokenizer",

@@ -29,7 +29,11 @@ def test_data_in(tmp_path):
     for name in ("megatron.core", "tokenizers", "pyarrow", "zstandard"):
         pytest.importorskip(name)
     command = [sys.executable, REPOSITORY / "benchmarks/data_in.py", "--folder", tmp_path, "--megabytes", "0.02"]
-    command += ["--vocab-size", "300", "--workers", "2", "--kinds", "zst", "parquet"]
+    text = tmp_path.with_suffix(".jsonl")
+    text.write_text(
+        "".join(json.dumps({"text": f"{word} of a text that comes again\n\nand again"}) + "\n" for word in "abc")
+    )
+    command += ["--vocab-size", "300", "--workers", "2", "--kinds", "zst", "parquet", "--text", text]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     assert [(case["kind"], case["work"], case["workers"]) for case in result["cases"]] == [
