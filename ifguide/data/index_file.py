@@ -40,7 +40,7 @@ CODES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 8: "uint16"}
 FLOAT_CODES = (6, 7)
 
 _SHOWN = 3  # offenders that a message names
-_CHUNK = 1 << 20  # pointers read at once
+_CHUNK = 1 << 16  # pointers looked at at once: what is computed of them stays in the cache
 
 
 @dataclass(frozen=True)

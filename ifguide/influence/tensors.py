@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ifguide.system.cache import file_hash
-from ifguide.system.files import atomic_path, read_json, write_json
+from ifguide.system.files import atomic_path, hash_value, read_json, write_json
 
 
 def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
@@ -33,7 +34,7 @@ def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
 
 
 def save_recorded(path: Path, record: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write ``tensors``, then into ``record`` what is said ``about`` them and their hash as ``tensors``.
+    """Write ``tensors``, then into ``record`` what is said ``about`` them and their hashes.
 
     A record is never there without its tensors.
 
@@ -41,7 +42,7 @@ def save_recorded(path: Path, record: Path, tensors: dict[str, Tensor], about: d
         InputError, OutOfSpaceError: as `save_tensors`.
     """
     save_tensors(path, tensors)
-    write_json(record, {**about, "tensors": file_hash(path, just_written=True)})
+    write_json(record, {**about, **hashes_of(path)})
 
 
 def load_recorded(
@@ -61,6 +62,23 @@ def load_recorded(
     if not (path.exists() and record.exists()):
         return None
     known = read_json(record, what)
-    if known.get("identity") != identity or known.get("tensors") != file_hash(path):
+    if known.get("identity") != identity or not are_recorded(path, known):
         return None
     return load_file(path), known
+
+
+def hashes_of(path: Path) -> dict[str, str]:
+    """What a record says of tensors that this process has just written: ``tensors``, the hash of their file, and
+    ``pieces``, by which several threads can tell that both still belong together."""
+    with ThreadPoolExecutor(1) as thread:
+        whole = thread.submit(file_hash, path, just_written=True)
+        pieces = file_hash(path, just_written=True, pieces=True)
+        return {"tensors": whole.result(), "pieces": hash_value([whole.result(), pieces])}
+
+
+def are_recorded(path: Path, record: dict[str, Any]) -> bool:
+    """Whether ``path`` is the very file of which `hashes_of` made this part of a ``record``; one of an earlier version
+    has no ``pieces``."""
+    if "pieces" not in record:
+        return bool(record.get("tensors") == file_hash(path))
+    return bool(record["pieces"] == hash_value([record.get("tensors"), file_hash(path, pieces=True)]))

@@ -21,8 +21,8 @@ from ifguide.influence.batches import NO_LABEL, Batch, collate
 
 # a corpus of more windows is sampled without all of them in memory
 _SAMPLED_FROM = 1 << 20
-# documents that are looked at together
-_DOCUMENTS = 1 << 20
+# documents that are looked at together: what is computed of them stays in the cache
+_DOCUMENTS = 1 << 16
 _PIECES = 1 << 12
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ifguide.config.hints import model_hint, with_hint
 from ifguide.errors import InputError
 from ifguide.system.cache import file_hash
 from ifguide.system.files import hash_file, hash_value, read_json
+from ifguide.system.processes import usable_cores
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 # whatever turns text into ids; the last kinds are SentencePiece's and WordPiece's
@@ -66,7 +68,10 @@ def weights_fingerprint(directory: Path) -> str:
     for glob in _WEIGHT_FILES:
         files = sorted(directory.glob(glob))
         if files:
-            return hash_value({"config": config, "weights": [file_hash(path) for path in files]})
+            # a large model is kept in several files
+            with ThreadPoolExecutor(min(len(files), usable_cores())) as threads:
+                hashes = list(threads.map(file_hash, files))
+            return hash_value({"config": config, "weights": hashes})
     raise InputError(f"model folder {directory} has no weights (*.safetensors)")
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ifguide.errors import IFGuideError
-from ifguide.system.files import hash_file, hash_value, write_text
+from ifguide.system.files import hash_file, hash_pieces, hash_value, write_text
 from ifguide.system.locks import locked
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -68,20 +68,22 @@ def cached_folder(name: str, key: str) -> Iterator[Path]:
             work.rename(final)
 
 
-def file_hash(path: str | os.PathLike, just_written: bool = False) -> str:
+def file_hash(path: str | os.PathLike, just_written: bool = False, pieces: bool = False) -> str:
     """`hash_file` of a large file that many processes need: one of this user's hashes it, the others wait and read.
 
     The file is known again by its place, size, inode and the times of its last change, which every write moves.
 
     Args:
         just_written: by this process, and nobody else writes it: it is remembered however new it is.
+        pieces: `hash_pieces` in its place.
     """
     path = Path(path)
+    take = hash_pieces if pieces else hash_file
     status = path.stat()
     root = private_folder("hashes") if status.st_size >= _SMALL_BYTES else None
     if root is None:
-        return hash_file(path)
-    kept = root / hash_value([str(path.resolve()), *_state(status)])
+        return take(path)
+    kept = root / hash_value([str(path.resolve()), *_state(status), *(["pieces"] if pieces else [])])
     known = _kept_hash(kept)
     if known is None:
         with contextlib.ExitStack() as stack:
@@ -90,7 +92,7 @@ def file_hash(path: str | os.PathLike, just_written: bool = False) -> str:
             known = _kept_hash(kept)
             if known is None:
                 hashing_from = time.time()
-                known = hash_file(path)
+                known = take(path)
                 settled = hashing_from - max(status.st_mtime, status.st_ctime) > _SETTLED_SECONDS
                 if (settled or just_written) and _state(path.stat()) == _state(status):
                     with contextlib.suppress(IFGuideError):  # a full home costs the next caller another pass

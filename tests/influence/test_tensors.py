@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ifguide.errors import InputError, OutOfSpaceError
-from ifguide.influence.tensors import load_recorded, save_recorded, save_tensors
+from ifguide.influence.tensors import are_recorded, hashes_of, load_recorded, save_recorded, save_tensors
+from ifguide.system.files import hash_file
 from tests.support.folders import files
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
@@ -64,3 +65,17 @@ def test_a_record_and_its_tensors_come_back_together_or_not_at_all(tmp_path: Pat
     assert load_recorded(path, record, {"of": 1}, "test") is None
     record.unlink()
     assert load_recorded(path, record, {"of": 1}, "test") is None
+
+
+def test_a_record_knows_its_file_and_no_other(tmp_path: Path) -> None:
+    """By the hash of the pieces; both hashes are bound to each other. A record of an earlier version has one hash."""
+    path = tmp_path / "t.safetensors"
+    save_tensors(path, TENSORS)
+    record = hashes_of(path)
+    earlier = {"tensors": hash_file(path)}
+    assert record["tensors"] == earlier["tensors"]
+    assert are_recorded(path, {"identity": "x", **record}) and are_recorded(path, earlier)
+    assert not are_recorded(path, {**record, "tensors": "0" * 64}) and not are_recorded(path, {})
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert not are_recorded(path, record) and not are_recorded(path, earlier)

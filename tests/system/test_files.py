@@ -1,5 +1,6 @@
 """Atomic writing: the old file or the new one, and no litter, not even from processes that were killed."""
 
+import hashlib
 import os
 import platform
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ifguide.system import files
 from ifguide.system.files import atomic_path, write_text
 
 # writes into a temporary, says so, and waits to be killed
@@ -99,3 +101,14 @@ def test_two_writers_of_one_process_do_not_meet(tmp_path: Path) -> None:
         first.write_text("first")
         second.write_text("second")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["first"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 200])
+def test_a_hash_of_pieces_is_that_of_their_hashes(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_HASH_PIECE", 64)
+    monkeypatch.setattr(files, "_HASH_CHUNK", 10)
+    content = bytes(range(size))
+    (tmp_path / "f").write_bytes(content)
+    digests = [hashlib.blake2b(content[at : at + 64], digest_size=32).digest() for at in range(0, size, 64)]
+    expected = hashlib.blake2b(size.to_bytes(8, "little") + b"".join(digests), digest_size=32).hexdigest()
+    assert files.hash_pieces(tmp_path / "f") == expected

@@ -22,9 +22,8 @@ from torch import Tensor
 
 from ifguide.data.text.record import tokenizer_difference
 from ifguide.errors import IFGuideWarning, InputError, MismatchError
-from ifguide.influence.tensors import save_recorded
+from ifguide.influence.tensors import are_recorded, save_recorded
 from ifguide.models.tracked import ScoredModel
-from ifguide.system.cache import file_hash
 from ifguide.system.files import read_json
 
 FORMAT = 1
@@ -49,7 +48,7 @@ class Factors:
 
 
 def save_factors(output: Path, layers: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
-    """Write the tensors, then the record with their hash: a record is never there without its tensors."""
+    """Write the tensors, then the record with their hashes: a record is never there without its tensors."""
     tensors = {f"{name}/{key}": tensor for name, layer in layers.items() for key, tensor in layer.items()}
     save_recorded(output / "factors.safetensors", output / "factors.json", tensors, record)
 
@@ -79,7 +78,7 @@ def load_factors(directory: str | Path) -> Factors:
     described = describe_factors(directory)
     path = Path(directory) / "factors.safetensors"
     try:
-        if file_hash(path) != described.record["tensors"]:
+        if not are_recorded(path, described.record):
             raise InputError(f"{path} is not the file that factors.json describes; run fit-factors again")
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
