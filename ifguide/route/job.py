@@ -85,8 +85,8 @@ class Route:
         """Run what is not there.
 
         Returns:
-            What ``run.json`` holds of it: as `preview`, but each of ``steps`` with ``seconds`` in place of ``what``, and
-            of the mask ``selected`` (tokens) and ``fraction`` (of all tokens).
+            What ``run.json`` holds of it: as `preview`, but each of ``steps`` with ``seconds`` in place of ``what``,
+            and of the mask ``selected`` (tokens) and ``fraction`` (of all tokens).
 
         Raises:
             ConfigError: the inputs have faults, before anything is written; all of them.
