@@ -95,20 +95,19 @@ def keep_beside(
 def known_fingerprint(dataset: IndexedDataset, beside: Path | None = None) -> Fingerprint | None:
     """The fingerprint of ``dataset`` if it is known without hashing its values, also from `keep_beside`."""
     shape = {"documents": dataset.num_documents, "tokens": dataset.num_tokens, "dtype": dataset.dtype.name}
-    for entry in _entries(dataset, beside):
+    for path, entry in _entries(dataset, beside):
         found = entry.get("fingerprint") or {}
         # a sidecar that contradicts the index is not believed about the content either
         if _is_fingerprint(found) and shape.items() <= found.items():
-            if beside is not None and known_fingerprint(dataset) is None:
-                # whoever asks later does not know where to look
-                remember(dataset, file_states(dataset.index_path, dataset.bin_path), found)
+            if path == beside:  # whoever asks later does not know where to look
+                remember(dataset, entry["files"], found)
             return found
     return None
 
 
 def known_range(dataset: IndexedDataset, beside: Path | None = None) -> tuple[int, int] | None:
     """The `token_range` of ``dataset`` if it is known without reading its values, also from `keep_beside`."""
-    for entry in _entries(dataset, beside):
+    for _, entry in _entries(dataset, beside):
         match entry.get(RANGE):
             case [int(low), int(high)] if low <= high:
                 return low, high
@@ -140,13 +139,13 @@ def differences(expected: Fingerprint, found: Fingerprint) -> list[str]:
     ]
 
 
-def _entries(dataset: IndexedDataset, beside: Path | None) -> Iterator[dict[str, Any]]:
-    """What is recorded of ``dataset`` with its files as they are now."""
+def _entries(dataset: IndexedDataset, beside: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What is recorded of ``dataset`` with its files as they are now, and where; ``beside`` last."""
     states = file_states(dataset.index_path, dataset.bin_path)
-    for path in (sidecar_path(dataset.prefix), beside, _cache_path(dataset.prefix)):
+    for path in (sidecar_path(dataset.prefix), _cache_path(dataset.prefix), beside):
         entry = {} if path is None else _read_quietly(path)
-        if entry.get("files") == states:
-            yield entry
+        if path is not None and entry.get("files") == states:
+            yield path, entry
 
 
 def _keep(path: Path | None, states: FileStates, found: dict[str, Any]) -> None:
