@@ -53,16 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         settings = load_config(config_paths(arguments.conf_file, arguments.conf_dir))
+        state, line = claim_save(
+            asdict(settings.keys), earlier_run(settings.save), engine.overwrite, only_look=engine.dry_run
+        )
+        if line:
+            print(line, flush=True)
+        if state == SAME:
+            return 0
         if engine.dry_run:
-            return _dry_run(settings, engine.overwrite)
-        state, line = claim_save(asdict(settings.keys), earlier_run(settings.save), engine.overwrite)
+            return _dry_run(settings)
     except InputError as error:
         tell("deepy.py", error)
         return 2
-    if line:
-        print(line, flush=True)
-    if state == SAME:
-        return 0
     print(f"engine: embedded ({settings.world_size} process{'es' if settings.world_size > 1 else ''})", flush=True)
     return launch(settings, arguments.user_script, worker.encode_arguments(settings, command, started))
 
@@ -74,17 +76,12 @@ def installed() -> int:
     return main([*([] if named else [_TRAINER]), *words])
 
 
-def _dry_run(settings: TrainSettings, overwrite: bool) -> int:
+def _dry_run(settings: TrainSettings) -> int:
     """All checks of a run; nothing is started, and nothing in its folder changes.
 
     Raises:
         InputError: something that the run would stop at.
     """
-    if not overwrite:
-        state, line = claim_save(asdict(settings.keys), earlier_run(settings.save), False)
-        if state == SAME:
-            print(line)
-            return 0
     for line in worker.dry_run(settings):
         print(line)
     print("dry run: everything was checked, nothing was started")

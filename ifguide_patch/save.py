@@ -28,10 +28,10 @@ def take_save(config: Mapping[str, Any]) -> None:
     Raises:
         InputError: the folder holds another run.
     """
-    overwrite = os.environ.get(OVERWRITE_VARIABLE) == "1"
-    if not is_training() or (overwrite and is_dry_run()):
+    if not is_training():
         return
-    state, line = claim_save(config, _earlier(config), overwrite)
+    overwrite = os.environ.get(OVERWRITE_VARIABLE) == "1"
+    state, line = claim_save(config, _earlier(config), overwrite, only_look=is_dry_run())
     if line:
         print(line, flush=True)
     if state == SAME:

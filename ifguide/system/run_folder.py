@@ -42,15 +42,18 @@ class Earlier:
     changed: Sequence[str] = ()
 
 
-def claim_save(keys: Mapping[str, Any], earlier: Earlier | None, overwrite: bool) -> tuple[str, str]:
+def claim_save(
+    keys: Mapping[str, Any], earlier: Earlier | None, overwrite: bool, only_look: bool = False
+) -> tuple[str, str]:
     """Find out what a run of the configuration ``keys`` may do with its folder ``save``.
 
     Args:
         earlier: what `latest_tag`'s folder says of the run in it; None where there is no checkpoint.
+        only_look: say what would become of the old run, and leave it there.
 
     Returns:
         `NEW`, `UNFINISHED` (goes on), `SAME` (finished: there is nothing to do) or `REPLACED` (the old run has been
-        removed), and a line for the user, "" for none.
+        removed, unless this is a look only), and a line for the user, "" for none.
 
     Raises:
         InputError: it may not; names what differs.
@@ -77,6 +80,8 @@ def claim_save(keys: Mapping[str, Any], earlier: Earlier | None, overwrite: bool
         raise MismatchError(
             f"save: {save} holds {tag} of this very run; set load: {save} to go on there, or {OPTION} to start again"
         )
+    if only_look:
+        return REPLACED, f"would replace the run in {save}"
     remove_run(save)
     return REPLACED, f"replaced the run in {save}"
 

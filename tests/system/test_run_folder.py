@@ -65,6 +65,8 @@ def test_another_run_is_refused_and_replaced(save: Path, more: dict[str, Any], s
     with pytest.raises(InputError) as refused:
         claim_save(keys(save, **more), earlier(save), False)
     assert says in str(refused.value) and "\n" not in str(refused.value) and names(save) == before
+    state, line = claim_save(keys(save, **more), earlier(save), True, only_look=True)
+    assert (state, line) == (REPLACED, f"would replace the run in {save}") and names(save) == before
     assert claim_save(keys(save, **more), earlier(save), True)[0] == REPLACED
     assert names(save) == {"notes.txt"}, "what no run made stays"
 
@@ -79,6 +81,8 @@ def test_weights_are_not_lost_to_their_own_run(save: Path) -> None:
     for load in (save, save / "hf"):
         with pytest.raises(InputError, match="holds what load names"):
             claim_save(keys(save, load=str(load), finetune=True), earlier(save), True)
+        with pytest.raises(InputError, match="holds what load names"):
+            claim_save(keys(save, load=str(load), finetune=True), earlier(save), True, only_look=True)
     with pytest.raises(InputError, match="holds what reference names"):
         claim_save(keys(save, reference=str(save / "reference")), earlier(save), True)
     assert names(save) == before
