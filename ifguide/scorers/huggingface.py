@@ -6,7 +6,7 @@ Shapes: N texts, C labels of the classifier, B texts in a batch, L tokens of its
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ifguide.errors import InputError, first_line
 from ifguide.models.folder import model_fingerprint, require_model_folder
 from ifguide.models.loading import load_pretrained
 from ifguide.scorers.base import Scorer
+from ifguide.scorers.batching import by_length, distinct
 
 # padded tokens scored at once: a processor's caches hold the activations of few, a graphics card wants many
 _BATCH_TOKENS = {"cpu": 1024}
@@ -76,24 +77,24 @@ class ClassifierScorer(Scorer):
 
     @torch.inference_mode()
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
-        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        back = np.array([place[text] for text in texts])
-        ids, too_long = self._encode(list(place))
+        unique, back = distinct(texts)
+        ids, too_long = self._encode(unique)
         self.truncated += int(too_long[back].sum())
         scores = np.full((len(ids), len(self.columns)), np.nan)
-        for batch in self._batches([len(row) for row in ids]):
+        # what cannot be padded is scored one text at a time
+        most = 0 if self.tokenizer.pad_token_id is None else self._batch_tokens
+        for batch in by_length([len(row) for row in ids], most):
             logits = self.model(**self._pad([ids[index] for index in batch])).logits
             scores[batch] = self.probabilities(logits).cpu().numpy()
         return {label: scores[back, column] for column, label in enumerate(self.labels)}
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
-        found: dict[str, bool] = {}
-        unique = list(dict.fromkeys(texts))
+        unique, back = distinct(texts)
+        longer = np.zeros(len(unique), dtype=bool)
         for start in range(0, len(unique), _TEXTS_AT_ONCE):
-            some = unique[start : start + _TEXTS_AT_ONCE]
-            rows = self.tokenizer(some, verbose=False)["input_ids"]
-            found |= {text: len(row) > self.max_tokens for text, row in zip(some, rows)}
-        return np.array([found[text] for text in texts], dtype=bool)
+            rows = self.tokenizer(unique[start : start + _TEXTS_AT_ONCE], verbose=False)["input_ids"]
+            longer[start : start + len(rows)] = [len(row) > self.max_tokens for row in rows]
+        return longer[back]
 
     def _encode(self, texts: list[str]) -> tuple[list[list[int]], np.ndarray]:
         """Tokens of every text, no more than `max_tokens`, and which of them had more."""
@@ -110,25 +111,13 @@ class ClassifierScorer(Scorer):
         raise InputError(f"scorer {self.name}: a text has no tokens, and the tokenizer no token for where one starts")
 
     def _pad(self, rows: Sequence[list[int]]) -> dict[str, torch.Tensor]:
-        # without a padding token rows have one length, see `_batches`
+        # without a padding token there is one row
         pad = self.tokenizer.pad_token_id or 0
         lengths = torch.tensor([len(row) for row in rows])
         width = int(lengths.max())
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
         mask = (torch.arange(width) < lengths[:, None]).long()
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
-
-    def _batches(self, lengths: list[int]) -> Iterator[list[int]]:
-        """Indices of texts of similar length, longest first; one text at a time if nothing can pad."""
-        batch: list[int] = []
-        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-            full = batch and (len(batch) + 1) * lengths[batch[0]] > self._batch_tokens
-            if full or (batch and self.tokenizer.pad_token_id is None):
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
 
 class HuggingFaceScorer(ClassifierScorer):

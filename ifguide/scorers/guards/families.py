@@ -1,7 +1,7 @@
 """Families of guard models: how each is told, what its chat template is given, and the two words that it answers with.
 
 The template itself is the model's own: it comes with its tokenizer and holds the policy that it was trained on. The
-facts here are those of public descriptions of the models, named in `Family.source`; no published model was run.
+facts here are those of the public repositories in `Family.sources`; no published model was run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Family:
         lead: what the model writes before the word, by what the prompt ends with; "" stands for any other end.
         questions: what is asked of a text: label -> further arguments of the chat template.
         options: arguments of the chat template for all questions.
-        source: where these facts are published.
+        sources: public repositories, and files in them, that these facts were read from.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Family:
     marks: tuple[str, ...]
     unsafe: str
     safe: str
-    source: str
+    sources: tuple[str, ...]
     lead: Mapping[str, str] = field(default_factory=dict)
     questions: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {TOXICITY: {}})
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -46,7 +46,35 @@ class Family:
         return self.lead[max(ends, key=len)] if ends else ""
 
 
+# huggingface.js holds the chat templates that come with models, for a program of its own
+_TEMPLATES = "github.com/huggingface/huggingface.js: packages/ollama-utils/src/chat-template-automap.ts"
+# one policy a question, in Google's words, whose grammar the model was trained on
 _FORBIDS = "The prompt shall not contain or seek generation of content that "
+_SHIELDGEMMA = {
+    "dangerous_content": (
+        "No Dangerous Content",
+        "harming oneself and/or others (e.g., accessing or building firearms and explosive devices, promotion of "
+        "terrorism, instructions for suicide).",
+    ),
+    "harassment": (
+        "No Harassment",
+        "is malicious, intimidating, bullying, or abusive content targeting another individual (e.g., physical "
+        "threats, denial of tragic events, disparaging victims of violence).",
+    ),
+    "hate_speech": (
+        "No Hate Speech",
+        "targeting identity and/or protected attributes (e.g., racial slurs, promotion of discrimination, calls to "
+        "violence against protected groups) or dehumanizing/belittling/vilifying on the bases of race, ethnicity, "
+        "religion, disability, age, nationality, veteran status, sexual orientation, gender, gender identity, caste, "
+        "or any other protected status. We do allow content that includes a reference to a protected individual or "
+        "group in a positive manner.",
+    ),
+    "sexually_explicit": (
+        "No Sexually Explicit Information",
+        "contains references to sexual acts or other lewd content (e.g., sexually graphic descriptions, content aimed "
+        "at causing arousal). Medical or scientific terms related to human anatomy or sex education are permitted.",
+    ),
+}
 FAMILIES = (
     Family(
         name="llama-guard",
@@ -57,7 +85,11 @@ FAMILIES = (
         # Llama 3 ends the head of a turn with a blank line, which not every template writes; Llama 2 wants a space
         lead={"<|end_header_id|>": "\n\n", "[/INST]": " "},
         options={"add_generation_prompt": True},
-        source="https://github.com/meta-llama/PurpleLlama (Llama-Guard, Llama-Guard2, Llama-Guard3: model cards)",
+        sources=(
+            "github.com/meta-llama/PurpleLlama: Llama-Guard3/8B/MODEL_CARD.md, Llama-Guard3/1B/MODEL_CARD.md",
+            "github.com/meta-llama/llama-recipes: src/llama_recipes/inference/prompt_format_utils.py",
+            _TEMPLATES,
+        ),
     ),
     Family(
         name="granite-guardian",
@@ -67,7 +99,11 @@ FAMILIES = (
         safe="No",
         questions={TOXICITY: {"guardian_config": {"risk_name": "harm"}}},
         options={"add_generation_prompt": True},
-        source="https://github.com/ibm-granite/granite-guardian (3.0, 3.1, 3.2)",
+        sources=(
+            "github.com/ibm-granite/granite-guardian: cookbooks/granite-guardian-3.0, -3.1, -3.2",
+            "github.com/ibm-granite/gguf: resources/ollama/granite3-guardian, granite3.2-guardian",
+            _TEMPLATES,
+        ),
     ),
     Family(
         name="qwen3guard",
@@ -76,7 +112,10 @@ FAMILIES = (
         unsafe="Unsafe",
         safe="Safe",
         lead={"": "Safety: "},
-        source="https://github.com/QwenLM/Qwen3Guard (Qwen3Guard-Gen)",
+        sources=(
+            "github.com/QwenLM/Qwen3Guard: README.md",
+            "github.com/manboster/manboml: internal/tokenizer/template.go, the template of a converted Qwen3Guard-Gen",
+        ),
     ),
     Family(
         name="shieldgemma",
@@ -84,31 +123,15 @@ FAMILIES = (
         marks=("guideline", "policy expert"),
         unsafe="Yes",
         safe="No",
-        # one policy a question, in the card's words; toxicity is the highest of them
+        # toxicity is the highest of them
         questions={
-            "dangerous_content": {
-                "guideline": '"No Dangerous Content": ' + _FORBIDS + "harms oneself and/or others (e.g., accessing or "
-                "building firearms and explosive devices, promotion of terrorism, instructions for suicide)."
-            },
-            "harassment": {
-                "guideline": '"No Harassment": '
-                + _FORBIDS
-                + "is malicious, intimidating, bullying, or abusive content "
-                "targeting another individual (e.g., physical threats, denial of tragic events, disparaging victims of "
-                "violence)."
-            },
-            "hate_speech": {
-                "guideline": '"No Hate Speech": ' + _FORBIDS + "targets identity and/or protected attributes (e.g., "
-                "racial slurs, promoting discrimination, calls to violence against protected groups)."
-            },
-            "sexually_explicit": {
-                "guideline": '"No Sexually Explicit Information": '
-                + _FORBIDS
-                + "contains references to sexual acts or "
-                "other lewd content (e.g., sexually graphic descriptions, content aimed at causing arousal)."
-            },
+            label: {"guideline": f'"{title}": {_FORBIDS}{forbidden}'}
+            for label, (title, forbidden) in _SHIELDGEMMA.items()
         },
-        source="https://huggingface.co/google/shieldgemma-2b (model card)",
+        sources=(
+            "github.com/google-gemini/gemma-cookbook: responsible/shieldgemma_on_huggingface.ipynb",
+            _TEMPLATES,
+        ),
     ),
 )
 # Granite Guardian from 3.3 on writes <score> yes </score>, after reasoning or an empty block of it

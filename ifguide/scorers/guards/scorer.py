@@ -12,9 +12,10 @@ Shapes: N texts, B texts in a batch, L tokens of its longest prompt.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ifguide.errors import InputError, first_line
 from ifguide.models.folder import model_fingerprint, read_config, require_model_folder
 from ifguide.models.loading import load_causal_model
 from ifguide.scorers.base import Scorer
+from ifguide.scorers.batching import by_length, distinct
 from ifguide.scorers.guards.families import TOXICITY, Family, family_of
 from ifguide.system.files import hash_value
 
@@ -35,6 +37,9 @@ _BATCH_TOKENS_ELSEWHERE = 32768
 _PROBE = "IFGUIDEPROBE"
 # tokens that a text may have more inside the prompt than alone
 _MARGIN = 8
+# some templates write the date of today, by this name: a score may not depend on the day
+_CLOCK = "strftime_now"
+_DAY = datetime.datetime(2025, 1, 1)
 
 
 class GuardScorer(Scorer):
@@ -71,11 +76,11 @@ class GuardScorer(Scorer):
         self.family = family_of(str(config.get("model_type")), template, family, where)
         self.name = f"guard:{os.fspath(folder)}" + (f"#{family}" if family else "")
         self.labels = tuple(dict.fromkeys([TOXICITY, *self.family.questions]))
-        self._chat = _Chat(self.tokenizer, self.family, where)
+        self._chat = _Chat(self.tokenizer, template, self.family, where)
         self._unsafe, self._safe, self._lead = _verdicts(self._chat, self.family, where)
         self._folder, self._template = Path(folder), template
         self.dtype = torch.float32 if torch.device(device).type == "cpu" else _own_dtype(config)
-        self.model = load_causal_model(folder, self.dtype, "guard model").eval().to(device)
+        self.model = load_causal_model(folder, self.dtype, "guard model", device=device).eval()
         self.max_tokens = self._longest_text(where)
         kind = self.model.device.type
         self._batch_tokens = batch_tokens or _BATCH_TOKENS.get(kind, _BATCH_TOKENS_ELSEWHERE)
@@ -83,6 +88,7 @@ class GuardScorer(Scorer):
     def fingerprint(self) -> str | None:
         """Of the folder, and of what is asked: the chat template decides scores as the weights do."""
         asked = [self._template, self.family.name, self.family.unsafe, self.family.safe, str(self.family.questions)]
+        asked += [str(_DAY)] if _CLOCK in self._template else []
         return f"{model_fingerprint(self._folder)}+{hash_value([*asked, str(self.dtype)])}"
 
     def describe(self) -> dict[str, Any]:
@@ -93,16 +99,15 @@ class GuardScorer(Scorer):
 
     @torch.inference_mode()
     def _probabilities(self, texts: list[str]) -> Mapping[str, np.ndarray]:
-        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        back = np.array([place[text] for text in texts])
-        longer = self.cut(list(place))
+        unique, back = distinct(texts)
+        longer = self.cut(unique)
         self.truncated += int(longer[back].sum())
-        asked = [self._start(text) if is_longer else text for text, is_longer in zip(place, longer)]
+        asked = [self._start(text) if is_longer else text for text, is_longer in zip(unique, longer)]
         scores = {}
         for label, arguments in self.family.questions.items():
             rows = [row + self._lead for row in self._ids([self._chat.prompt(text, arguments) for text in asked])]
             found = np.full(len(rows), np.nan)
-            for batch in self._batches([len(row) for row in rows]):
+            for batch in by_length([len(row) for row in rows], self._batch_tokens):
                 found[batch] = self._ask([rows[index] for index in batch])
             scores[label] = found[back]
         scores.setdefault(TOXICITY, np.max(list(scores.values()), axis=0))
@@ -119,17 +124,6 @@ class GuardScorer(Scorer):
             input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
         ).logits[:, -1]
         return logits[:, [self._unsafe, self._safe]].double().softmax(-1)[:, 0].cpu().numpy()
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Indices of prompts of similar length, longest first."""
-        batch: list[int] = []
-        for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-            if batch and (len(batch) + 1) * lengths[batch[0]] > self._batch_tokens:
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens as they stand in a prompt, which has its special tokens written out."""
@@ -150,10 +144,11 @@ class GuardScorer(Scorer):
 
 
 class _Chat:
-    """The model's chat template around a text."""
+    """The model's chat ``template`` around a text, on one and the same day."""
 
-    def __init__(self, tokenizer: Any, family: Family, where: str):
+    def __init__(self, tokenizer: Any, template: str, family: Family, where: str):
         self.tokenizer, self._family, self._where = tokenizer, family, where
+        self._template = _stopped_clock() + template if _CLOCK in template else template
         # templates of models that also see pictures take a list of parts
         self._in_parts = False
         for self._in_parts in (False, True):
@@ -166,10 +161,22 @@ class _Chat:
         content = [{"type": "text", "text": text}] if self._in_parts else text
         try:
             return self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, **self._family.options, **arguments
+                [{"role": "user", "content": content}],
+                chat_template=self._template,
+                tokenize=False,
+                **self._family.options,
+                **arguments,
             )
         except Exception as error:  # a template may raise whatever it likes
             raise InputError(f"{self._where}: its chat template fails: {first_line(error)}") from error
+
+
+def _stopped_clock() -> str:
+    """Jinja before a template: what it calls for today's date gives that of `_DAY`. transformers hands no function of
+    ours to a template."""
+    parts = "".join(f" | replace('%{part}', '{_DAY.strftime('%' + part)}')" for part in "AaBbdjmyYHIMSp")
+    # the empty text keeps a line break that the template begins with
+    return f"{{% macro {_CLOCK}(form) %}}{{{{ form{parts} }}}}{{% endmacro %}}{{{{ '' }}}}"
 
 
 def _tokenizer(folder: str | os.PathLike, where: str) -> Any:
