@@ -150,6 +150,8 @@ def test_methods_table(tmp_path):
     assert said.endswith("Not beaten in both TP and perplexity: base, good\n") and "none" not in said
     said = run_child(["benchmarks/methods_table.py", tmp_path / "r.json", "--costs", "--names", "good"]).output
     assert said.splitlines()[-1] == "| good | 60 | 2.00 | 1.0 | word list |"
+    with pytest.raises(RuntimeError, match=r"ended with 2:(?s:.*)no results of none, no; it has base, good, bad\n"):
+        run_child(["benchmarks/methods_table.py", tmp_path / "r.json", "--names", "none", "base", "no"])
 
 
 def test_insides_table(tmp_path):
