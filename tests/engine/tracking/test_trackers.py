@@ -1,10 +1,16 @@
-"""TensorBoard and W&B: what they are told, under GPT-NeoX's names, by stubs in their place; and what is missing."""
+"""TensorBoard and W&B: what they are told, under GPT-NeoX's names, by stubs in their place; and what is missing.
+
+What the real packages keep of it is read back from their files. W&B is in no extra: its test runs where it is there.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import struct
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,6 +120,59 @@ def test_tensorboard_is_told_the_same(tmp_path: Path, writers: list[StubOfSummar
     (writer,) = writers
     assert (writer.log_dir, writer.purge_step, writer.closed) == ("board", 4, True)
     assert writer.scalars == [(name, value, 3) for name, value in {**TOLD, **VALIDATED}.items()]
+
+
+def test_tensorboard_keeps_it(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log_everything(tmp_path, tensorboard_dir=str(tmp_path / "board"))
+    kept = events.EventAccumulator(str(tmp_path / "board")).Reload()
+    found = {name: [(point.step, point.value) for point in kept.Scalars(name)] for name in kept.Tags()["scalars"]}
+    assert found == {name: [(3, pytest.approx(value))] for name, value in {**TOLD, **VALIDATED}.items()}
+
+
+def test_wandb_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="W&B is an optional package of users, in no extra")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    log_everything(tmp_path, use_wandb=True, wandb_project="p", wandb_group="g", wandb_run_name="r")
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    run, rows = wandb_records(path)
+    assert (run.project, run.run_group, run.display_name) == ("p", "g", "r")
+    told: dict[str, Any] = {}
+    for step, row in rows:
+        assert step == 3
+        told |= {name: value for name, value in row.items() if not name.startswith("_")}
+    assert told == {**TOLD, **VALIDATED}
+
+
+def wandb_records(path: Path) -> tuple[Any, list[tuple[int, dict[str, float]]]]:
+    """The run, and (step, numbers) of each row of its history, in a file that W&B writes offline."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    run, rows = None, []
+    for data in leveldb_records(path.read_bytes()):
+        record = Record.FromString(data)
+        if record.HasField("run"):
+            run = record.run
+        if record.HasField("history"):
+            items = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            rows.append((record.history.step.num, items))
+    return run, rows
+
+
+def leveldb_records(content: bytes) -> Iterator[bytes]:
+    """LevelDB's log format behind 7 bytes of W&B: blocks of 32 KiB; pieces: checksum (4), length (2), kind (1)."""
+    at, whole = 7, b""
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:  # what is left of a block is too short for a piece
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", content, at + 4)
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # the whole of a record, its end; 2 and 3: its beginning, its middle
+            yield whole
+            whole = b""
 
 
 def test_nothing_is_asked_for_by_default(tmp_path: Path, wandb: StubOfWandb, writers: list) -> None:
