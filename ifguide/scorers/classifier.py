@@ -2,8 +2,7 @@
 
 TF-IDF of words and characters with logistic regression, calibrated and measured by cross-validation: every text is
 judged by a model that saw neither it nor any text with the same prompt, unless a few prompts stand before all texts of
-both kinds. What is saved is a model of all texts, with the
-calibration in its weights.
+both kinds. What is saved is a model of all texts, with the calibration in its weights.
 
 Shapes: T texts, F features.
 """
@@ -50,19 +49,19 @@ def train_classifier(
 
     Args:
         toxic, safe: JSONL of prompt, completion (and weight); a text is both together.
-        folds: parts of the cross-validation; texts with one prompt stay in one part, see `_grouped`.
+        folds: parts of the cross-validation; texts with one prompt stay in one part, or equal ones (`_tell_nothing`).
         seed: of the parts.
 
     Returns:
-        ``output``, ``texts``, ``positives``, ``folds`` and the cross-validated quality of the calibrated
-        probabilities: ``roc_auc``, ``average_precision``, ``brier``, ``calibration_error``, and at 0.5 ``accuracy``,
-        ``true_positive_rate``, ``false_positive_rate``.
+        ``output``, ``texts``, ``positives``, ``folds``, ``parts_by`` ("prompt" or "text": what keeps texts in one part)
+        and the cross-validated quality of the calibrated probabilities: ``roc_auc``, ``average_precision``, ``brier``,
+        ``calibration_error``, and at 0.5 ``accuracy``, ``true_positive_rate``, ``false_positive_rate``.
 
     Raises:
         InputError: a file that cannot be used, or too few texts of either kind, or texts that nothing tells apart.
     """
     config = replace(config or LinearConfig(), tf_idf=True)
-    texts, weights, labels, part = _divided(toxic, safe, folds, seed)
+    texts, weights, labels, part, parts_by = _divided(toxic, safe, folds, seed)
     blocks = feature_blocks(texts, config)
     margins = np.zeros(len(texts))
     for fold in range(folds):
@@ -77,7 +76,7 @@ def train_classifier(
         slope, offset = _calibration(margins[part != fold], labels[part != fold])
         probabilities[part == fold] = sigmoid(slope * margins[part == fold] + offset)
     report: dict[str, Any] = {"texts": len(texts), "positives": int(labels.sum()), "folds": folds, "seed": seed}
-    report |= _measured(probabilities, labels)
+    report |= {"parts_by": parts_by} | _measured(probabilities, labels)
 
     idf = _idf(blocks, np.ones(len(texts), bool))
     coefficients, intercept = _fit(joined(blocks, idf), labels, weights, config.inverse_regularisation)
@@ -115,12 +114,14 @@ def check_queries(toxic: str | os.PathLike, safe: str | os.PathLike, *, folds: i
 
 def _divided(
     toxic: str | os.PathLike, safe: str | os.PathLike, folds: int, seed: int
-) -> tuple[list[str], NDArray, NDArray, NDArray[np.int64]]:
-    """(texts, weights[T], labels[T], parts of the cross-validation [T])."""
+) -> tuple[list[str], NDArray, NDArray, NDArray[np.int64], str]:
+    """(texts, weights[T], labels[T], parts of the cross-validation [T], what keeps texts in one part)."""
     if folds < 2:
         raise InputError(f"--folds {folds}: must be at least 2")
     texts, prompts, weights, labels = _read([(toxic, 1), (safe, 0)])
-    return texts, weights, labels, _parts(_grouped(texts, prompts, labels, folds), labels, folds, seed)
+    by_text = _tell_nothing(prompts, labels, folds)
+    groups = [text.strip().lower() for text in texts] if by_text else prompts
+    return texts, weights, labels, _parts(groups, labels, folds, seed), "text" if by_text else "prompt"
 
 
 def _read(sets: Sequence[tuple[str | os.PathLike, int]]) -> tuple[list[str], list[str], NDArray, NDArray]:
@@ -153,17 +154,16 @@ def _read(sets: Sequence[tuple[str | os.PathLike, int]]) -> tuple[list[str], lis
     return texts, prompts, np.array(weights), np.array(labels)
 
 
-def _grouped(texts: Sequence[str], prompts: Sequence[str], labels: NDArray, folds: int) -> Sequence[str]:
-    """What keeps texts in one part: their prompt.
+def _tell_nothing(prompts: Sequence[str], labels: NDArray, folds: int) -> bool:
+    """Whether there are fewer prompts than parts, and each stands before texts of both kinds.
 
-    One prompt before all queries ("A comment:") leaves no parts to make. Fewer prompts than parts, each before texts of
-    both kinds, tell nothing of the kind, so that a text may be judged by others of its prompt: then it is the text.
+    One prompt before all queries ("A comment:") leaves no parts to make by prompt. Such prompts tell nothing of the
+    kind, so that a text may be judged by others of its prompt.
     """
     kinds: dict[str, set[int]] = {}
     for prompt, label in zip(prompts, labels.tolist()):
         kinds.setdefault(prompt, set()).add(label)
-    shared = len(kinds) < folds and all(len(found) == 2 for found in kinds.values())
-    return [text.strip().lower() for text in texts] if shared else prompts
+    return len(kinds) < folds and all(len(found) == 2 for found in kinds.values())
 
 
 def _parts(groups: Sequence[str], labels: NDArray, folds: int, seed: int) -> NDArray[np.int64]:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not args.json:
         print(f"{result['output']}: trained on {counted(result['texts'], 'text')}, {result['positives']} of them toxic")
         print(
-            "cross-validated ({folds} parts, by prompt): ROC-AUC {roc_auc:.3f}, average precision "
+            "cross-validated ({folds} parts, by {parts_by}): ROC-AUC {roc_auc:.3f}, average precision "
             "{average_precision:.3f}; at 0.5 true positives {true_positive_rate:.1%}, false positives "
             "{false_positive_rate:.1%}; calibration error {calibration_error:.3f}".format(**result)
         )

@@ -91,7 +91,8 @@ def test_one_prompt_before_every_query_will_do(tmp_path):
     """As in the tutorial. A text that occurs twice is still judged by a model that has not seen it."""
     texts, labels = corpus(400)
     safe, toxic = write_queries(tmp_path, texts, labels, ["The last comment was:"] * 400)
-    assert train_classifier(toxic, safe, tmp_path / "c")["roc_auc"] > 0.98
+    report = train_classifier(toxic, safe, tmp_path / "c")
+    assert report["roc_auc"] > 0.98 and report["parts_by"] == "text"
     draw = random.Random(0)
     alone = [f"{draw.getrandbits(40):x}" for _ in range(200)]
     safe, toxic = write_queries(tmp_path, alone * 2, [i % 2 for i in range(200)] * 2, ["The last comment was:"] * 400)
