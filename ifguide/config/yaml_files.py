@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,11 @@ def merge_files(paths: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
     if unread:
         raise ConfigError(faults)
     return merged, faults
+
+
+def key_lines(keys: Mapping[str, Any]) -> list[str]:
+    """Each of ``keys`` as GPT-NeoX's own files write it, which are YAML in the form of JSON: ``"key": value,``."""
+    return [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in keys.items()]
 
 
 def _read(path: Path) -> tuple[Mapping[Any, Any], list[str]]:

@@ -139,7 +139,7 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
     """
     opened = open_aligned(prefix, kind, mapped)
     dataset, sidecar = opened.dataset, opened.sidecar
-    name = f"{'mask' if kind == PENALTIES else kind} {dataset.prefix}"
+    name = f"{_called(kind)} {dataset.prefix}"
     changed = differences(sidecar.get("fingerprint") or {}, fingerprint(dataset))
     if changed:
         raise MismatchError(
@@ -152,7 +152,7 @@ def load_aligned(prefix: str | os.PathLike, tokens: TokenDataset | None, kind: s
         if faults:
             raise MismatchError(
                 f"{name} {'was' if kind == PENALTIES else 'were'} made for other data than {tokens.prefix} "
-                f"({'; '.join(faults)}): name the right data, or make the {'mask' if kind == PENALTIES else kind} again"
+                f"({'; '.join(faults)}): name the right data, or make the {_called(kind)} again"
             )
     return opened
 
@@ -165,7 +165,7 @@ def open_aligned(prefix: str | os.PathLike, kind: str, mapped: bool = False) -> 
         InputError, MismatchError: as `load_aligned`, but for what only the values can tell.
     """
     dataset = IndexedDataset.open(prefix, mapped)
-    name = f"{'mask' if kind == PENALTIES else kind} {dataset.prefix}"
+    name = f"{_called(kind)} {dataset.prefix}"
     sidecar = read_sidecar(dataset.prefix)
     if not sidecar:
         raise InputError(
@@ -231,6 +231,11 @@ def require_finite(scores: Aligned, progress: bool = False) -> None:
                     f"token {position - int(scores.starts[document])}; score the data again"
                 )
             bar.update(len(chunk))
+
+
+def _called(kind: str) -> str:
+    """A dataset of this kind, for people."""
+    return "mask" if kind == PENALTIES else kind
 
 
 def _identity(like: TokenDataset | Aligned) -> dict[str, Any]:

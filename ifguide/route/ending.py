@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ifguide.config.yaml_files import merge_files
+from ifguide.config.yaml_files import key_lines, merge_files
 from ifguide.data.sidecar import read_sidecar
 from ifguide.quickstart import masking
 from ifguide.route.options import RouteOptions
@@ -20,9 +19,9 @@ PENALTY_FILE, DATA_FILE = "penalty.yml", "data.yml"
 def penalty_lines(asked: RouteOptions) -> list[str]:
     """Three lines of YAML: the path of the mask, the quickstart's form of the penalty, and its λ."""
     keys = merge_files([_PENALTY])[0]
-    strength = f'"penalty_lambda": {keys.pop("penalty_lambda")},'
-    form = " ".join(f"{json.dumps(key)}: {json.dumps(value)}," for key, value in keys.items())
-    return [f'"penalty_data_path": {json.dumps(str((asked.output / MASK).absolute()))},', form, strength]
+    strength = {"penalty_lambda": keys.pop("penalty_lambda")}
+    mask = {"penalty_data_path": str((asked.output / MASK).absolute())}
+    return [*key_lines(mask), " ".join(key_lines(keys)), *key_lines(strength)]
 
 
 def write_yaml(asked: RouteOptions) -> None:
@@ -34,8 +33,7 @@ def write_yaml(asked: RouteOptions) -> None:
     said = "# the mask and how hard to push; data.yml beside it names the tokens"
     _write(asked.output / PENALTY_FILE, said, penalty_lines(asked))
     said = "# the tokens that the mask belongs to; leave this file out where your own YAML names them"
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in _data_keys(asked).items()]
-    _write(asked.output / DATA_FILE, said, lines)
+    _write(asked.output / DATA_FILE, said, key_lines(_data_keys(asked)))
 
 
 def train_command(asked: RouteOptions) -> str:

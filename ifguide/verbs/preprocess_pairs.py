@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +42,7 @@ WRITES = Writes(lambda args: datasets(_prefixes(args)), named(PreprocessPairs), 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the datasets, then say which keys name them."""
+    from ifguide.config.yaml_files import key_lines
     from ifguide.data.text.reader import TextReader
     from ifguide.data.text.record import tokenizer_file_record
     from ifguide.engine.pairs.neox import write_neox_pairs
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"wrote {counted(result['pairs'], 'pair')}, {counted(result['tokens'], 'token')}; a GPT-NeoX "
             f"configuration names them so:"
         )
-        print("\n".join(f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in result["keys"].items()))
+        print("\n".join(f"  {line}" for line in key_lines(result["keys"])))
     return result
 
 

@@ -49,8 +49,8 @@ WRITES = Writes(_output, named(TrainTokenizer), keeps_result=True)
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train, then say what came of it and which key of GPT-NeoX names it."""
-    import json
-
+    from ifguide.config.yaml_files import key_lines
+    from ifguide.data.text.content import DEFAULT_TYPE
     from ifguide.data.tokenizer_training import train_tokenizer
     from ifguide.system.progress import compact
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         left_out = {"without text": result["not_text"], "malformed": result["bad_lines"]}
         if any(left_out.values()):
             print("left out: " + ", ".join(f"{count} {what}" for what, count in left_out.items() if count))
-        keys = {"tokenizer_type": "HFTokenizer", "vocab_file": result["tokenizer"]}
+        keys = {"tokenizer_type": DEFAULT_TYPE, "vocab_file": result["tokenizer"]}
         print("a GPT-NeoX configuration names it so:")
-        print("\n".join(f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in keys.items()))
+        print("\n".join(f"  {line}" for line in key_lines(keys)))
     return result
