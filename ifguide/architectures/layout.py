@@ -8,6 +8,7 @@ L+3 the last norm, L+4 the output matrix (absent if tied to the embedding).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,6 +18,10 @@ from ifguide.architectures.architecture import Architecture
 
 EMBEDDING = 0
 _FIRST_BLOCK = 2
+
+# earlier revisions of NeoX: their name -> today's
+_RENAMED = {"mlp.dense_h_to_4h": "mlp.linear1", "mlp.dense_4h_to_h": "mlp.linear2", "mlp.w2": "mlp.linear2"}
+_WHOLE_NAME = re.compile(r"^(?:sequential\.)?(\d+)\.(.+)$")
 
 _ROW_PARALLEL = ("attention.dense.weight", "mlp.linear2.weight")
 _ROW_PARALLEL_BIAS = ("attention.dense.bias", "mlp.linear2.bias")
@@ -32,6 +37,19 @@ def layer_file(layer: int, rank: int) -> str:
 def rank_file(rank: int) -> str:
     """File of a rank's state; holds all its parameters if pipe_parallel_size is 0."""
     return f"mp_rank_{rank:02d}_model_states.pt"
+
+
+def place_of(whole_name: str) -> tuple[int, str] | None:
+    """(pipeline layer, name inside of it) of the parameter ``sequential.N.NAME`` or ``N.NAME``, by `todays_name`; None
+    of what is no parameter of a NeoX model."""
+    match = _WHOLE_NAME.match(whole_name)
+    return None if match is None else (int(match[1]), todays_name(match[2]))
+
+
+def todays_name(name: str) -> str:
+    """A layer's parameter as NeoX names it now: earlier revisions had other names for the MLP's layers."""
+    stem, _, kind = name.rpartition(".")
+    return f"{_RENAMED.get(stem, stem)}.{kind}"
 
 
 def block_layer(block: int) -> int:

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ifguide.architectures import layout
 from ifguide.checkpoints.reader import NeoxCheckpoint, Shards, load_tensors
 from ifguide.errors import InputError
 
 _RANK_FILE = re.compile(r"^mp_rank_(\d+)_model_states\.pt$")
 _ZERO_FILE = re.compile(r"^(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt$")
-_PARAMETER = re.compile(r"^(?:sequential\.)?(\d+)\.(.+)$")
 _NORM = re.compile(r"^(norm|\w+layernorm)\.")
 
 
@@ -116,12 +116,11 @@ class SecondMoments:
             raise InputError(f"{path} does not say where its parameters lie; is it of DeepSpeed's ZeRO stage 1?")
         for state, named in zip(_in_order(path, zero["base_optimizer_state"]), places, strict=True):
             self.step = max(self.step, state.step)
-            for whole_name, place in named.items():
-                match = _PARAMETER.match(whole_name)
-                if match is None or int(match[1]) not in self._places:
-                    continue
-                pieces = self._places[int(match[1])][rank].setdefault(match[2], [])
-                pieces.append(state.narrow(place.start, place.numel))
+            for whole_name, stretch in named.items():
+                layer, name = layout.place_of(whole_name) or (-1, "")
+                if layer in self._places:
+                    pieces = self._places[layer][rank].setdefault(name, [])
+                    pieces.append(state.narrow(stretch.start, stretch.numel))
 
 
 class _State:

@@ -21,10 +21,7 @@ from ifguide.errors import ConfigError, InputError
 _LAYER_FILE = re.compile(r"^layer_(\d+)-model_(\d+)-model_states\.pt$")
 _RANK_FILE = re.compile(r"^mp_rank_(\d+)_model_states\.pt$")
 _ZERO3_FILE = "zero_pp_rank_*_model_states.pt"
-_SEQUENTIAL_KEY = re.compile(r"^sequential\.(\d+)\.(.+)$")
 
-# earlier revisions of NeoX: their name -> today's
-_RENAMED = {"mlp.dense_h_to_4h": "mlp.linear1", "mlp.dense_4h_to_h": "mlp.linear2", "mlp.w2": "mlp.linear2"}
 # recomputed by every reader: rotary frequencies follow from rotary_pct and rotary_emb_base
 _IGNORED_SUFFIX = "rotary_emb.inv_freq"
 _FAULTS_SHOWN = 12
@@ -208,22 +205,18 @@ def _by_layer(path: Path) -> dict[int, dict[str, Tensor]]:
         raise InputError(f"{path} holds no weights: its pipeline layers' files (layer_*-model_states.pt) are missing")
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors_only(path, module).items():
-        match = _SEQUENTIAL_KEY.match(key)
-        if match is None:
+        place = layout.place_of(key)
+        if place is None:
             raise InputError(f"{path}: parameter {key} is not one of a NeoX model (sequential.N.NAME)")
-        layers.setdefault(int(match[1]), {})[match[2]] = tensor
+        layer, name = place
+        layers.setdefault(layer, {})[name] = tensor
     return {layer: _todays_names(state) for layer, state in layers.items()}
 
 
 def _todays_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters as NeoX names them now: earlier revisions had other names for the MLP's layers, and kept the gate
-    (w1) and the up projection (w3) of a gated one apart."""
-    found = {}
-    for name, tensor in state.items():
-        if name.endswith(_IGNORED_SUFFIX):
-            continue
-        stem, _, kind = name.rpartition(".")
-        found[f"{_RENAMED.get(stem, stem)}.{kind}"] = tensor
+    """Parameters as NeoX names them now (`layout.todays_name`); earlier revisions also kept the gate (w1) and the up
+    projection (w3) of a gated MLP apart."""
+    found = {layout.todays_name(name): tensor for name, tensor in state.items() if not name.endswith(_IGNORED_SUFFIX)}
     for kind in ("weight", "bias"):
         if f"mlp.w1.{kind}" in found and f"mlp.w3.{kind}" in found:
             gate, up = found.pop(f"mlp.w1.{kind}"), found.pop(f"mlp.w3.{kind}")

@@ -8,7 +8,6 @@ Shapes: B sequences, T positions, M micro-batches.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from ifguide.influence.neox import read_slices, tracked_shapes
 from ifguide_patch.scoring.pipeline import run_backward, run_forward
 from ifguide_patch.scoring.replica import Replica
 from ifguide_patch.training.loss import token_losses
-
-_PARAMETER = re.compile(r"^(?:sequential\.)?(\d+)\.(.+)$")
 
 
 class ParallelModel:
@@ -160,10 +157,9 @@ class ParallelModel:
         shapes = tracked_shapes(self._architecture)
         found: dict[int, dict[str, Tensor]] = {}
         for whole_name, parameter in self._engine.module.named_parameters():
-            match = _PARAMETER.match(whole_name)
-            if match is None or match[2] not in shapes.get(int(match[1]), {}):
+            layer, name = layout.place_of(whole_name) or (-1, "")
+            if name not in shapes.get(layer, {}):
                 continue
-            layer, name = int(match[1]), match[2]
             empty = torch.empty(shapes[layer][name], device="meta")
             expected = layout.split(name, empty, self._replica.ranks, self._architecture)[0].shape
             if parameter.shape != expected or parameter.dtype != torch.float32:

@@ -111,7 +111,9 @@ class Deepspeed:
         return found
 
 
-def write_zero(folder: Path, ranks: int, deepspeed: Deepspeed, sequential: bool, bf16: bool = False) -> None:
+def write_zero(
+    folder: Path, ranks: int, deepspeed: Deepspeed, sequential: bool, bf16: bool = False, old_names: bool = False
+) -> None:
     """ZeRO stage 1 on three data-parallel ranks: every group laid end to end, padded, and cut in three."""
     opened = NeoxCheckpoint.open(folder)
     for rank in range(ranks):
@@ -135,7 +137,8 @@ def write_zero(folder: Path, ranks: int, deepspeed: Deepspeed, sequential: bool,
                 for name, tensor in group.items():
                     first, last = max(at, begin), min(at + tensor.numel(), end)
                     if first < last:
-                        found[name] = deepspeed.make("fragment_address", start=first - begin, numel=last - first)
+                        told = _old_name(name) if old_names else name
+                        found[told] = deepspeed.make("fragment_address", start=first - begin, numel=last - first)
                     at += tensor.numel()
                 places.append(found)
             content = {
@@ -147,13 +150,19 @@ def write_zero(folder: Path, ranks: int, deepspeed: Deepspeed, sequential: bool,
             torch.save({"optimizer_state_dict": content}, opened.folder / name)
 
 
+def _old_name(name: str) -> str:
+    """As GPT-NeoX-20B's revision names it."""
+    return name.replace("mlp.linear1", "mlp.dense_h_to_4h").replace("mlp.linear2", "mlp.dense_4h_to_h")
+
+
+@pytest.mark.parametrize("old_names", [False, True])
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_what_zero_has_cut_is_put_together(
-    tmp_path: Path, ranks: int, bf16: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, ranks: int, bf16: bool, old_names: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, *_ = checkpoint(tmp_path, "pythia", ranks=ranks, sequential=not bf16)
-    write_zero(folder, ranks, Deepspeed(monkeypatch), not bf16, bf16)
+    write_zero(folder, ranks, Deepspeed(monkeypatch), not bf16, bf16, old_names)
     opened = NeoxCheckpoint.open(folder)
     moments = SecondMoments(opened)
     for layer in opened.layers:
