@@ -32,8 +32,13 @@ def inspect(
     tokenizer: Tokenizer,
     count: int,
     document: int | None = None,
+    for_page: bool = True,
 ) -> Inspection:
     """The ``count`` most toxic documents, or the one ``document``.
+
+    Args:
+        for_page: also read all scores and all of the mask once more, for the histogram and the phrases, which only
+            the page shows.
 
     Raises:
         InputError: a file cannot be used, or there is no such document.
@@ -59,11 +64,11 @@ def inspect(
         num_selected=int(ranking.selected.sum()),
         threshold=ranking.threshold,
         full_colour=_full_colour(scored),
-        histogram=None if scored is None else histogram(scored),
+        histogram=histogram(scored) if scored is not None and for_page else None,
         graded=penalties.sidecar["encoding"] == "graded",
         names={role: str(path) for role, path in named.items() if path is not None},
         rule=rule_of(penalties, ranking.threshold),
-        phrases=_phrases(penalties, tokens, tokenizer),
+        phrases=_phrases(penalties, tokens, tokenizer) if for_page else [],
     )
 
 

@@ -85,7 +85,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.checkpoints.check import TEXT
     from ifguide.checkpoints.convert import TokenizerFiles, to_huggingface, to_neox
     from ifguide.data.text.content import type_meant
-    from ifguide.influence.curvature.adam import write_adam_factors
     from ifguide.system.text_files import read_text
 
     asked = options_of(args, Convert)
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             text,
             args.overwrite,
             asked.from_neox.eod_token,
-            write_adam_factors if asked.from_neox.adam_factors else None,
+            _adam_writer() if asked.from_neox.adam_factors else None,
         )
     else:
         result = to_neox(
@@ -128,6 +127,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def exit_code(result: dict[str, Any]) -> int:
     """1 if the comparison failed."""
     return 1 if result["check"] and not result["check"]["passed"] else 0
+
+
+def _adam_writer() -> Any:
+    from ifguide.influence.curvature.adam import write_adam_factors  # no other conversion needs what scoring needs
+
+    return write_adam_factors
 
 
 def _check_options(args: argparse.Namespace, asked: Convert) -> None:

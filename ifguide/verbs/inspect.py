@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     asked = options_of(args, Inspect)
     tokenizer = asked.tokenizer.of(asked.data)
     top = asked.top if asked.top is not None else _PAGE_DOCUMENTS if asked.html else _TERMINAL_DOCUMENTS
-    found = inspect(asked.data, asked.mask, asked.scores, tokenizer, top, asked.document)
+    found = inspect(asked.data, asked.mask, asked.scores, tokenizer, top, asked.document, bool(asked.html))
     if asked.html:
         write_text(asked.html, with_request(inspection_page(found)))
     if not args.json:

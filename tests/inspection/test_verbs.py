@@ -18,6 +18,7 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.data.sidecar import PENALTIES
 from ifguide.data.text.bpe import train_bpe
 from ifguide.data.text.tokenizers import build_tokenizer
+from ifguide.inspection import documents
 from ifguide.inspection.documents import inspect
 from ifguide.inspection.terminal import document_lines, wants_colour
 from ifguide.pages.inspection import Rule
@@ -102,6 +103,13 @@ def test_how_the_mask_was_made_and_its_phrases(pipeline: Pipeline, tmp_path: Pat
         "--max-fraction", "0.2", "--threshold-quantile", "0.8")  # fmt: skip
     by_chance = inspect(pipeline.data, tmp_path / "random", pipeline.scores, tokenizer, 50)
     assert by_chance.threshold is not None and by_chance.rule == Rule(None, 0, None, "random")
+
+
+def test_the_terminal_waits_for_nothing_that_only_the_page_shows(files: list[str], monkeypatch, capsys) -> None:
+    monkeypatch.setattr(documents, "collect", None)
+    monkeypatch.setattr(documents, "histogram", None)
+    assert cli.main(["inspect", *files, "--top", "2"]) == 0
+    assert "selected" in capsys.readouterr().out
 
 
 def test_the_page_is_written(files: list[str], tmp_path: Path, capsys) -> None:
