@@ -223,7 +223,8 @@ def instructions_of_a_pipeline(instructions: Any) -> str | None:
     """A function for each kind of instruction, looked up in the engine itself."""
     from deepspeed.runtime.pipe import engine, schedule
 
-    lacking = [kind.__name__ for kind in (schedule.OptimizerStep, schedule.ReduceGrads) if kind not in instructions]
+    left_out = (schedule.OptimizerStep, schedule.ReduceGrads, schedule.ReduceTiedGrads)
+    lacking = [kind.__name__ for kind in left_out if kind not in instructions]
     looked_up = "self._INSTRUCTION_MAP" in inspect.getsource(engine.PipelineEngine._exec_schedule)
     return _wrong("its instructions, and where they are looked up", (lacking, looked_up), ([], True))
 
