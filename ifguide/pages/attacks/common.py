@@ -24,6 +24,7 @@ from ifguide.pages.environment import (
 )
 from ifguide.pages.plots import colours_of
 
+_LONG = ("scorer", "frame", "kind")
 _OF_THE_RUN = ("started", "revision", "seconds")
 
 
@@ -127,9 +128,14 @@ def model_cells(names: Sequence[str]) -> dict[str, Html]:
 
 
 def rows_table(columns: Sequence[str], rows: Iterable[Sequence[str | Html]]) -> Html:
-    """The first cell of each row is its heading."""
+    """The first cell of each row is its heading; names of scorers and frames may break over lines."""
+    classes = ["name" if column in _LONG else None for column in columns[1:]]
     body = [
-        element("tr", element("th", first, scope="row"), [element("td", cell) for cell in cells])
+        element(
+            "tr",
+            element("th", first, scope="row"),
+            [element("td", cell, class_=kind) for cell, kind in zip(cells, classes, strict=True)],
+        )
         for first, *cells in rows
     ]
     return element("table", heads(*columns), element("tbody", body), class_="fixed")
