@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -126,6 +127,13 @@ def read_results(paths: Sequence[Path]) -> list[dict[str, Any]]:
 def of_seeds(values: Sequence[float | None], form: str = "") -> str:
     """Values of several seeds one after another; None, where a seed has no such value, is a dash."""
     return ", ".join("–" if value is None else format(value, form) for value in values)
+
+
+def print_table_of_seeds(about: str | None, table: Callable[[list[dict[str, Any]]], str]) -> None:
+    """The command of a script that is ``about`` one ``table`` of several ``results.json``."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+")
+    print(table(read_results(parser.parse_args().results)))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

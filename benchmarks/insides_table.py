@@ -13,12 +13,10 @@ stand in the order of the seeds. An analysis that is not among them has no colum
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from common import markdown_table, of_seeds, read_results
+from common import markdown_table, of_seeds, print_table_of_seeds
 
 # column -> its analysis, and its number in what that analysis says of a model; a KeyError where it says none
 COLUMNS: dict[str, tuple[str, Callable[[Any], float]]] = {
@@ -29,13 +27,6 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], float]]] = {
     "CKA, toxic": ("drift", lambda found: found["cka"]["toxic"]["values"][-1]),
     "CKA, safe": ("drift", lambda found: found["cka"]["safe"]["values"][-1]),
 }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+")
-    args = parser.parse_args()
-    print(table(read_results(args.results)))
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -69,4 +60,4 @@ def _cell(seeds: Sequence[Any], read: Callable[[Any], float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    print_table_of_seeds(__doc__, table)

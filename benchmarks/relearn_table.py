@@ -9,19 +9,10 @@ dash: never).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from common import markdown_table, of_seeds, read_results
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, nargs="+")
-    args = parser.parse_args()
-    print(table(read_results(args.results)))
+from common import markdown_table, of_seeds, print_table_of_seeds
 
 
 def table(seeds: Sequence[Mapping[str, Any]]) -> str:
@@ -50,4 +41,4 @@ def table(seeds: Sequence[Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    print_table_of_seeds(__doc__, table)
