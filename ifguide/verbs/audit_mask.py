@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide.config.options import named, option, options_of
+from ifguide.config.options import named, option, options_of, part
 from ifguide.system.progress import counted
+from ifguide.verbs.tokenizer_files import IF_UNKNOWN, NamedTokenizer
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = (
@@ -21,8 +22,6 @@ EXAMPLE = (
     "      --output runs/audit\n"
     "  ifguide audit-mask --audit runs/audit --labels labels.jsonl"
 )
-
-_TOKENIZER = "if the data does not record its tokenizer, or its files moved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +51,7 @@ class AuditMask:
         None, metavar="FILE", kind="input",
         help="with --labels: words for groups of people, one a line (default: the list of the package)",
     )  # fmt: skip
-    tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
-    vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
-    merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+    tokenizer: NamedTokenizer = part(NamedTokenizer, texts=IF_UNKNOWN)
 
 
 OPTIONS = AuditMask
@@ -84,11 +81,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _draw(asked: AuditMask, quiet: bool) -> dict[str, Any]:
-    from ifguide.data.text.reader import TextReader
     from ifguide.inspection.audit.drawing import draw_audit, stratum_names
 
     assert asked.data is not None and asked.output is not None
-    reader = TextReader.of_data(asked.data, asked.tokenizer_type, asked.vocab_file, asked.merge_file)
+    reader = asked.tokenizer.reader_of(asked.data)
     record = draw_audit(
         asked.data, list(asked.mask), reader, asked.output,
         span=asked.span, sample=asked.sample, context=asked.context, seed=asked.seed, quiet=False,

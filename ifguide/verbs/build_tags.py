@@ -9,6 +9,7 @@ from typing import Any
 from ifguide.config.options import named, option, options_of, part
 from ifguide.masks.tagging import TagOptions
 from ifguide.system.progress import counted
+from ifguide.verbs.tokenizer_files import IF_UNKNOWN, NamedTokenizer
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = (
@@ -19,8 +20,6 @@ EXAMPLE = (
     "ifguide build-tags --scores data/suspects --output data/tagged --mask-output data/tags\n"
     "  ifguide generate --model runs/tagged/hf --condition '<|good|>' ..."
 )
-
-_TOKENIZER = "if the data does not record its tokenizer, or its files moved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +34,7 @@ class BuildTags:
     )  # fmt: skip
     data: str | None = option(None, metavar="P", kind="input", help="the tokens, if they moved since they were scored")
     tags: TagOptions = part(TagOptions)
-    tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
-    vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
-    merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+    tokenizer: NamedTokenizer = part(NamedTokenizer, texts=IF_UNKNOWN)
 
 
 OPTIONS = BuildTags
@@ -50,7 +47,6 @@ WRITES = Writes(
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    from ifguide.data.text.reader import TextReader
     from ifguide.masks.tagging import build_tags
 
     asked = options_of(args, BuildTags)
@@ -60,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         asked.tags,
         data_prefix=asked.data,
         mask_output=asked.mask_output,
-        reader_of=lambda data: TextReader.of_data(data, asked.tokenizer_type, asked.vocab_file, asked.merge_file),
+        reader_of=asked.tokenizer.reader_of,
         quiet=False,
     )
     if not args.json:

@@ -6,13 +6,11 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
+from ifguide.verbs.tokenizer_files import NamedTokenizer
 from ifguide.verbs.writes import Writes, page
-
-if TYPE_CHECKING:
-    from ifguide.data.text.tokenizers import Tokenizer
 
 SUMMARY = "Show the documents that a mask penalises most, token by token, in the terminal or as one HTML page."
 EXAMPLE = (
@@ -21,27 +19,6 @@ EXAMPLE = (
 )
 
 _TERMINAL_DOCUMENTS, _PAGE_DOCUMENTS = 10, 200
-
-
-@dataclass(frozen=True)
-class ShownTokenizer:
-    """The tokenizer whose text a verb shows."""
-
-    tokenizer_type: str | None = option(
-        None, metavar="TYPE", help="as for preprocess (default: what the data records)"
-    )  # fmt: skip
-    vocab_file: str | None = option(None, metavar="FILE", kind="input", help="of the tokenizer")
-    merge_file: str | None = option(None, metavar="FILE", kind="input", help="of a GPT2BPETokenizer")
-
-    def of(self, data: str) -> Tokenizer:
-        """
-        Raises:
-            InputError: neither these options nor the sidecar of ``data`` say which.
-            MismatchError: the data was made with another one.
-        """
-        from ifguide.data.text.recorded_tokenizer import find_tokenizer
-
-        return find_tokenizer(data, self.tokenizer_type, self.vocab_file, self.merge_file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +30,7 @@ class Inspect:
     scores: str | None = option(
         None, metavar="S", kind="input", help="scores that colour the tokens and rank the documents"
     )
-    tokenizer: ShownTokenizer = part(ShownTokenizer)
+    tokenizer: NamedTokenizer = part(NamedTokenizer)
     top: int | None = option(
         None, metavar="K", one_of="which",
         help=f"the K most toxic documents (default: {_TERMINAL_DOCUMENTS}, of a page {_PAGE_DOCUMENTS})",
@@ -75,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ifguide.system.progress import counted
 
     asked = options_of(args, Inspect)
-    tokenizer = asked.tokenizer.of(asked.data)
+    tokenizer = asked.tokenizer.reader_of(asked.data).tokenizer
     top = asked.top if asked.top is not None else _PAGE_DOCUMENTS if asked.html else _TERMINAL_DOCUMENTS
     found = inspect(asked.data, asked.mask, asked.scores, tokenizer, top, asked.document, bool(asked.html))
     if asked.html:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ifguide.config.options import named, option, options_of, part
 from ifguide.data.text.terms import BUILT_IN
-from ifguide.verbs.inspect import ShownTokenizer
+from ifguide.verbs.tokenizer_files import NamedTokenizer
 from ifguide.verbs.writes import Writes, folder
 
 SUMMARY = "Say what masks select, by document, position, token and phrase, and how far masks of the same data agree."
@@ -30,7 +30,7 @@ class MaskStats:
     scores: str | None = option(
         None, metavar="S", kind="input", help="scores of those tokens: adds the mean of the selected ones"
     )
-    tokenizer: ShownTokenizer = part(ShownTokenizer)
+    tokenizer: NamedTokenizer = part(NamedTokenizer)
     top: int = option(20, metavar="K", help="tokens and phrases to name (default: 20)")
     estimate: bool = option(
         False,
@@ -104,7 +104,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _identity(asked: MaskStats) -> dict[str, Any]:
     from ifguide.data.sidecar import read_sidecar
-    from ifguide.data.text.reader import TextReader
     from ifguide.data.text.terms import Terms
     from ifguide.errors import InputError
     from ifguide.inspection.identity import identity_statistics
@@ -114,8 +113,7 @@ def _identity(asked: MaskStats) -> dict[str, Any]:
     data = asked.data or read_sidecar(asked.mask[0]).get("data_prefix")
     if data is None:
         raise InputError(f"{asked.mask[0]} does not say which data it is of; give --data")
-    given = asked.tokenizer
-    reader = TextReader.of_data(data, given.tokenizer_type, given.vocab_file, given.merge_file)
+    reader = asked.tokenizer.reader_of(data)
     return identity_statistics(
         asked.mask, data, terms, reader, span=asked.span, category_key=asked.category_key, quiet=False
     )
@@ -150,7 +148,7 @@ def _token_bytes(asked: MaskStats) -> Callable[[int], bytes] | None:
 
     data = asked.data or read_sidecar(asked.mask[0]).get("data_prefix") or asked.mask[0]
     try:
-        return asked.tokenizer.of(data).token_bytes
+        return asked.tokenizer.reader_of(data).token_bytes
     except InputError:
         if asked.tokenizer.tokenizer_type or asked.tokenizer.vocab_file:
             raise

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ifguide.config.options import named, option, options_of
+from ifguide.config.options import named, option, options_of, part
 from ifguide.scorers.registry import SPECS
 from ifguide.system.progress import counted
+from ifguide.verbs.tokenizer_files import IF_UNKNOWN, NamedTokenizer
 from ifguide.verbs.writes import Writes, datasets
 
 SUMMARY = "Score the text of the data by any classifier: one value a token, that of its line, sentence or window."
@@ -17,9 +18,6 @@ EXAMPLE = (
     "ifguide score-text --data data/corpus_text_document --scorer linear:runs/classifier --output data/suspects\n"
     "  torchrun --nproc-per-node 8 tools/score_text.py ...   (the same options; each process takes its share)"
 )
-
-
-_TOKENIZER = "if the data does not record its tokenizer, or its files moved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +43,7 @@ class ScoreText:
     shard_tokens: int | None = option(
         None, metavar="N", help="what a kill can cost, in tokens (default: 2^18, more above 2^34 tokens)"
     )  # fmt: skip
-    tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
-    vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
-    merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+    tokenizer: NamedTokenizer = part(NamedTokenizer, texts=IF_UNKNOWN)
 
 
 OPTIONS = ScoreText
@@ -61,7 +57,6 @@ WRITES = Writes(
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
-    from ifguide.data.text.reader import TextReader
     from ifguide.influence.shards import Share
     from ifguide.influence.text_scores import TextScoring, score_text
     from ifguide.scorers.device import device_of
@@ -75,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         device=device_of(asked.device, asked.scorer),
         documents=asked.documents,
         shard_tokens=asked.shard_tokens,
-        reader_of=lambda data: TextReader.of_data(data, asked.tokenizer_type, asked.vocab_file, asked.merge_file),
+        reader_of=asked.tokenizer.reader_of,
     )
     result = score_text(settings, quiet=False)
     if Share.from_environment().rank > 0:

@@ -1,18 +1,48 @@
-"""The folder of a tokenizer that a command line names, read the same way by every verb."""
+"""The tokenizer that a command line names: its options, and its folder, read the same way by every verb."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ifguide.config.options import option
 from ifguide.data.text.content import DEFAULT_TYPE, FOLDER_FILES, carried, files_in, type_meant
 from ifguide.errors import InputError
 
+if TYPE_CHECKING:
+    from ifguide.data.text.reader import TextReader
+
+IF_UNKNOWN = dict.fromkeys(
+    ("tokenizer_type", "vocab_file", "merge_file"), "if the data does not record its tokenizer, or its files moved"
+)
+"""Texts of `NamedTokenizer` for a verb that asks the data first."""
 _VOCABULARY = "vocab_file"
 # options that name the data whose tokenizer is meant, or what is aligned with it and repeats its record
 _DATA = ("data", "scores", "mask", "category", "combine")
+
+
+@dataclass(frozen=True)
+class NamedTokenizer:
+    """The options that name the tokenizer of data."""
+
+    tokenizer_type: str | None = option(
+        None, metavar="TYPE", help="as for preprocess (default: what the data records)"
+    )  # fmt: skip
+    vocab_file: str | None = option(None, metavar="FILE", kind="input", help="of the tokenizer")
+    merge_file: str | None = option(None, metavar="FILE", kind="input", help="of a GPT2BPETokenizer")
+
+    def reader_of(self, data: str) -> TextReader:
+        """
+        Raises:
+            InputError: neither these options nor the sidecar of ``data`` say which.
+            MismatchError: the data was made with another one.
+        """
+        from ifguide.data.text.reader import TextReader
+
+        return TextReader.of_data(data, self.tokenizer_type, self.vocab_file, self.merge_file)
 
 
 def name_tokenizer_files(args: argparse.Namespace) -> None:
