@@ -8,9 +8,9 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.settings import TrainSettings, resolve
@@ -19,6 +19,12 @@ from ifguide.penalties.announcement import announcement
 from ifguide.system.processes import spare_compilation
 from ifguide.system.progress import counted
 from ifguide.system.run_process import this_process
+
+if TYPE_CHECKING:
+    from ifguide.data.text.tokenizers import Tokenizer
+    from ifguide.engine.datasets import TrainingData
+    from ifguide.engine.pairs.reading import Pairs
+    from ifguide.objectives.base import Objective
 
 _OPTION = "--ifguide_config="
 
@@ -58,29 +64,22 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     """Train as the process that the environment says this is; arguments as for `encode_arguments`."""
     import torch
 
-    from ifguide.data.text.reader import TextReader
-    from ifguide.data.text.tokenizers import build_tokenizer
-    from ifguide.engine.checkpoint import load_checkpoint, loads_huggingface
-    from ifguide.engine.datasets import open_training_data, pack
+    from ifguide.engine.checkpoint import load_checkpoint
+    from ifguide.engine.datasets import pack
     from ifguide.engine.deepspeed_engine import build_engine
-    from ifguide.engine.model import build_model, hidden_input, load_huggingface_weights, never_generate
-    from ifguide.engine.pairs.preparation import open_pairs, start_objective
+    from ifguide.engine.model import build_model, load_huggingface_weights, never_generate
+    from ifguide.engine.pairs.preparation import start_objective
     from ifguide.engine.train_log import TrainingLog
     from ifguide.engine.training import Trainer
     from ifguide.models.adapters import add_adapters
-    from ifguide.objectives.registry import build_objective
     from ifguide.system.processes import keep_freed_memory
 
     keep_freed_memory()
-    tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)
-    data = open_training_data(settings, tokenizer)
-    hidden = hidden_input(settings, tokenizer)
-    objective = build_objective(settings.keys, penalised=bool(data.penalties))
-    pairs = open_pairs(settings, TextReader(tokenizer, tokenizer.bos)) if objective.reads_pairs else None
-    from_export = loads_huggingface(settings.load, settings.finetune)
+    ready = _prepare(settings)
+    tokenizer, data, objective, pairs = ready.tokenizer, ready.data, ready.objective, ready.pairs
+    train_iters, hidden = ready.iterations, ready.hidden
     join_processes()
     leads = this_process().leads
-    train_iters = _iterations(settings, data, objective)
     order = {
         "seed": settings.seed,
         "seq_length": settings.seq_length,
@@ -91,7 +90,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
     model = build_model(settings, tokenizer.vocab_size, tokenizer.eod)
     notes, finished = [], 0
     kept: dict[str, Any] = {}
-    if settings.load and from_export:
+    if settings.load and ready.from_export:
         load_huggingface_weights(model, settings.load)
         notes = [f"weights of {settings.load}, starting at iteration 0"]
     if hidden is not None:
@@ -103,7 +102,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         if not objective.trains(name, settings.num_layers):
             parameter.requires_grad_(False)
     engine = build_engine(model, settings)
-    if settings.load and not from_export:
+    if settings.load and not ready.from_export:
         finished, notes, kept = load_checkpoint(engine, Path(settings.load), settings.finetune, order, objective.name)
     if settings.save and leads:
         _prepare_folder(Path(settings.save))
@@ -129,12 +128,7 @@ def train(settings: TrainSettings, command: list[str], started: float) -> None:
         f"ready after {record['startup_seconds']:.1f} s"
     )
     if leads:  # a mask without a count in its sidecar is read once
-        said = announcement(vars(settings.keys))
-        if data.penalties and not settings.keys.repo_penalty:
-            said[0] = "penalty: none, the masks only say which tokens are toxic"
-        if pairs is not None:
-            said.append(f"objective: {objective.name}, {counted(len(pairs), 'pair')} of {pairs.path}")
-        for line in said:
+        for line in _announcement(settings, ready):
             log.say(line)
     record_in = settings.save if leads else None
     _write_record(record_in, record, started)
@@ -161,42 +155,68 @@ def dry_run(settings: TrainSettings) -> Iterator[str]:
         InputError: what the run would stop at: data that cannot be read, a mask or a tokenizer of other tokens, pairs
             with faults, less text than one batch.
     """
+    ready = _prepare(settings)
+    yield (
+        f"{ready.iterations} iterations of {settings.batch} x {settings.seq_length} tokens on {settings.world_size} "
+        f"process(es), {sum(dataset.num_tokens for dataset in ready.data.tokens.values()):,} tokens of text"
+    )
+    yield from _announcement(settings, ready)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """All that a run reads before it has a model.
+
+    Attributes:
+        hidden: id of the token that is read in place of hidden ones; None where none are.
+        pairs: None where the objective reads none.
+        from_export: whether the run starts from a Hugging Face folder.
+        iterations: optimizer steps of the run.
+    """
+
+    tokenizer: Tokenizer
+    data: TrainingData
+    hidden: int | None
+    objective: Objective
+    pairs: Pairs | None
+    from_export: bool
+    iterations: int
+
+
+def _prepare(settings: TrainSettings) -> _Ready:
+    """What the run stops at, if it does, before its processes meet.
+
+    Raises:
+        InputError: as `dry_run`.
+    """
     from ifguide.data.text.reader import TextReader
     from ifguide.data.text.tokenizers import build_tokenizer
     from ifguide.engine.checkpoint import loads_huggingface
-    from ifguide.engine.datasets import open_training_data
+    from ifguide.engine.datasets import open_training_data, training_iterations
     from ifguide.engine.model import hidden_input
     from ifguide.engine.pairs.preparation import open_pairs
     from ifguide.objectives.registry import build_objective
 
     tokenizer = build_tokenizer(settings.tokenizer_type, settings.vocab_file, settings.merge_file)
     data = open_training_data(settings, tokenizer)
-    hidden_input(settings, tokenizer)
+    hidden = hidden_input(settings, tokenizer)
     objective = build_objective(settings.keys, penalised=bool(data.penalties))
     pairs = open_pairs(settings, TextReader(tokenizer, tokenizer.bos)) if objective.reads_pairs else None
-    loads_huggingface(settings.load, settings.finetune)
-    iterations = _iterations(settings, data, objective)
-    yield (
-        f"{iterations} iterations of {settings.batch} x {settings.seq_length} tokens on {settings.world_size} "
-        f"process(es), {sum(dataset.num_tokens for dataset in data.tokens.values()):,} tokens of text"
-    )
-    yield from announcement(vars(settings.keys))
-    if pairs is not None:
-        yield f"objective: {objective.name}, {len(pairs):,} pairs of {pairs.path}"
-
-
-def _iterations(settings: TrainSettings, data: Any, objective: Any) -> int:
-    """Optimizer steps of the run.
-
-    Raises:
-        InputError: there are too few, or too little text.
-    """
-    from ifguide.engine.datasets import training_iterations
-
+    from_export = loads_huggingface(settings.load, settings.finetune)
     iterations = training_iterations(settings, data)
     if objective.warmup_iters >= iterations:
         raise InputError(f"repo_warmup_iters: {objective.warmup_iters} of {iterations} leave the model no iteration")
-    return iterations
+    return _Ready(tokenizer, data, hidden, objective, pairs, from_export, iterations)
+
+
+def _announcement(settings: TrainSettings, ready: _Ready) -> list[str]:
+    """What is said of the penalty, the masks and the pairs before training."""
+    said = announcement(vars(settings.keys))
+    if ready.data.penalties and not settings.keys.repo_penalty:
+        said[0] = "penalty: none, the masks only say which tokens are toxic"
+    if ready.pairs is not None:
+        said.append(f"objective: {ready.objective.name}, {counted(len(ready.pairs), 'pair')} of {ready.pairs.path}")
+    return said
 
 
 def _where_the_model_is(save: str | None) -> list[str]:
