@@ -54,6 +54,22 @@ def test_a_dry_run_checks_and_starts_nothing(tmp_path: Path, monkeypatch: Any, c
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_announces_what_the_run_does(tmp_path: Path, capsys: Any) -> None:
+    """Of masks that only label tokens no penalty is said; and a folder to be replaced is looked at like any other."""
+    write_data(tmp_path)
+    labels = {"objective": "repo", "repo_penalty": False, "repo_warmup_iters": 1, "repo_retain": "ce"}
+    values = {**keys(tmp_path, "ascent", tmp_path / "out"), "penalty_lambda": None, **labels}
+    files = write_configuration(tmp_path / "configs", **values)
+    assert launch.main(["train.py", *files, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "penalty: none, the masks only say which tokens are toxic" in said and "λ" not in said
+    (tmp_path / "out/global_step3").mkdir(parents=True)
+    values |= {"load": str(tmp_path / "out"), "finetune": True}
+    files = write_configuration(tmp_path / "configs", **values)
+    assert launch.main(["train.py", *files, "--dry-run", "--overwrite"]) == 2
+    assert "holds what load names" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_the_run_would_stop_at(tmp_path: Path, capsys: Any) -> None:
     write_data(tmp_path)
     (tmp_path / "other").mkdir()
