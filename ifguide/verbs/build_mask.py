@@ -14,6 +14,7 @@ from ifguide.masks.spans import arguments as span_arguments
 from ifguide.masks.spans.arguments import SpanArguments
 from ifguide.selection import SelectionSettings
 from ifguide.system.progress import counted
+from ifguide.verbs.tokenizer_files import TOKENIZER_OPTIONS, NamedTokenizer
 from ifguide.verbs.writes import Writes, datasets
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ class BuildMask:
     wordlist: str | None = option(
         None, metavar="FILE", kind="input", help="words or phrases, one a line, for --method wordlist, --rank-by words"
     )
-    tokenizer_type: str | None = option(None, metavar="TYPE", help=_TOKENIZER)
-    vocab_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
-    merge_file: str | None = option(None, metavar="FILE", kind="input", help=_TOKENIZER)
+    tokenizer: NamedTokenizer = part(NamedTokenizer, texts=dict.fromkeys(TOKENIZER_OPTIONS, _TOKENIZER))
     filtered_output: Sequence[str] = option(
         (), metavar="P", kind="output",
         help="with --method document: token datasets without the removed documents, one a corpus",
@@ -168,11 +167,12 @@ def _words(asked: BuildMask) -> WordList | None:
 
     if asked.wordlist is None:
         return None
-    tokenizer_type = type_meant(asked.tokenizer_type, asked.vocab_file)
+    named = asked.tokenizer
+    tokenizer_type = type_meant(named.tokenizer_type, named.vocab_file)
     if tokenizer_type is None:
         raise InputError("--wordlist needs --tokenizer-type and its files, as given to preprocess")
-    tokenizer = build_tokenizer(tokenizer_type, asked.vocab_file, asked.merge_file)
-    files = [path for path in (asked.vocab_file, asked.merge_file) if path is not None]
+    tokenizer = build_tokenizer(tokenizer_type, named.vocab_file, named.merge_file)
+    files = [path for path in (named.vocab_file, named.merge_file) if path is not None]
     return WordList.read(asked.wordlist, tokenizer, files)
 
 

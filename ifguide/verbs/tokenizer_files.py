@@ -15,9 +15,8 @@ from ifguide.errors import InputError
 if TYPE_CHECKING:
     from ifguide.data.text.reader import TextReader
 
-IF_UNKNOWN = dict.fromkeys(
-    ("tokenizer_type", "vocab_file", "merge_file"), "if the data does not record its tokenizer, or its files moved"
-)
+TOKENIZER_OPTIONS = ("tokenizer_type", "vocab_file", "merge_file")
+IF_UNKNOWN = dict.fromkeys(TOKENIZER_OPTIONS, "if the data does not record its tokenizer, or its files moved")
 """Texts of `NamedTokenizer` for a verb that asks the data first."""
 _VOCABULARY = "vocab_file"
 # options that name the data whose tokenizer is meant, or what is aligned with it and repeats its record
