@@ -17,6 +17,9 @@ RESOLVE := .venv-lock/bin/uv pip compile --quiet pyproject.toml --all-extras --g
 # What builds the packages that come as source only (deepspeed is one), and what torch depends on beside nvidia's.
 FIRST   := setuptools wheel packaging filelock fsspec jinja2 markupsafe mpmath networkx numpy sympy typing-extensions
 
+# `make lock UPGRADE=` leaves what is locked as it is, and adds or removes what pyproject.toml now names or no longer.
+UPGRADE ?= --upgrade
+
 .PHONY: demo site test lint types check install lock test-newest test-oldest versions clean
 
 demo: install          ## real text -> mask -> guided model -> report, on a CPU, in minutes
@@ -60,7 +63,7 @@ $(STAMP): pyproject.toml Makefile $(LOCK)
 # Files and settings of this machine's pip and uv are left out, so that the lock names no other place.
 lock: .venv-lock/bin/uv
 	env --unset=UV_INDEX --unset=UV_INDEX_URL --unset=UV_DEFAULT_INDEX --unset=UV_EXTRA_INDEX_URL --unset=UV_FIND_LINKS \
-	  DS_BUILD_OPS=0 $(RESOLVE) --upgrade --universal --python-version 3.10 --generate-hashes --annotation-style line \
+	  DS_BUILD_OPS=0 $(RESOLVE) $(UPGRADE) --universal --python-version 3.10 --generate-hashes --annotation-style line \
 	  --custom-compile-command "make lock    (tested.json beside this file says what was tried on which Python)" --output-file $(LOCK)
 
 # The newest and the oldest of what pyproject.toml allows, each in an environment of its own, and the whole suite there.

@@ -1,9 +1,14 @@
-"""docs/tutorial.md, from the first command to the last: its files as it shows them, on texts that this test writes."""
+"""docs/tutorial.md, from the first command to the last: its files as it shows them, on texts that this test writes.
+
+The page's notebook has the same files and commands, in the same order, as its cells. A Jupyter kernel runs them.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +53,34 @@ def environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
     return in_folder(folder, monkeypatch)
 
 
+@pytest.fixture
+def jupyter(folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the notebook's shell finds: the commands of this source, and no checkout of GPT-NeoX."""
+    commands = {"ifguide": "ifguide.cli import main", "ifguide-train": "ifguide.launch import installed as main"}
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, imported in commands.items():
+        (programs / name).write_text(f"#!{sys.executable}\nimport sys\nfrom {imported}\nsys.exit(main())\n")
+        (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for name, value in {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(folder)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GPT_NEOX_PATH", raising=False)
+
+
 @pytest.mark.slow
-def test_every_file_and_every_command(folder: Path, environment: dict[str, str]) -> None:
-    ran = []
-    for block in PAGE:
-        if block.title:
-            (folder / block.title).write_text(block.text)
-        for command in block.commands:
-            if NEOX not in command and "neox.yml" not in command:
-                run(command, folder, environment)
-                ran.append(command)
-    assert len(ran) == len(COMMANDS) - 2
+def test_every_file_and_every_command(folder: Path, jupyter: None) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="the notebook needs nbclient and ipykernel, of the extra dev")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(ROOT / "docs/tutorial.ipynb", as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}})
+    client.execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    said = ["".join(output.get("text", "") for output in cell.outputs) for cell in code]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert [NEOX in cell.source for cell in code if "needs GPT_NEOX_PATH" in cell.source] == [True]
+    assert sum("needs GPT_NEOX_PATH" in text for text in said) == 1
     guided = json.loads((folder / "runs/guided/run.json").read_text())["config"]
     base = json.loads((folder / "runs/base/run.json").read_text())["config"]
     differing = {key for key in base if base[key] != guided[key]}
