@@ -114,6 +114,10 @@ class _Tracer:
         """A dataset that was ``recorded`` (a fingerprint; None: as its own sidecar says)."""
         return self._once(role or "", prefix, recorded, lambda: self._dataset(prefix, recorded, role))
 
+    def _part(self, record: dict[str, Any], role: str | None = None) -> Node:
+        """A dataset by the ``prefix`` and the ``fingerprint`` that another one's sidecar has of it."""
+        return self.dataset(record.get("prefix"), record.get("fingerprint"), role)
+
     def factors(self, folder: str | None, recorded: str | None) -> Node:
         return self._once("factors", folder, recorded, lambda: self._factors(folder, recorded))
 
@@ -138,8 +142,8 @@ class _Tracer:
         record = read_json(folder / "run.json", "run record")
         if not isinstance(record, dict):
             raise InputError(f"run record {folder / 'run.json'} is not a JSON object")
-        node = Node("run", str(folder), RECORDED, versions=record.get("versions", {}))
-        node.command, node.folder = record.get("command", []), record.get("folder")
+        node = Node("run", str(folder), RECORDED)
+        _made_by(node, record)
         node.facts = [f"{key} {record[key]}" for key in ("engine", "seed", "revision", "started") if record.get(key)]
         self._trace_conversion(node, folder)
         given = record.get("inputs", {})
@@ -184,8 +188,7 @@ class _Tracer:
         sidecar = read_sidecar(prefix)
         kind = _DATASET_NAMES.get(sidecar.get("kind", TOKENS), "dataset")
         node = Node(role or kind, prefix, identity=recorded or sidecar.get("fingerprint"))
-        node.command, node.folder = sidecar.get("command", []), sidecar.get("folder")
-        node.versions = sidecar.get("tool", {})
+        _made_by(node, sidecar, versions="tool")
         node.facts = _dataset_facts(sidecar)
         try:
             found = fingerprint(IndexedDataset.open(prefix))
@@ -212,12 +215,9 @@ class _Tracer:
                 sources.append(self.file(name.replace("_", " "), given.get(name, {})))
         scores = sidecar.get("scores")  # of score datasets it is a summary
         if scores and sidecar.get("kind") != SCORES:
-            for record in scores if isinstance(scores, list) else [scores]:
-                sources.append(self.dataset(record.get("prefix"), record.get("fingerprint"), "scores"))
-        for record in sidecar.get("span_scores", []):
-            sources.append(self.dataset(record.get("prefix"), record.get("fingerprint"), "scores of spans"))
-        for record in sidecar.get("parts", []):
-            sources.append(self.dataset(record.get("prefix"), record.get("fingerprint")))
+            sources += [self._part(one, "scores") for one in (scores if isinstance(scores, list) else [scores])]
+        sources += [self._part(one, "scores of spans") for one in sidecar.get("span_scores", [])]
+        sources += [self._part(one) for one in sidecar.get("parts", [])]
         if sidecar.get("data") and not (sidecar.get("kind") == PENALTIES and sidecar.get("scores")):
             sources.append(self.dataset(sidecar.get("data_prefix"), sidecar["data"], "tokens"))
         sources += [self.file("tokenizer file", record) for record in sidecar.get("tokenizer_files", [])]
@@ -230,8 +230,7 @@ class _Tracer:
         if folder is None or not (Path(folder) / "factors.json").exists():
             return _missing(node)
         record = read_json(Path(folder) / "factors.json", "factors")
-        node.command, node.folder = record.get("command", []), record.get("folder")
-        node.versions = record.get("versions", {})
+        _made_by(node, record)
         node.facts = [
             f"{record.get('strategy')}, {counted(record.get('tokens') or 0, 'token')}, seed {record.get('seed')}"
         ]
@@ -277,14 +276,19 @@ class _Tracer:
         record = read_json(folder / "run.json", "run record")
         if not isinstance(record, dict) or not isinstance(record.get("input"), str) or "architecture" not in record:
             return
-        node.command, node.folder = record.get("command", []), record.get("folder")
-        node.versions = record.get("versions", {})
+        _made_by(node, record)
         start = Path(record.get("folder") or Path.cwd())
         configs = [start / path for path in record.get("configs", [])]
         if configs:
             node.inputs.append(self.neox_run(start / record["input"], configs))
         else:
             node.inputs.append(self.model(str(start / record["input"]), None))
+
+
+def _made_by(node: Node, record: dict[str, Any], versions: str = "versions") -> None:
+    """What ``record`` says of the command that made it; the key ``versions`` has the versions that it ran with."""
+    node.command, node.folder = record.get("command", []), record.get("folder")
+    node.versions = record.get(versions, {})
 
 
 def _missing(node: Node) -> Node:
