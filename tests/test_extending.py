@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from ifguide import cli
-from tests.engine.conftest import corpus, private_cache, process_group, train
+from tests.engine.conftest import corpus, private_cache, train
 from tests.engine.tiny import MODEL, losses
 
-__all__ = ["corpus", "private_cache", "process_group", "train"]
+__all__ = ["corpus", "private_cache", "train"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 # a Python block, and the last file that the text before it names

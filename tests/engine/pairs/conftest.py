@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engine.conftest import corpus, private_cache, process_group, train
+from tests.engine.conftest import corpus, private_cache, train
 
-__all__ = ["corpus", "private_cache", "process_group", "train"]
+__all__ = ["corpus", "private_cache", "train"]
 
 
 @pytest.fixture(scope="session")
