@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Result = Mapping[str, Any]
+_QUERIES = ["--toxic-queries", "TOXIC.jsonl", "--safe-queries", "SAFE.jsonl"]
 
 
 def next_command(verb: str, args: argparse.Namespace, result: Result | None) -> str | None:
@@ -35,12 +36,16 @@ def _beside(path: str | os.PathLike, name: str) -> Path:
 
 
 def _preprocess(args: argparse.Namespace, result: Result) -> str:
-    return _ifguide("fit-factors", "--model", "PROXY", "--data", result["output"], "--output", "runs/factors")
+    return _mask_command(result["output"])
+
+
+def _mask_command(data: str) -> str:
+    """The whole way from tokens to a mask, as the tutorial goes it."""
+    return _ifguide("mask", "--model", "PROXY", "--data", data, *_QUERIES, "--output", "runs/mask")
 
 
 def _fit_factors(args: argparse.Namespace, result: Result) -> str:
-    queries = ["--toxic-queries", "TOXIC.jsonl", "--safe-queries", "SAFE.jsonl"]
-    words = ["--model", args.model, "--data", args.data, "--factors", args.output, *queries]
+    words = ["--model", args.model, "--data", args.data, "--factors", args.output, *_QUERIES]
     return _ifguide("score", *words, "--output", _beside(args.data, "scores"))
 
 
@@ -66,7 +71,7 @@ def _build_mask(args: argparse.Namespace, result: Result) -> str | None:
 
 def _verify(args: argparse.Namespace, result: Result) -> str:
     if not args.mask:
-        return _ifguide("fit-factors", "--model", "PROXY", "--data", args.data, "--output", "runs/factors")
+        return _mask_command(args.data)
     keys = f'"data_path": "{args.data}", "penalty_data_path": "{args.mask[0]}"'
     return f"python deepy.py train.py MODEL.yml PENALTY.yml --neox ~/gpt-neox   (PENALTY.yml with {keys})"
 

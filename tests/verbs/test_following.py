@@ -10,16 +10,17 @@ import pytest
 from ifguide.verbs import make_parser
 from ifguide.verbs.following import next_command
 
+QUERIES = "--toxic-queries TOXIC.jsonl --safe-queries SAFE.jsonl"
 CASES: list[tuple[list[str], dict[str, Any], str]] = [
     (["preprocess", "--input", "c.jsonl", "--tokenizer-type", "CharLevelTokenizer", "--output-prefix", "d/c"],
-     {"output": "d/c_text_document"}, "fit-factors --model PROXY --data d/c_text_document --output runs/factors"),
+     {"output": "d/c_text_document"},
+     f"mask --model PROXY --data d/c_text_document {QUERIES} --output runs/mask"),
     (["fit-factors", "--model", "m", "--data", "d/c", "--output", "runs/f"], {},
-     "score --model m --data d/c --factors runs/f --toxic-queries TOXIC.jsonl --safe-queries SAFE.jsonl "
-     "--output d/scores"),
+     f"score --model m --data d/c --factors runs/f {QUERIES} --output d/scores"),
     (["score", "--model", "m", "--data", "d/c", "--factors", "f", "--output", "d/s"],
      {"finished": True, "outputs": [{"output": "d/s"}]}, "build-mask --scores d/s --max-fraction 0.02 --output d/mask"),
     (["build-mask", "--scores", "d/s", "--data", "d/c d", "--output", "d/m"], {}, "verify --data 'd/c d' --mask d/m"),
-    (["verify", "--data", "d/c"], {}, "fit-factors --model PROXY --data d/c --output runs/factors"),
+    (["verify", "--data", "d/c"], {}, f"mask --model PROXY --data d/c {QUERIES} --output runs/mask"),
     (["convert", "--from", "neox", "--to", "hf", "--input", "runs/n", "--output", "runs/hf"], {},
      "generate --model runs/hf --prompts PROMPTS.jsonl --output runs/hf-said.jsonl"),
     (["generate", "--model", "m", "--prompts", "p.jsonl", "--output", "g.jsonl"], {},
