@@ -11,7 +11,7 @@ Shapes: O outputs, I inputs with the bias column.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ifguide.influence.curvature.store import Factors
 from ifguide.influence.options import Damping
 from ifguide.influence.passes.checks import memory_advice
 from ifguide.influence.queries import Query, queries_fingerprint
-from ifguide.influence.tensors import load_recorded, save_recorded
+from ifguide.influence.tensors import all_finite, load_recorded, moved, save_recorded
 from ifguide.models.tracked import ScoredModel
 
 Direction = dict[str, Tensor]
@@ -42,12 +42,12 @@ def compute_directions(
     batch_tokens: int,
 ) -> list[Direction]:
     """All of `each_direction`."""
-    return list(each_direction(model, factors, pairs, damping, batch_tokens))
+    return list(each_direction(model, lambda: factors, pairs, damping, batch_tokens))
 
 
 def each_direction(
     model: ScoredModel,
-    factors: Factors,
+    factors: Callable[[], Factors],
     pairs: Sequence[tuple[Sequence[Query], Sequence[Query]]],
     damping: Damping,
     batch_tokens: int,
@@ -56,6 +56,9 @@ def each_direction(
 
     An empty safe set leaves its term out: influence on the toxic queries alone. The queries of a pair are gone through
     in one signed pass; a set that several pairs have in common is gone through once, in a pass of its own.
+
+    Args:
+        factors: gives them; asked when the first gradient is there, so that they can be read meanwhile.
 
     Raises:
         InputError: a batch of queries does not fit the memory.
@@ -78,8 +81,9 @@ def each_direction(
             for name, matrix in difference.items():
                 matrix.add_(shared[key][name], alpha=sign)
         assert difference is not None
+        layers = factors().layers
         for name, matrix in difference.items():
-            difference[name] = _precondition_layer(matrix, factors.layers[name], damping, name, model.device)
+            difference[name] = _precondition_layer(matrix, layers[name], damping, name, model.device)
         yield difference
 
 
@@ -127,7 +131,7 @@ def require_finite(gradient: Direction) -> None:
         NumericsError: a gradient of the queries is not finite; names the layer.
     """
     for name, matrix in gradient.items():
-        if not torch.isfinite(matrix).all():
+        if not all_finite(matrix):
             raise NumericsError(f"the queries' gradient is not finite in {name}; does the model give finite losses?")
 
 
@@ -159,15 +163,15 @@ def precondition(
 def _precondition_layer(
     matrix: Tensor, factors: dict[str, Tensor], damping: Damping, name: str, device: torch.device
 ) -> Tensor:
-    layer = {key: tensor.to(device, torch.float64) for key, tensor in factors.items()}
-    inverse = matrix.to(device, torch.float64)
+    layer = {key: moved(tensor, device, torch.float64) for key, tensor in factors.items()}
+    inverse = moved(matrix, device, torch.float64)
     if "U_A" in layer:
         inverse = layer["U_G"].T @ inverse @ layer["U_A"]
     if "Lambda" in layer:
         inverse = inverse / damped(layer["Lambda"], damping, name)
     if "U_A" in layer:
         inverse = layer["U_G"] @ inverse @ layer["U_A"].T
-    return inverse.to(matrix.device, matrix.dtype)
+    return moved(inverse, matrix.device, matrix.dtype)
 
 
 def save_direction(prefix: str | Path, direction: Direction, about: dict[str, Any]) -> None:

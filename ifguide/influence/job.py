@@ -5,8 +5,10 @@ Shapes: K behaviours, B windows, T positions, N labelled positions of a batch, O
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,7 @@ from ifguide.errors import ConfigError, InputError, NumericsError
 from ifguide.influence.backward.precision import in_full_precision
 from ifguide.influence.batches import Batch
 from ifguide.influence.behaviours import Behaviour, QueryFiles, load_behaviours
-from ifguide.influence.curvature.store import check_model, describe_factors, load_factors
+from ifguide.influence.curvature.store import Factors, check_model, describe_factors, load_factors
 from ifguide.influence.direction import Direction, each_direction, load_direction, save_direction
 from ifguide.influence.options import Method, Options
 from ifguide.influence.passes import checks
@@ -318,14 +320,29 @@ def _each_direction(
 ) -> Iterator[Direction]:
     """A new direction of each of ``behaviours``, in the host's memory; only this reads the factors."""
     pairs = [(behaviour.toxic, behaviour.safe) for behaviour in behaviours]
-    factors = load_factors(inputs.factors)
-    checks.check_factors(factors, model)
-    with in_full_precision(model, lambda: _load(inputs, device_map=options.device_map)) as exact:
+    load = partial(_load, inputs, device_map=options.device_map)
+    with _factors_beside(inputs, model) as factors, in_full_precision(model, load) as exact:
         if exact is not model and largest:
             # in less precision both sides of this comparison are rounded too much
             exact.check_architecture(largest.inputs[:1])
         yield from each_direction(exact, factors, pairs, options.damping, batch_tokens)
         del exact
+
+
+@contextlib.contextmanager
+def _factors_beside(inputs: Inputs, model: ScoredModel) -> Iterator[Callable[[], Factors]]:
+    """What gives the factors, hashed and looked at: tens of GB, so a thread does that while a GPU is at the queries."""
+
+    def read() -> Factors:
+        factors = load_factors(inputs.factors)
+        checks.check_factors(factors, model)
+        return factors
+
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read)
+        if model.device.type == "cpu":  # both would be at the same cores, and a fault is told before the work
+            reading.result()
+        yield reading.result
 
 
 def _shard_tokens(inputs: Inputs, dataset: TokenDataset) -> int:

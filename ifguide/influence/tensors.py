@@ -1,4 +1,4 @@
-"""Named tensors on disk, and with a record that says what they are."""
+"""Large tensors: on disk, with a record that says what they are, on the way to a device, and whether they are sound."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ifguide.system.cache import file_hash
@@ -82,3 +83,18 @@ def are_recorded(path: Path, record: dict[str, Any]) -> bool:
     if "pieces" not in record:
         return bool(record.get("tensors") == file_hash(path))
     return bool(record["pieces"] == hash_value([record.get("tensors"), file_hash(path, pieces=True)]))
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """`torch.isfinite` of all numbers, by the smallest and the largest: what is not a number is both of them. On a
+    processor that is ten times as fast, and factors are tens of GB."""
+    ends = torch.stack(torch.aminmax(tensor)) if tensor.numel() else tensor
+    return bool(torch.isfinite(ends).all())
+
+
+def moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``tensor`` on ``device`` in ``dtype``, which a GPU makes of it after it has come, or before it leaves.
+
+    `Tensor.to` with both has the processor do that, a few times slower than the copy.
+    """
+    return tensor.to(dtype).to(device) if device.type == "cpu" else tensor.to(device).to(dtype)

@@ -10,7 +10,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ifguide.errors import InputError, OutOfSpaceError
-from ifguide.influence.tensors import are_recorded, hashes_of, load_recorded, save_recorded, save_tensors
+from ifguide.influence.tensors import (
+    all_finite,
+    are_recorded,
+    hashes_of,
+    load_recorded,
+    moved,
+    save_recorded,
+    save_tensors,
+)
 from ifguide.system.files import hash_file
 from tests.support.folders import files
 
@@ -79,3 +87,22 @@ def test_a_record_knows_its_file_and_no_other(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert not are_recorded(path, record) and not are_recorded(path, earlier)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("bad", [None, torch.nan, torch.inf, -torch.inf])
+def test_finite_is_what_all_numbers_are(bad: float | None, dtype: torch.dtype) -> None:
+    tensor = torch.randn(7, 11).to(dtype)
+    for place in ((0, 0), (3, 5), (6, 10)):
+        one = tensor.clone()
+        if bad is not None:
+            one[place] = bad
+        assert all_finite(one) == bool(torch.isfinite(one).all()) == (bad is None)
+    assert all_finite(tensor[:0])
+
+
+def test_what_moves_keeps_its_numbers() -> None:
+    """There and back; a device that is none has no numbers, but sees in which order it is done."""
+    tensor = torch.randn(3, 4)
+    assert torch.equal(moved(tensor, torch.device("cpu"), torch.float64), tensor.double())
+    assert moved(tensor, torch.device("meta"), torch.bfloat16).dtype == torch.bfloat16

@@ -24,6 +24,7 @@ from ifguide.influence.curvature.partitions import Partitions, choose_partitions
 from ifguide.influence.head import Labels
 from ifguide.influence.passes.checks import largest_batch
 from ifguide.influence.planning.shape import shape_of
+from ifguide.influence.tensors import all_finite
 from ifguide.influence.windows import Windows
 from ifguide.models.devices import free_memory
 from ifguide.models.tracked import ScoredModel
@@ -77,7 +78,7 @@ def fit_layers(
             tensors["Lambda"] = found["lambda_matrix"][name] / found["num_lambda_processed"][name]
         layers[name] = {key: tensor.contiguous() for key, tensor in tensors.items()}
         for key, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
+            if not all_finite(tensor):
                 raise NumericsError(f"factor {key} of {name} is not finite; does the model give finite losses?")
     return layers
 

@@ -19,6 +19,7 @@ from ifguide.influence.backward.gradients import batch_loss, blocks_run_again, g
 from ifguide.influence.batches import Batch
 from ifguide.influence.curvature.store import Factors
 from ifguide.influence.head import rows_at_a_time
+from ifguide.influence.tensors import all_finite
 from ifguide.influence.windows import Cutting, Windows
 from ifguide.models.tracked import ScoredModel, label_losses
 
@@ -53,7 +54,7 @@ def check_model_on(model: ScoredModel, batch: Batch, backward: bool = False) -> 
         f"weight {name} of model {model.directory} holds {int((~torch.isfinite(weight)).sum())} numbers that are not "
         "finite; make or download the model again"
         for name, weight in model.model.named_parameters()
-        if not torch.isfinite(weight).all()
+        if not all_finite(weight)
     ]
     watch = _Watch(model, batch)
     with memory_advice(batch):
@@ -87,9 +88,9 @@ def check_factors(factors: Factors, model: ScoredModel) -> None:
                     f"factor {key} of {name} is {list(tensor.shape)}, the layer needs {list(expected[key])}; "
                     "run fit-factors on this model"
                 )
-            elif not torch.isfinite(tensor).all():
+            elif not all_finite(tensor):
                 numbers.append(f"factor {key} of {name} is not finite; run fit-factors again")
-            elif key == "Lambda" and float(tensor.min()) < -_NEGATIVE * float(tensor.abs().max()):
+            elif key == "Lambda" and float(tensor.min()) < -_NEGATIVE * max(map(abs, map(float, tensor.aminmax()))):
                 numbers.append(f"factor {key} of {name} is negative ({float(tensor.min()):.3g}); run fit-factors again")
     if shapes:
         raise ConfigError(first_faults(shapes + numbers))

@@ -29,6 +29,7 @@ from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.tensors import moved
 from ifguide.models.tracked import ScoredModel
 
 # what torch calls the ways to multiply float32 matrices -> what a record calls them
@@ -131,7 +132,7 @@ def _norm(tensors: dict[str, Tensor], device: torch.device) -> float:
     The same to the bit for every process of a run, whether it computed a direction or read it: always summed on
     ``device``, each row by itself, which no number of threads divides, and the rows without rounding.
     """
-    rows = (tensor.to(device, torch.float64).square().sum(dim=-1).reshape(-1) for tensor in tensors.values())
+    rows = (moved(tensor, device, torch.float64).square().sum(dim=-1).reshape(-1) for tensor in tensors.values())
     return math.sqrt(math.fsum(value for row in rows for value in row.tolist()))
 
 

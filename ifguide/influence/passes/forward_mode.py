@@ -30,6 +30,7 @@ from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.tensors import moved
 from ifguide.models import attention
 from ifguide.models.replaced import replaced_forward
 from ifguide.models.tracked import ScoredModel
@@ -104,13 +105,13 @@ def _maps(model: ScoredModel, name: str, matrix: Tensor | LowRank) -> Maps:
     device = model.tracked[name].weight.device
 
     def split(combined: Tensor) -> list[Tensor]:
-        combined = combined.to(device, model.dtype)
+        combined = moved(combined, device, model.dtype)
         if model.tracked[name].bias is None:
             return [combined.contiguous()]
         return [combined[:, :-1].contiguous(), combined[:, -1].contiguous()]
 
     if isinstance(matrix, LowRank):
-        return [split(matrix.right.T), [matrix.left.to(device, model.dtype)]]
+        return [split(matrix.right.T), [moved(matrix.left, device, model.dtype)]]
     return [split(matrix)]
 
 
