@@ -71,4 +71,5 @@ def loss_and_gradient(
             losses.mul_(share)
             out.mul_(share)
         total += losses.sum()
+        del logits, numerators  # before the next rows have theirs
     return total, gradient

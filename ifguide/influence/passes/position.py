@@ -26,6 +26,7 @@ from ifguide.influence.direction import Direction
 from ifguide.influence.head import loss_gradient
 from ifguide.influence.passes import checks
 from ifguide.influence.passes.low_rank import LowRank
+from ifguide.influence.tensors import moved
 from ifguide.models.tracked import ScoredModel
 
 
@@ -99,8 +100,11 @@ class _Watch:
             kept = product.keep(taken)
             if not output.requires_grad:
                 self.leaves.append(output.requires_grad_())
-            output.register_hook(lambda gradient: product.add(self._scores, gradient.detach(), kept))
+            output.register_hook(lambda gradient: product.add(scores, gradient.detach(), kept))
 
+        # a hook that knew of this object would know of the outputs, in a circle that keeps a whole graph of a pass
+        # until the interpreter looks for circles
+        scores = self._scores
         return forward
 
 
@@ -144,7 +148,10 @@ class _KeepProducts(_Product):
         self._constant = right[:, -1] if bias else None
 
     def keep(self, inputs: Tensor) -> Tensor:
-        kept = inputs @ self._right[:, None]
+        # one direction at a time: a product of both at once would copy the right side for each sequence
+        kept = inputs.new_empty(len(self._right), *inputs.shape[:-1], self._right.shape[-1])
+        for out, right in zip(kept, self._right, strict=True):
+            torch.matmul(inputs, right, out=out)
         return kept if self._constant is None else kept.add_(self._constant[:, None, None])
 
     def add(self, scores: Tensor, gradient: Tensor, kept: Tensor) -> None:
@@ -158,7 +165,7 @@ def _make_product(model: ScoredModel, name: str, matrices: list[Tensor | LowRank
     bias = layer.bias is not None
 
     def stack(tensors: list[Tensor]) -> Tensor:
-        return torch.stack([tensor.to(model.device, model.dtype) for tensor in tensors])
+        return torch.stack([moved(tensor, model.device, model.dtype) for tensor in tensors])
 
     low = [matrix for matrix in matrices if isinstance(matrix, LowRank)]
     if low:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,21 @@ def test_equals_a_loop_over_positions(model_folders, dataset):
             labelled = batch.labelled[row]
             torch.testing.assert_close(found[row][labelled], expected[~context], rtol=1e-9, atol=1e-10)
             assert (found[row][~labelled] == 0).all()
+
+
+def test_nothing_of_a_pass_waits_for_the_interpreter_to_look_for_circles(model, dataset):
+    """Its graph is as large as all activations: the next batch needs its room."""
+    batch, outputs = _all_windows(dataset), []
+    for layer in model.tracked.values():
+        layer.register_forward_hook(lambda module, inputs, output: outputs.append(weakref.ref(output)))
+    scorer = PositionPass(model, [random_direction(model)])
+    gc.collect()
+    gc.disable()
+    try:
+        scorer.scores(batch)
+        assert len(outputs) == len(model.tracked) and not [1 for output in outputs if output() is not None]
+    finally:
+        gc.enable()
 
 
 def test_results_do_not_depend_on_the_token_bound(model, dataset, monkeypatch):
