@@ -69,7 +69,7 @@ def dual_attention(
     batch, heads, length, _ = q.shape
     output = q.new_empty(batch, length, heads, v.shape[-1])
     tangent = next(x for x in (dq, dk, dv) if x is not None).new_empty(output.shape)
-    together, rows = _piece(batch, heads, length, q.device.type)
+    together, rows = piece(batch, heads, length, q.device.type)
     for first in range(0, batch, together):
         some = slice(first, first + together)
         for start in range(0, length, rows):
@@ -99,8 +99,8 @@ def _join(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return torch.cat(present, dim=-1) if present else None
 
 
-def _piece(batch: int, heads: int, length: int, device: str) -> tuple[int, int]:
-    """Sequences and rows of queries of one piece."""
+def piece(batch: int, heads: int, length: int, device: str) -> tuple[int, int]:
+    """Sequences and rows of queries of one piece of a batch [``batch``, ``heads``, ``length``]."""
     elements = _ELEMENTS.get(device, _ELEMENTS["cpu"])
     rows = min(length, max(_MIN_ROWS, -(-length // _PIECES)), max(1, elements // (heads * length)))
     return max(1, min(batch, elements // (heads * length * rows))), rows

@@ -21,14 +21,16 @@ def kept_by_block(shape: Shape, tracked: bool) -> int:
     """Numbers per position that a block's graph keeps for the way back.
 
     Norms keep the residual. Attention keeps queries and keys, values (all that one layer gives for the three, where
-    there is one) and its output. The middle keeps what its nonlinearity takes, and where it is gated both factors.
-    Linear layers keep what they take, if they are ``tracked``, that is if their weights get gradients.
+    there is one, beside queries and keys if these are rotated) and its output. The middle keeps what its nonlinearity
+    takes, and where it is gated both factors. Linear layers keep what they take, if they are ``tracked``, that is if
+    their weights get gradients.
     """
     queries, keys = shape.attention_width, shape.key_value_heads * shape.head_width
     values = queries + 2 * keys if shape.fused else keys
+    rotated = queries + keys if shape.rotary or not shape.fused else 0
     residuals = (1 if shape.parallel else 2) * shape.hidden
     middle = (2 * shape.gated + shape.nonlinearity) * shape.widest
-    graph = residuals + 2 * queries + keys + values + middle
+    graph = residuals + queries + rotated + values + middle
     return graph + (2 * shape.hidden + queries + shape.widest if tracked else 0)
 
 

@@ -21,14 +21,15 @@ from ifguide.influence.curvature.partitions import (
     second_moment_bytes,
 )
 from ifguide.influence.options import Method
+from ifguide.influence.planning import live
 from ifguide.influence.planning.shape import BYTES, Shape
-from ifguide.models import attention
 
 # the interpreter, torch and transformers once imported and used; a CUDA context on the device
 _LIBRARIES = 200 << 20
 _CONTEXT = 600 << 20
-# memory that an allocator holds for a pass, over what its live tensors need: measured with both attentions
-_WASTE, _WASTE_JVP = 1.8, 2.4
+WASTED = "what the allocator wastes"
+# as a share of the live activations: measured on a CPU with both passes, taken as a tenth on a GPU
+_WASTE = {"cpu": 0.8, "cuda": 0.1}
 _FP32, _FP64 = 4, 8
 
 
@@ -55,17 +56,8 @@ class Peak:
         return sum(self.host.values())
 
 
-@dataclass(frozen=True)
-class BatchSize:
-    """The largest batch: B windows of T positions on a device, "cpu" or "cuda"."""
-
-    rows: int
-    columns: int
-    device: str
-
-    @property
-    def positions(self) -> int:
-        return self.rows * self.columns
+BatchSize = live.Batch
+"""The largest batch: B windows of T positions on a device, "cpu" or "cuda"."""
 
 
 def fitting_peaks(shape: Shape, strategy: str, batch: BatchSize, free: int | None = None) -> list[Peak]:
@@ -127,22 +119,31 @@ def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -
     items = {"weights": width * shape.parameters}
     matrices = width * (shape.matrices if method.rank is None else min(method.rank * shape.sides, shape.matrices))
     kept = matrices * directions
-    if goes_back:
-        items["directions"] = kept
-        # the inputs of layers are kept as where their weights get gradients
-        items["activations"] = width * batch.positions * shape.blocks * kept_by_block(shape, tracked=True)
-    elif method.method == "difference":
-        items["moved weights"] = directions * (1 if method.one_sided else 2) * width * shape.matrices
-        items["activations"] = round(_WASTE * width * batch.positions * _live(shape))
-    else:
-        items["tangents of the weights"] = kept
-        items["activations"] = round(_WASTE_JVP * width * batch.positions * _live(shape) * (1 + directions))
-        items["attention chunk"] = width * _attention_elements(shape, batch, directions)
-    items["last hidden states"] = width * batch.positions * shape.hidden * (2 + directions)
     rows = min(batch.positions, head.rows_at_a_time(batch.device, shape.vocab))
     # the head's work is in float32, whatever the weights are
     copy = shape.vocab * shape.hidden if width < _FP32 else 0
-    items["head chunk"] = _FP32 * (rows * shape.vocab + copy)
+    at_the_head = {"head chunk": _FP32 * (rows * shape.vocab + copy)}
+    states = width * batch.positions * shape.hidden
+    if goes_back:
+        items["directions"] = kept
+        items["activations"] = width * batch.positions * _kept_by_positions(shape, method, directions)
+        items |= {"last hidden states": (2 + directions) * states, **at_the_head}
+    else:
+        if method.method == "difference":
+            items["moved weights"] = directions * (1 if method.one_sided else 2) * width * shape.matrices
+            # what the pass before ended with, and one-sided its gradient; of the direction before, also the change
+            beside = 3 if directions > 1 else 2 if method.one_sided else 1
+            in_a_block = width * live.widest(shape, batch, beside=beside)
+            at_the_head["last hidden states"] = 2 * states
+        else:
+            items["tangents of the weights"] = kept
+            in_a_block = width * live.widest(shape, batch, directions, half=width < _FP32)
+            # all of them, and those with a label
+            at_the_head["last hidden states"] = (2 + directions) * states
+        at_the_head["gradient at the states"] = _FP32 * batch.positions * shape.hidden
+        in_a_block_items = {"activations": in_a_block}
+        items |= max(in_a_block_items, at_the_head, key=lambda each: sum(each.values()))
+        items[WASTED] = round(_WASTE[batch.device] * in_a_block)
     # what the directions were made from, or what the moved weights were made of
     host = {"directions, whole": _FP32 * directions * shape.matrices}
     return _peak(f"scoring pass ({'position' if goes_back else method.method})", batch, items, host)
@@ -175,18 +176,11 @@ def _peak(phase: str, batch: BatchSize, device: dict[str, int], host: dict[str, 
     return Peak(phase, {**device, **(host or {}), **libraries})
 
 
-def _live(shape: Shape) -> int:
-    """Numbers per position that a block without a graph holds at its widest place.
-
-    The residual and two more of H, then what the MLP is at, or the attention with its queries, keys and values
-    before and after the rotation.
-    """
-    mlp = (3 if shape.gated else 2) * shape.widest
-    rotated = 4 * shape.attention_width + 4 * shape.key_value_heads * shape.head_width
-    return 3 * shape.hidden + max(mlp, rotated)
-
-
-def _attention_elements(shape: Shape, batch: BatchSize, directions: int) -> int:
-    """Scores, weights and the tangents of one piece of the attention."""
-    row = shape.heads * batch.columns
-    return (2 + directions) * max(row, min(row * batch.positions, attention._ELEMENTS[batch.device]))
+def _kept_by_positions(shape: Shape, method: Method, directions: int) -> int:
+    """Numbers per position that position scores keep: the graph, and what each layer took or what became of that."""
+    graph = kept_by_block(shape, tracked=False)
+    if method.rank is not None:
+        return shape.blocks * graph + directions * method.rank * len(shape.tracked)
+    taken = kept_by_block(shape, tracked=True) - graph
+    # the layer that narrows keeps its products where these are fewer
+    return shape.blocks * (graph + taken - max(0, shape.widest - directions * shape.hidden))

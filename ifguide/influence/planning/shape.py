@@ -18,6 +18,9 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 # of what transformers makes of elementary operations: x³ keeps x, tanh its result, both products their factors
 _KEPT = {"gelu_new": 4}
+# numbers that live at the nonlinearity per number that it takes: without tangents; with K of them, a + b·K
+_ALIVE = {"gelu_new": (4, 5, 6)}
+_ALIVE_GATED, _ALIVE_PLAIN = (3, 4, 5), (2, 2, 2)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Shape:
         fused: whether one layer gives queries, keys and values.
         parallel: whether attention and MLP take the same residual.
         nonlinearity: numbers that a backward pass keeps of a block's nonlinearity, per number that it takes.
+        alive: numbers that live at a block's nonlinearity, per number that it takes: without tangents, and a and b of
+            the a + b·K that live with K tangents.
+        rotary: whether queries and keys are rotated.
         window: longest input, or None.
         eod: token before each document, or None.
     """
@@ -59,6 +65,8 @@ class Shape:
     fused: bool
     parallel: bool
     nonlinearity: int
+    alive: tuple[int, int, int]
+    rotary: bool
     window: int | None
     eod: int | None
 
@@ -113,6 +121,8 @@ def shape_of(model: ScoredModel) -> Shape:
     hidden = model.head.in_features
     head_width = getattr(config, "head_dim", None) or hidden // heads
     key_value_heads = getattr(config, "num_key_value_heads", None) or heads
+    gated = sum(layer.out_features == widest for layer in linear) >= 2 * config.num_hidden_layers
+    activation = str(getattr(config, "activation_function", None))
     return Shape(
         architecture=type(model.model).__name__,
         parameters=sum(parameter.numel() for parameter in model.model.parameters()),
@@ -125,10 +135,12 @@ def shape_of(model: ScoredModel) -> Shape:
         head_width=head_width,
         key_value_heads=key_value_heads,
         widest=widest,
-        gated=sum(layer.out_features == widest for layer in linear) >= 2 * config.num_hidden_layers,
+        gated=gated,
         fused=any(layer.out_features == (heads + 2 * key_value_heads) * head_width for layer in linear),
         parallel=bool(getattr(config, "use_parallel_residual", False)),
-        nonlinearity=_KEPT.get(str(getattr(config, "activation_function", None)), 1),
+        nonlinearity=_KEPT.get(activation, 1),
+        alive=_ALIVE.get(activation, _ALIVE_GATED if gated else _ALIVE_PLAIN),
+        rotary=any("Rotary" in type(module).__name__ for module in model.model.modules()),
         window=model.window,
         eod=model.eod,
     )
