@@ -60,3 +60,17 @@ def _forget_device() -> None:
     from kronfluence.utils.state import State
 
     State._reset_state()
+
+
+def measure_peak(stage: Stage) -> dict[str, Any]:
+    """Run ``stage`` on the pretended device alone: the bytes at its peak, loading and all, beside those planned."""
+    from tests.support.pretended.device import pretended
+
+    _forget_device()
+    with pretended() as ledger:
+        work = stage.make("cuda")
+        loaded = ledger.now[0]
+        ledger.start_anew()
+        work()
+    assert stage.planned
+    return {"loaded": loaded, "peak": ledger.peak[0], "planned": stage.planned()}

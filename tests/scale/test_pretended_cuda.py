@@ -26,8 +26,9 @@ SAME = 5e-6
 ROUNDED = 2**-8
 # a difference divides the rounding of two hidden states by its step
 DIFFERENCED = 1e-3
-# what `ifguide plan` may be too low by
+# what `ifguide plan` may be too low by at tiny sizes, and how far off it may be at realistic ones
 UNDERESTIMATE = 1.15
+AGREEMENT = 0.15
 
 # stage -> (largest difference as a share of the largest number, most waits for the host per batch)
 STAGES: dict[str, tuple[float, float]] = {
@@ -104,8 +105,9 @@ def test_the_device_notices_what_it_is_there_for(found: dict[str, Any]) -> None:
 
 
 def test_no_stage_is_without_its_bounds(found: dict[str, Any]) -> None:
-    assert found["stages"].keys() == STAGES.keys()
-    assert {name for name, row in found["stages"].items() if row.get("planned")} == set(PLANNED)
+    others = {name: row for name, row in found["stages"].items() if not name.startswith("peak, ")}
+    assert others.keys() == STAGES.keys()
+    assert {name for name, row in others.items() if row.get("planned")} == set(PLANNED)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -127,6 +129,14 @@ def test_no_stage_takes_more_than_is_planned(found: dict[str, Any], name: str) -
     assert row["peak"] <= UNDERESTIMATE * row["planned"]
 
 
+def test_at_realistic_widths_a_peak_is_as_planned(found: dict[str, Any]) -> None:
+    """Either way, weights included: of every way to score, the direction and the fits, with two layers and four."""
+    peaks = {name: row for name, row in found["stages"].items() if name.startswith("peak, ")}
+    assert len(peaks) > 30 and not [row["error"] for row in peaks.values() if "error" in row]
+    off = {name: row["peak"] / row["planned"] - 1 for name, row in peaks.items()}
+    assert not {name: f"{share:+.0%}" for name, share in off.items() if abs(share) > AGREEMENT}
+
+
 @pytest.mark.parametrize("name", [name for name in STAGES if name.startswith("two GPUs")])
 def test_two_gpus_share_what_one_would_hold(found: dict[str, Any], name: str) -> None:
     first, second = found["stages"][name]["peaks"]
@@ -135,7 +145,8 @@ def test_two_gpus_share_what_one_would_hold(found: dict[str, Any], name: str) ->
 
 
 def test_one_gpu_is_what_is_taken_unless_told(found: dict[str, Any]) -> None:
-    assert not [name for name, row in found["stages"].items() if "two GPUs" not in name and row["peaks"][1]]
+    rows = {name: row for name, row in found["stages"].items() if "two GPUs" not in name and "peaks" in row}
+    assert not [name for name, row in rows.items() if row["peaks"][1]]
 
 
 def test_waits_do_not_come_from_the_loss_of_the_patch(found: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Everything on the pretended GPU, in a process that then ends.
 
-python -m tests.scale.worker EXTENSION FOLDER    ->    FOLDER/found.json: what `tests.scale.stage.measure` found of each
-stage, or its error; and under "checks" an error for each check of the device itself that failed
+python -m tests.scale.worker EXTENSION FOLDER [PART ...]    ->    FOLDER/found.json: what `tests.scale.stage` found of
+each stage, or its error; and under "checks" an error for each check of the device itself that failed
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 
 from tests.support.pretended import build
 
-PARTS = ("model_stages", "influence_stages")
+PARTS = ("model_stages", "influence_stages", PEAKS := "peak_stages")
 
 
-def main(extension: str, folder: str) -> None:
+def main(extension: str, folder: str, *parts: str) -> None:
     os.environ["XDG_CACHE_HOME"] = str(Path(folder) / "cache")
     build.load(extension, gpus=2)
     # only now torch may come in
@@ -30,7 +30,7 @@ def main(extension: str, folder: str) -> None:
 
     from ifguide.models import loading
     from tests.scale.device_checks import checks
-    from tests.scale.stage import measure
+    from tests.scale.stage import measure, measure_peak
 
     # transformers makes tensors in threads and by operators of its own, which the pretended device does not know
     loading._goes_straight_to = lambda device: False
@@ -41,11 +41,12 @@ def main(extension: str, folder: str) -> None:
     for check in checks():
         _guarded(check.__name__, check, faults)
     found: dict[str, Any] = {}
-    for part in PARTS:
+    for part in parts or PARTS:
+        look = measure_peak if part == PEAKS else measure
         for stage in importlib.import_module(f"tests.scale.{part}").stages(Path(folder)):
             started = time.process_time()
             errors: dict[str, str] = {}
-            result = _guarded(stage.name, lambda stage=stage: measure(stage), errors)  # type: ignore[misc]
+            result = _guarded(stage.name, lambda stage=stage, look=look: look(stage), errors)  # type: ignore[misc]
             found[stage.name] = result or {"error": errors[stage.name]}
             found[stage.name]["seconds"] = round(time.process_time() - started, 2)
     (Path(folder) / "found.json").write_text(json.dumps({"checks": faults, "stages": found}, indent=1))
