@@ -5,7 +5,7 @@
 waits   processes that no launcher numbers, and shards that only sleep: seconds until all are done
 folder  milliseconds of one write into a folder that holds so many shards
 start   a start of 64 ranks (8 a machine) on 3e11 tokens, simulated: pieces are measured here on a sparse dataset, and
-        added up by the model in `Model`
+        added up by the model in `start_model.py`
 
 "before" is how it was done before: written out here where the product no longer has it. Prints JSON, and Markdown
 tables on stderr. All of it takes less than a minute of one core.
@@ -16,22 +16,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.common import markdown_table, median_time, report, run_child
+from benchmarks.common import REPOSITORY, markdown_table, median_time, report, run_child
+from benchmarks.start_model import Model, Pieces
 
 PROCESSES, SHARDS, SECONDS = 4, 12, 0.5
 FOLDERS = (2_000, 10_000, 40_000)
-TOKENS_PER_DOCUMENT = 700
 # of hidden states and MLPs of GPT-NeoX of these names: H, layers
 SHAPES = {"160M": (768, 12), "1B": (2048, 16), "2.8B": (2560, 32), "12B": (5120, 36)}
 
@@ -151,89 +152,6 @@ def _milliseconds(work: Callable[[], object]) -> float:
     return round(1e3 * median_time(work, repeats=15).median, 2)
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """What was measured here, in seconds per unit."""
-
-    read_index: float  # per document: lengths, starts and doc_idx into memory
-    map_index: float  # per document: the same checks, arrays left on disk
-    all_windows: float  # per document: every window, the largest batch, the shards
-    cut_shards: float  # per document: the same shards and batch, no windows
-    read_tokens: float  # per token: smallest and largest id
-    hash: float  # per byte
-    eigen: float  # per cube of a side, float64: one layer's cut to a rank is a Gram matrix and this
-    stat: float  # of one file that is looked for
-    take_lock: float  # of a free one
-
-
-@dataclass(frozen=True)
-class Model:
-    """A start: what each rank does beside the others, and what one does after the other.
-
-    Left out on both sides: importing torch, reading the weights (the file system's speed), the queries' gradients and
-    the search of the step, which only the first start makes. Processors are as fast as here; ``gpu`` times as fast is
-    the cut to a rank on a GPU, the ratio of float64 peaks that is assumed.
-    """
-
-    ranks: int = 64
-    tokens: float = 3e11
-    documents: float = 3e11 / TOKENS_PER_DOCUMENT
-    hidden: int = 2048
-    layers: int = 16
-    gpu: float = 100.0
-
-    @property
-    def weights_bytes(self) -> float:
-        return 4 * (12 * self.hidden**2 * self.layers + 2 * 50304 * self.hidden)
-
-    @property
-    def direction_bytes(self) -> float:
-        return 4 * 12 * self.hidden**2 * self.layers
-
-    @property
-    def factors_bytes(self) -> float:
-        """EK-FAC: U_A, U_G and Λ of four layers a block, in units of H²: 1+9+3, 1+1+1, 1+16+4, 16+1+4."""
-        return 4 * 58 * self.hidden**2 * self.layers
-
-    def cut(self, pieces: Pieces) -> float:
-        """All layers cut to a rank on a processor: four eigendecompositions of side H a block."""
-        return 4 * self.layers * pieces.eigen * self.hidden**3
-
-    def before(self, pieces: Pieces, rank: bool) -> dict[str, float]:
-        """Seconds until the last rank scores, all directions and methods being there."""
-        shards = self.tokens / (1 << 18)
-        alone = {
-            "index": pieces.read_index * self.documents,
-            "windows and shards": pieces.all_windows * self.documents,
-            "check of the tokens": pieces.read_tokens * self.tokens,
-            "hash of weights and factors": pieces.hash * (self.weights_bytes + self.factors_bytes),
-            "look for shards": 2 * pieces.stat * shards,
-        }
-        in_turn = {"hash of v": self.ranks * pieces.hash * self.direction_bytes}
-        if rank:
-            in_turn["cut to a rank"] = self.ranks * self.cut(pieces)
-        return {**alone, **in_turn}
-
-    def after(self, pieces: Pieces, rank: bool, first: bool) -> dict[str, float]:
-        """The same; ``first``: nothing is known but what `preprocess` writes beside the data, so one rank hashes and
-        cuts what there is, while the others wait."""
-        from ifguide.influence.shards import shard_tokens_for
-
-        shards = self.tokens / shard_tokens_for(int(self.tokens))
-        found = {
-            "index": pieces.map_index * self.documents,
-            "windows and shards": pieces.cut_shards * self.documents,
-            "look for shards": pieces.stat * shards / 1000,
-            "locks": pieces.take_lock,
-        }
-        if first:
-            found["hash of weights and factors"] = pieces.hash * (self.weights_bytes + self.factors_bytes)
-            found["hash of v"] = pieces.hash * self.direction_bytes
-            if rank:
-                found["cut to a rank"] = self.cut(pieces) / self.gpu
-        return found
-
-
 def start(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The simulated start, and the memory of a rank at a hundred million documents."""
     count = int(args.documents)
@@ -245,13 +163,18 @@ def start(workdir: Path, args: argparse.Namespace) -> dict[str, Any]:
         for rank in (False, True):
             made = {
                 "before": model.before(pieces, rank),
+                "first start until lately": model.after(pieces, rank, first=True, mended=False),
                 "first start": model.after(pieces, rank, first=True),
                 "later start": model.after(pieces, rank, first=False),
             }
             key = name + (", --rank" if rank else "")
             seconds[key] = {way: {**parts, "all": sum(parts.values())} for way, parts in made.items()}
             rows.append([key, *(f"{sum(parts.values()):,.0f}" for parts in made.values())])
-    sys.stderr.write(markdown_table(["64 ranks, 3e11 tokens", "before, s", "first start, s", "later start, s"], rows))
+    header = ["64 ranks, 3e11 tokens", "before, s", "first start until lately, s", "first start, s", "later start, s"]
+    sys.stderr.write(markdown_table(header, rows))
+    parts = {name: seconds[name]["first start"] for name in SHAPES}
+    rows = [[part, *(f"{each[part]:,.0f}" for each in parts.values())] for part in next(iter(parts.values()))]
+    sys.stderr.write("\n\n" + markdown_table(["a first start, s", *parts], rows))
     memory = {}
     for way in ("read", "mapped"):
         child = run_child(["benchmarks/ranks.py", "--workdir", workdir, "--memory-of", way], OMP_NUM_THREADS="1")
@@ -292,30 +215,46 @@ def _measure(prefix: Path, documents: int, workdir: Path) -> Pieces:
     from ifguide.influence.passes.checks import largest_batch
     from ifguide.influence.shard_store import ShardStore
     from ifguide.influence.shards import found_or_made, plan_shards
+    from ifguide.influence.tensors import all_finite
     from ifguide.influence.windows import Cutting
-    from ifguide.system.files import hash_file
+    from ifguide.system.files import hash_file, hash_pieces
     from ifguide.system.locks import locked
 
-    read, dataset = _seconds(lambda: TokenDataset.open(prefix))
-    mapping, mapped = _seconds(lambda: TokenDataset.open(prefix, mapped=True))
+    few = _sparse_dataset(workdir / "few", documents // 4)
 
-    def all_windows() -> None:
-        windows = Cutting(dataset, 0, 2048, 512).whole()
+    def slope(work: Callable[[Path], object]) -> float:
+        """Seconds per document: what a large dataset adds, without what any takes."""
+        work(few)  # the first of its kind meets pages that nobody has touched
+        less, _ = _seconds(lambda: work(few))
+        more, _ = _seconds(lambda: work(prefix))
+        return max(0.0, more - less) / (documents - documents // 4)
+
+    def all_windows(prefix: Path) -> None:
+        windows = Cutting(TokenDataset.open(prefix), 0, 2048, 512).whole()
         largest_batch(windows, 16 * 2048)
         plan_shards(windows, 1 << 18)
 
-    def shards_alone() -> None:
-        cutting = Cutting(mapped, 0, 2048, 512)
+    def shards_alone(prefix: Path) -> None:
+        cutting = Cutting(TokenDataset.open(prefix, mapped=True), 0, 2048, 512)
         largest_batch(cutting, 16 * 2048)
         plan_shards(cutting, 1 << 23)
 
-    whole, _ = _seconds(all_windows)
-    alone, _ = _seconds(shards_alone)
+    read = slope(lambda prefix: TokenDataset.open(prefix))
+    mapping = slope(lambda prefix: TokenDataset.open(prefix, mapped=True))
+    whole, alone = slope(all_windows) - read, slope(shards_alone) - mapping
+    dataset = TokenDataset.open(prefix)
     tokens = np.asarray(dataset.tokens[: 1 << 26])
     ends, _ = _seconds(lambda: (int(tokens.max()), int(tokens.min())))
     content = workdir / "content"
     content.write_bytes(bytes(1 << 26))
     hashing, _ = _seconds(lambda: hash_file(content))
+    in_pieces, _ = _seconds(lambda: hash_pieces(content))
+    numbers = torch.zeros(1 << 24)
+    isfinite, _ = _seconds(lambda: bool(torch.isfinite(numbers).all()))
+    by_ends, _ = _seconds(lambda: all_finite(numbers))
+    convert, _ = _seconds(lambda: numbers.to(torch.float64))
+    imported = "import time, torch, ifguide.influence.score, transformers.modeling_utils; print(time.process_time())"
+    run = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     side = 512
     matrix = torch.randn(side, 4 * side, dtype=torch.float64)
     eigen, _ = _seconds(lambda: torch.linalg.eigh(matrix @ matrix.T))
@@ -329,15 +268,20 @@ def _measure(prefix: Path, documents: int, workdir: Path) -> Pieces:
     locking, _ = _seconds(lambda: [lock() for _ in range(100)])
     assert found_or_made(workdir / "lock", lambda: True, lambda: False)
     return Pieces(
-        read_index=read / documents,
-        map_index=mapping / documents,
-        all_windows=whole / documents,
-        cut_shards=alone / documents,
+        read_index=read,
+        map_index=mapping,
+        all_windows=whole,
+        cut_shards=alone,
         read_tokens=ends / len(tokens),
         hash=hashing / (1 << 26),
+        hash_pieces=in_pieces / (1 << 26),
+        finite=isfinite / numbers.nbytes,
+        finite_ends=by_ends / numbers.nbytes,
+        convert=convert / numbers.nbytes,
         eigen=eigen / side**3,
         stat=stats / 2000,
         take_lock=locking / 100,
+        imports=float(run.stdout),
     )
 
 
