@@ -90,7 +90,7 @@ class ClassifierScorer(Scorer):
 
     def cut(self, texts: Sequence[str]) -> np.ndarray:
         unique, back = distinct(texts)
-        longer = np.zeros(len(unique), dtype=bool)
+        longer: np.ndarray = np.zeros(len(unique), dtype=bool)
         for start in range(0, len(unique), _TEXTS_AT_ONCE):
             rows = self.tokenizer(unique[start : start + _TEXTS_AT_ONCE], verbose=False)["input_ids"]
             longer[start : start + len(rows)] = [len(row) > self.max_tokens for row in rows]
