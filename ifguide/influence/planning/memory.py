@@ -142,7 +142,7 @@ def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -
             at_the_head["last hidden states"] = (2 + directions) * states
         at_the_head["gradient at the states"] = _FP32 * batch.positions * shape.hidden
         in_a_block_items = {"activations": in_a_block}
-        items |= max(in_a_block_items, at_the_head, key=lambda each: sum(each.values()))
+        items |= in_a_block_items if in_a_block > sum(at_the_head.values()) else at_the_head
         items[WASTED] = round(_WASTE[batch.device] * in_a_block)
     # what the directions were made from, or what the moved weights were made of
     host = {"directions, whole": _FP32 * directions * shape.matrices}
