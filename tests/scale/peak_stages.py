@@ -77,7 +77,7 @@ def _save(folder: Path, architecture: str, layers: int, hidden: int, heads: int)
         "llama": lambda: LlamaConfig(**sizes, **shared, intermediate_size=4 * hidden, num_key_value_heads=heads // 4),
         "gpt2": lambda: GPT2Config(
             vocab_size=VOCAB, n_positions=COLUMNS, n_embd=hidden, n_layer=layers, n_head=heads, bos_token_id=0,
-            eos_token_id=0,
+            eos_token_id=0, tie_word_embeddings=False,  # a parameter that moves to the pretended device is a new one
         ),
     }[architecture]()  # fmt: skip
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)

@@ -29,6 +29,8 @@ DIFFERENCED = 1e-3
 # what `ifguide plan` may be too low by at tiny sizes, and how far off it may be at realistic ones
 UNDERESTIMATE = 1.15
 AGREEMENT = 0.15
+# of a fit it adds what the hooks hold to the head's chunks, though not all of both is there at once
+FIT_OVERESTIMATE = 0.30
 
 # stage -> (largest difference as a share of the largest number, most waits for the host per batch)
 STAGES: dict[str, tuple[float, float]] = {
@@ -130,11 +132,12 @@ def test_no_stage_takes_more_than_is_planned(found: dict[str, Any], name: str) -
 
 
 def test_at_realistic_widths_a_peak_is_as_planned(found: dict[str, Any]) -> None:
-    """Either way, weights included: of every way to score, the direction and the fits, with two layers and four."""
+    """Weights included, of every way to score, the direction and the fits, with two layers and four."""
     peaks = {name: row for name, row in found["stages"].items() if name.startswith("peak, ")}
     assert len(peaks) > 30 and not [row["error"] for row in peaks.values() if "error" in row]
-    off = {name: row["peak"] / row["planned"] - 1 for name, row in peaks.items()}
-    assert not {name: f"{share:+.0%}" for name, share in off.items() if abs(share) > AGREEMENT}
+    off = {name: row["planned"] / row["peak"] - 1 for name, row in peaks.items()}
+    most = {name: FIT_OVERESTIMATE if "fit-factors" in name else AGREEMENT for name in off}
+    assert not {name: f"{share:+.0%}" for name, share in off.items() if not -AGREEMENT <= share <= most[name]}
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name.startswith("two GPUs")])

@@ -12,9 +12,11 @@ from ifguide.influence.curvature.partitions import FitSizes, windows_at_once
 from ifguide.influence.head import rows_at_a_time
 from ifguide.influence.planning.shape import Shape
 
+DRAWN_ELEMENTS = 1 << 24
+"""Elements of [N, V] that labels are drawn from at a time; each is several times as wide as a logit."""
 _FP32 = 4
-# logits, and where labels are drawn their probabilities and the sums of these
-_CHUNKS, _CHUNKS_DRAWN = 1, 3
+# a probability, the same in integer units, and the sum up to there
+_DRAWN = 4 + 8 + 8
 
 
 def kept_by_block(shape: Shape, tracked: bool) -> int:
@@ -53,7 +55,8 @@ def backward_bytes(
     # the gradient at the nonlinearity, what it comes from, and what comes of it
     on_the_way = again + hidden + widest + max(widest, gradient)
     rows = min(positions, rows_at_a_time(device, shape.vocab))
-    at_the_head = width * 4 * hidden + _FP32 * rows * shape.vocab * (_CHUNKS_DRAWN if drawn else _CHUNKS)
+    drawn_from = min(rows, max(1, DRAWN_ELEMENTS // shape.vocab)) * shape.vocab if drawn else 0
+    at_the_head = width * 4 * hidden + _FP32 * rows * shape.vocab + _DRAWN * drawn_from
     return width * kept + max(width * on_the_way, at_the_head)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ifguide.compat import kronfluence
 from ifguide.errors import NumericsError
-from ifguide.influence.backward.footprint import fit_sizes
+from ifguide.influence.backward.footprint import DRAWN_ELEMENTS, fit_sizes
 from ifguide.influence.backward.head_loss import head_loss
 from ifguide.influence.batches import BACKWARD_TOKENS, NO_LABEL, Batch, group_by_length
 from ifguide.influence.curvature.partitions import Partitions, choose_partitions, windows_at_once
@@ -32,9 +32,8 @@ from ifguide.system.progress import Progress
 
 LAMBDA_SCALE = {"ekfac": "per window", "kfac": "per token", "diagonal": "per window", "identity": None}
 """What Λ of each strategy is a mean over."""
-# of a probability of 1; and elements of [N, V] that are drawn from at a time, twice as wide as the logits
+# of a probability of 1
 _UNITS = 1 << 40
-_DRAWN_ELEMENTS = 1 << 26
 
 
 def fit_layers(
@@ -182,7 +181,7 @@ def draw_labels(logits: Tensor, uniform: Tensor) -> Tensor:
     Probabilities are counted in units of 2^-40: sums of integers are the same in whatever order a device takes them,
     those of floats on a GPU are not the same twice.
     """
-    rows = max(1, _DRAWN_ELEMENTS // logits.shape[-1])
+    rows = max(1, DRAWN_ELEMENTS // logits.shape[-1])
     return torch.cat([_draw(*some) for some in zip(logits.split(rows), uniform.split(rows), strict=True)])
 
 

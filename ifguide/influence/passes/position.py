@@ -151,7 +151,7 @@ class _KeepProducts(_Product):
         # one direction at a time: a product of both at once would copy the right side for each sequence
         kept = inputs.new_empty(len(self._right), *inputs.shape[:-1], self._right.shape[-1])
         for out, right in zip(kept, self._right, strict=True):
-            torch.matmul(inputs, right, out=out)
+            out.copy_(inputs @ right)
         return kept if self._constant is None else kept.add_(self._constant[:, None, None])
 
     def add(self, scores: Tensor, gradient: Tensor, kept: Tensor) -> None:
