@@ -2,13 +2,15 @@
 
     python benchmarks/insides_table.py inside/seed-?/*/results.json
 
-Each file is the results of `ifguide analyse probe`, `drift` or `lens` on the same models by name; those of one analysis
-stand in the order of the seeds. An analysis that is not among them has no columns.
+Each file is the results of `ifguide analyse probe`, `drift`, `lens` or `direction` on the same models by name; those of
+one analysis stand in the order of the seeds. An analysis that is not among them has no columns.
 
     AUC                      at the last layer, of a fresh probe and of the base's
     toxic token              the probability that the model gives at the end to the toxic token that the base would say
     most moved matrix        |ΔW|_F / |W|_F of the matrix where it is largest
     CKA                      of the last layer with the base's
+    cosine                   of the model's toxic direction with the base's, at the last layer
+    EMT at a                 with a times the direction, the model's own or the base's, added to what the head reads
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], float]]] = {
     "most moved matrix": ("drift", lambda found: max(row["relative"] for row in found["matrices"])),
     "CKA, toxic": ("drift", lambda found: found["cka"]["toxic"]["values"][-1]),
     "CKA, safe": ("drift", lambda found: found["cka"]["safe"]["values"][-1]),
+    "cosine": ("direction", lambda found: found["cosine"]),
+    "EMT at 0": ("direction", lambda found: found["own"][0.0]),
+    "EMT at 2, own": ("direction", lambda found: found["own"][2.0]),
+    "EMT at 2, base's": ("direction", lambda found: found["base's"][2.0]),
 }
 
 
@@ -40,7 +46,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         raise ValueError("the files are not of the same models")
     by_analysis: dict[str, list[Any]] = {}
     for one in results:
-        by_analysis.setdefault(one["what"], []).append(one["numbers"]["models"])
+        numbers = one["numbers"]
+        found = _steered(numbers) if one["what"] == "direction" else numbers["models"]
+        by_analysis.setdefault(one["what"], []).append(found)
     if len({len(seeds) for seeds in by_analysis.values()}) > 1:
         raise ValueError("the analyses are not of the same number of seeds")
     columns = {title: column for title, column in COLUMNS.items() if column[0] in by_analysis}
@@ -49,6 +57,16 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         for model in models
     ]
     return markdown_table(["model", *columns], rows)
+
+
+def _steered(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each model its cosine with the base's direction, and EMT by scale along its own direction and the base's."""
+    found: dict[str, Any] = {}
+    for model, ways in numbers["models"].items():
+        found[model] = {"cosine": numbers["cosines"][model]["values"][-1]}
+        for way, said in ways.items():
+            found[model][way] = dict(zip(numbers["scales"], said["emt"]["values"], strict=True))
+    return found
 
 
 def _cell(seeds: Sequence[Any], read: Callable[[Any], float]) -> str:

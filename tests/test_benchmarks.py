@@ -186,6 +186,51 @@ def test_insides_table(tmp_path):
         run_child(["benchmarks/insides_table.py", *paths, write(3, "probe", {}, ("base", "b"))])
 
 
+def test_insides_table_of_directions(tmp_path):
+    for seed in (1, 2):
+        own = {"emt": {"values": [0.5, seed / 4]}}
+        numbers = {
+            "scales": [0.0, 2.0], "models": {"base": {"own": own}, "a": {"own": own, "base's": own}},
+            "cosines": {"base": {"values": [0.0, 1.0]}, "a": {"values": [0.0, seed / 8]}},
+        }  # fmt: skip
+        models = [{"label": label} for label in ("base", "a")]
+        (tmp_path / f"{seed}.json").write_text(json.dumps({"what": "direction", "models": models, "numbers": numbers}))
+    said = run_child(["benchmarks/insides_table.py", tmp_path / "1.json", tmp_path / "2.json"]).output.splitlines()
+    assert said[0] == "| model | cosine | EMT at 0 | EMT at 2, own | EMT at 2, base's |"
+    assert said[2:] == [
+        "| base | 1, 1 | 0.5, 0.5 | 0.25, 0.5 |  |",
+        "| a | 0.125, 0.25 | 0.5, 0.5 | 0.25, 0.5 | 0.25, 0.5 |",
+    ]
+
+
+def test_attacks_table(tmp_path):
+    def said_of(attack, **found):
+        for seed in (1, 2):
+            text = json.dumps({"attack": f"attack-{attack}", **found}).replace("9.5", str(seed / 4))
+            (tmp_path / f"{attack}-{seed}.json").write_text(text)
+        return run_child(
+            ["benchmarks/attacks_table.py", *sorted(tmp_path.glob(f"{attack}-?.json"))]
+        ).output.splitlines()
+
+    runs = [
+        {"model": "base", "direction": "as it is", "remove": None, "scorers": {"j": {"emt": 9.5}, "k": {"emt": 0}}},
+        {"model": "a", "direction": "as it is", "remove": None, "scorers": {"j": {"emt": 0.5}}},
+        {"model": "a", "direction": "own", "remove": "layers", "scorers": {"j": {"emt": 9.5}}},
+    ]
+    table = ["| model | as it is | own, layers |", "| base | 0.25, 0.50 |  |", "| a | 0.50, 0.50 | 0.25, 0.50 |"]
+    said = said_of("orthogonalise", runs=runs)
+    assert [said[0], *said[2:]] == table
+    groups = [
+        {"model": "a", "frame": "plain", "category": kind, "scorers": {"j": {"emt": {"value": value}}}}
+        for kind, value in (("all", 9.5), ("rude", 0.1))
+    ]
+    assert said_of("prompts", groups=groups)[2:] == ["| a | 0.25, 0.50 |"]
+    ways = {way: {"scorers": {"j": {"emt": 9.5}}} for way in ("none", "attack")}
+    assert said_of("gcg", models={"a": {"ways": ways}})[2:] == ["| a | 0.25, 0.50 | 0.25, 0.50 |"]
+    with pytest.raises(RuntimeError, match="not of one attack on the same models"):
+        run_child(["benchmarks/attacks_table.py", tmp_path / "gcg-1.json", tmp_path / "prompts-1.json"])
+
+
 def test_relearn_table(tmp_path):
     def results(emt, reached):
         points = [{"step": step, "scorers": {"j": {"emt": emt + step / 100}}} for step in (0, 10)]
