@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ifguide.system.processes import free_port, share_cores, spare_compilation
+from ifguide.compat.deepspeed import spare_compilation
+from ifguide.system.processes import free_port, share_cores
 from ifguide_patch.journal import Journal
 
 DEVICE_VARIABLE = "IFGUIDE_DEVICE"

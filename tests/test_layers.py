@@ -34,6 +34,8 @@ FOR_THE_PATCH = (
     "data.aligned", "data.fingerprint", "data.index_file", "data.indexed", "data.sidecar",
     # tokenizer files as they are: a library comes in with the first text, and the patch reads none
     "data.text.content", "data.text.record", "data.text.tokenizers",
+    # what the worker on a CPU keeps DeepSpeed from compiling
+    "compat.deepspeed",
 )  # fmt: skip
 PATCH_FOR_EVALUATION = "ifguide_patch.neox_eval"
 # scores tokens: what `ifguide score` needs, it needs too

@@ -1,4 +1,4 @@
-"""DeepSpeed's launcher, started without a second Python."""
+"""DeepSpeed's launcher, started without a second Python, and what it would compile for nothing."""
 
 from __future__ import annotations
 
@@ -39,3 +39,12 @@ def run_processes(processes: int, port: int, script: str, arguments: Sequence[st
         signal.signal(signal.SIGINT, saved[1])
         signal.signal(signal.SIGTERM, saved[2])
     return 0
+
+
+def spare_compilation() -> None:
+    """Switch off an allreduce through shared memory that DeepSpeed would compile, for a minute; gloo has one."""
+    import deepspeed
+
+    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
+    if compatible is not None:
+        compatible["deepspeed_shm_comm"] = False

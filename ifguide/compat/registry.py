@@ -186,7 +186,7 @@ USES: tuple[Use, ...] = (
     ),
     Use(
         "deepspeed", "deepspeed.ops.__compatible_ops__",
-        ("ifguide/system/processes.py",), "says which operators may be compiled; one that costs a minute is struck out",
+        ("ifguide/compat/deepspeed.py",), "says which operators may be compiled; one that costs a minute is struck out",
         behaves=trials.compatible_operators,
     ),
     Use(

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ifguide.compat.deepspeed import spare_compilation
 from ifguide.engine.arguments import TrainConfig
 from ifguide.engine.settings import TrainSettings, resolve
 from ifguide.errors import IFGuideError, InputError, tell
 from ifguide.penalties.announcement import announcement
-from ifguide.system.processes import spare_compilation
 from ifguide.system.progress import counted
 from ifguide.system.run_process import this_process
 

@@ -17,7 +17,7 @@ TRAINING = "training"
 _TOKENIZERS = ("tokenizers", "sentencepiece")
 # of texts that are compressed, of tables, and of data sets
 _SOURCES = ("zstandard", "pyarrow", "datasets")
-_SCORERS = ("transformers", "scikit-learn", "scipy", "deepspeed", "detoxify")
+_SCORERS = ("transformers", "scikit-learn", "scipy", "detoxify")
 # where the name that is imported is not that of the package
 _DISTRIBUTIONS = {
     "huggingface_hub": "transformers", "megatron": "megatron-core", "sklearn": "scikit-learn",
@@ -44,15 +44,15 @@ _ATTACK = Needs(("torch", "transformers", "matplotlib"), (*_TOKENIZERS, *_SCORER
 NEEDS = {
     # and what else its steps need, which it tells itself
     "mask": Needs(("torch", "transformers", "safetensors", *_KRONFLUENCE),
-                  (*_TOKENIZERS, "scikit-learn", "scipy", "deepspeed", "megatron-core", "detoxify", *_SOURCES)),
+                  (*_TOKENIZERS, "scikit-learn", "scipy", "megatron-core", "detoxify", *_SOURCES)),
     "train-tokenizer": Needs(("tokenizers",), ("torch", "megatron-core", "sentencepiece", *_SOURCES)),
     "preprocess": Needs(("torch", "megatron-core"), (*_TOKENIZERS, *_SOURCES)),
     "preprocess-pairs": Needs(("torch",), (*_TOKENIZERS, "megatron-core", *_SOURCES)),
-    "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "kronfluence", *_SOURCES)),
+    "plan": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "kronfluence", *_SOURCES)),
     "fit-factors": Needs(
-        ("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "deepspeed", "scipy", *_SOURCES)
+        ("torch", "transformers", "safetensors", *_KRONFLUENCE), (*_TOKENIZERS, "scipy", *_SOURCES)
     ),
-    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "deepspeed", "scipy", *_SOURCES)),
+    "score": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, "scipy", *_SOURCES)),
     "transfer-scores": Needs(sometimes=_TOKENIZERS),
     "train-classifier": Needs(("scikit-learn", "scipy"), _SOURCES),
     "score-text": Needs(
@@ -71,7 +71,7 @@ NEEDS = {
     "inspect": Needs(sometimes=_TOKENIZERS),
     "mask-stats": Needs(sometimes=(*_TOKENIZERS, "scipy", *_SOURCES)),
     "audit-mask": Needs(sometimes=_TOKENIZERS),
-    "provenance": Needs(sometimes=(*_TOKENIZERS, "deepspeed", "megatron-core", *_SOURCES)),
+    "provenance": Needs(sometimes=(*_TOKENIZERS, "megatron-core", *_SOURCES)),
     "verify": Needs(sometimes=_TOKENIZERS),
     "convert": Needs(("torch", "transformers", "safetensors"), (*_TOKENIZERS, *_SOURCES)),
     "tasks-path": Needs(

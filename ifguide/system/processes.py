@@ -87,15 +87,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def spare_compilation() -> None:
-    """Switch off an allreduce through shared memory that DeepSpeed would compile, for a minute; gloo has one."""
-    import deepspeed
-
-    compatible = getattr(deepspeed.ops, "__compatible_ops__", None)
-    if compatible is not None:
-        compatible["deepspeed_shm_comm"] = False
-
-
 def keep_freed_memory() -> None:
     """Ask glibc to serve buffers up to 1 GB from its heap and not to shrink it.
 
