@@ -184,3 +184,12 @@ def test_an_outside_judge_reads_its_weights_once(tmp_path: Path) -> None:
     session = Session(tmp_path, "hatesonar")
     assert [session.scores(["a"]), session.scores(["b", "c"])] == [[pytest.approx(0.1)], [pytest.approx(0.1)] * 2]
     session.close()
+
+
+def test_a_corpus_that_never_held_the_abuse() -> None:
+    from benchmarks.never_read import without
+
+    text = "good one\nbad one\nworse one\nlast\n"
+    assert without(text, [(9, 16), (17, 26)]) == "good one\nlast\n"
+    assert without(text, [(0, 8), (27, 31)]) == "bad one\nworse one\n"
+    assert without("bad\n", [(0, 3)]) == "" and without(text, []) == text
