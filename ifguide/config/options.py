@@ -229,22 +229,10 @@ def _keywords(stated: _Stated) -> dict[str, Any]:
     while typing.get_origin(hint) is not None:
         if "action" not in keywords:
             keywords.setdefault("nargs", "+")
-            if stated.flags[0].startswith("-"):
-                keywords["action"] = _Gather
         hint = _without_none(typing.get_args(hint)[0])
     if hint is not str and "type" not in keywords:
         keywords["type"] = hint
     return keywords
-
-
-class _Gather(argparse.Action):
-    """An option that is given again adds to its list, and replaces none of it; its default gives way to the first."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
-        known = getattr(namespace, self.dest, None)
-        setattr(namespace, self.dest, [*(known if known is not self.default and known else ()), *values])
 
 
 def _parsed_default(stated: _Stated) -> Any:

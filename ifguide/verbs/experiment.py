@@ -32,7 +32,7 @@ class Experiment:
     output: str = option(metavar="DIR", kind="output", help="folder for everything; a second call resumes there")
     jobs: int = option(1, metavar="N", kind="cost", help="stages at the same time (default: 1)")
     set: Sequence[str] = option(
-        (), metavar="KEY=VALUE",
+        (), nargs="+", action="extend", metavar="KEY=VALUE",  # a second --set adds to the first
         help="change the plan: its key with dots, and YAML; as in seeds=[1] corpora.main.text=texts.jsonl",
     )  # fmt: skip
     only: Sequence[str] = option((), metavar="METHOD", help="these methods alone, and those that they build on")

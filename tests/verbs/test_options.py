@@ -80,19 +80,6 @@ def test_a_list_is_not_shared_between_calls() -> None:
     assert parser.parse_args(NEEDED).parts == [] and first.parts == [["x", "a"]]
 
 
-def test_a_list_that_is_given_again_grows() -> None:
-    """`--set A --set B` is both of them, as `--set A B` is; a default is not part of what was given."""
-    assert parse(*NEEDED, "--names", "a", "--names", "b", "c").names == ["a", "b", "c"]
-
-    @dataclass(frozen=True)
-    class Several:
-        scales: Sequence[float] = option((0.0, 1.0), help="some")
-
-    assert parse(options=Several).scales == [0.0, 1.0]
-    assert parse("--scales", "2", "--scales", "3", options=Several).scales == [2.0, 3.0]
-    assert parse(options=Several).scales == [0.0, 1.0]
-
-
 def test_of_what_excludes_each_other_the_default_holds_only_alone(capsys: Any) -> None:
     assert options_of(parse(*NEEDED, "--in-count", "5"), Outer).inner == Inner(share=None, count=5)
     assert options_of(parse(*NEEDED, "--in-share", "0"), Outer).inner == Inner(share=0.0)

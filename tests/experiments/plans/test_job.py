@@ -97,8 +97,9 @@ def test_options_of_commands_are_checked_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
     change = ["methods.influence.mask.max_fractoin=0.1", "methods.words.mask.window=wide"]
-    command = ["experiment", str(QUICK), "--output", str(tmp_path / "out"), "--only", "influence", "words", "--set"]
-    assert main([*command, *change]) == 2
+    command = ["experiment", str(QUICK), "--output", str(tmp_path / "out"), "--only", "influence", "words"]
+    # a second --set adds to the first
+    assert main([*command, "--set", change[0], "--set", *change[1:]]) == 2
     told = capsys.readouterr().err
     assert "unrecognized arguments: --max-fractoin" in told and "argument --window: invalid int value" in told
     assert not (tmp_path / "out").exists()
