@@ -206,7 +206,7 @@ def _by_layer(path: Path) -> dict[int, dict[str, Tensor]]:
     layers: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors_only(path, module).items():
         place = layout.place_of(key)
-        if place is None:
+        if place is None or not key.startswith("sequential."):
             raise InputError(f"{path}: parameter {key} is not one of a NeoX model (sequential.N.NAME)")
         layer, name = place
         layers.setdefault(layer, {})[name] = tensor

@@ -101,6 +101,17 @@ def test_unusable_files_are_one_line(tmp_path: Path) -> None:
         NeoxCheckpoint.open(tmp_path).shards(0)
 
 
+@pytest.mark.parametrize("key", ["0.word_embeddings.weight", "sequential.word_embeddings.weight", "lm_head.weight"])
+def test_names_of_another_model_are_refused(key: str, tmp_path: Path) -> None:
+    folder, _, _ = checkpoint(tmp_path, "pythia", ranks=1, sequential=True)
+    path = folder / "global_step7" / "mp_rank_00_model_states.pt"
+    states = torch.load(path, weights_only=False)
+    states["module"][key] = torch.zeros(1)
+    torch.save(states, path)
+    with pytest.raises(InputError, match=f"parameter {key} is not one of a NeoX model"):
+        NeoxCheckpoint.open(folder).shards(0)
+
+
 def test_what_is_not_a_whole_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist or is not a folder"):
         NeoxCheckpoint.open(tmp_path / "none")
