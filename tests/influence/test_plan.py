@@ -28,8 +28,9 @@ from ifguide.influence.planning.disk import (
     safetensors_bytes,
     score_files,
 )
+from ifguide.influence.planning.live import BatchSize
 from ifguide.influence.planning.machine import Limits
-from ifguide.influence.planning.memory import BatchSize, direction_peak, fitting_peaks, pass_peak
+from ifguide.influence.planning.memory import direction_peak, fitting_peaks, pass_peak
 from ifguide.influence.planning.needs import Needs
 from ifguide.influence.planning.plan import plan
 from ifguide.influence.planning.settings import Settings

@@ -19,7 +19,8 @@ from ifguide.influence.curvature.store import Factors
 from ifguide.influence.direction import compute_directions
 from ifguide.influence.options import Damping, FitOptions, Method
 from ifguide.influence.passes.method import DTYPES, make_pass
-from ifguide.influence.planning.memory import WASTED, BatchSize, Peak, direction_peak, fitting_peaks, pass_peak
+from ifguide.influence.planning.live import BatchSize
+from ifguide.influence.planning.memory import WASTED, Peak, direction_peak, fitting_peaks, pass_peak
 from ifguide.influence.planning.shape import read_shape
 from ifguide.influence.queries import make_query
 from ifguide.models.tracked import ScoredModel, load_model

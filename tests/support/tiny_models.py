@@ -15,6 +15,7 @@ from transformers import (
     BertForSequenceClassification,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    LlamaConfig,
     PreTrainedTokenizerFast,
 )
 
@@ -113,3 +114,9 @@ def exact_norms(model: torch.nn.Module) -> None:
             norm = torch.nn.RMSNorm(module.weight.shape, eps=module.variance_epsilon, dtype=module.weight.dtype)
             norm.weight = module.weight
             model.set_submodule(name, norm)
+
+
+def write_llama_config(folder: Path, **sizes: int) -> Path:
+    """``config.json`` of a Llama of these ``sizes``, without weights."""
+    LlamaConfig(**sizes, max_position_embeddings=2048, architectures=["LlamaForCausalLM"]).save_pretrained(folder)
+    return folder

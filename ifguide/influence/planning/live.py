@@ -17,8 +17,8 @@ from ifguide.models.attention import piece
 
 
 @dataclass(frozen=True)
-class Batch:
-    """B ``rows`` of T ``columns`` on ``device``."""
+class BatchSize:
+    """The largest batch: B windows of T positions on a device, "cpu" or "cuda"."""
 
     rows: int
     columns: int
@@ -33,7 +33,7 @@ class Batch:
 _IN_HALF = 1.5
 
 
-def widest(shape: Shape, batch: Batch, directions: int = 0, beside: int = 0, half: bool = False) -> int:
+def widest(shape: Shape, batch: BatchSize, directions: int = 0, beside: int = 0, half: bool = False) -> int:
     """At the widest place of a block.
 
     Args:
@@ -60,7 +60,7 @@ def _middle(shape: Shape, directions: int, half: bool) -> int:
     return _residual(shape, directions, 3) + work * shape.widest
 
 
-def _attention(shape: Shape, batch: Batch, directions: int) -> int:
+def _attention(shape: Shape, batch: BatchSize, directions: int) -> int:
     """In the attention, after the queries are rotated."""
     queries, keys = shape.attention_width, shape.key_value_heads * shape.head_width
     both = 1 + directions

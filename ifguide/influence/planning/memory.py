@@ -21,7 +21,7 @@ from ifguide.influence.curvature.partitions import (
     second_moment_bytes,
 )
 from ifguide.influence.options import Method
-from ifguide.influence.planning import live
+from ifguide.influence.planning.live import BatchSize, widest
 from ifguide.influence.planning.shape import BYTES, Shape
 
 # the interpreter, torch and transformers once imported and used; a CUDA context on the device
@@ -54,10 +54,6 @@ class Peak:
     @property
     def host_bytes(self) -> int:
         return sum(self.host.values())
-
-
-BatchSize = live.Batch
-"""The largest batch: B windows of T positions on a device, "cpu" or "cuda"."""
 
 
 def fitting_peaks(shape: Shape, strategy: str, batch: BatchSize, free: int | None = None) -> list[Peak]:
@@ -133,16 +129,18 @@ def pass_peak(shape: Shape, method: Method, directions: int, batch: BatchSize) -
             items["moved weights"] = directions * (1 if method.one_sided else 2) * width * shape.matrices
             # what the pass before ended with, and one-sided its gradient; of the direction before, also the change
             beside = 3 if directions > 1 else 2 if method.one_sided else 1
-            in_a_block = width * live.widest(shape, batch, beside=beside)
+            in_a_block = width * widest(shape, batch, beside=beside)
             at_the_head["last hidden states"] = 2 * states
         else:
             items["tangents of the weights"] = kept
-            in_a_block = width * live.widest(shape, batch, directions, half=width < _FP32)
+            in_a_block = width * widest(shape, batch, directions, half=width < _FP32)
             # all of them, and those with a label
             at_the_head["last hidden states"] = (2 + directions) * states
         at_the_head["gradient at the states"] = _FP32 * batch.positions * shape.hidden
-        in_a_block_items = {"activations": in_a_block}
-        items |= in_a_block_items if in_a_block > sum(at_the_head.values()) else at_the_head
+        if in_a_block > sum(at_the_head.values()):
+            items["activations"] = in_a_block
+        else:
+            items |= at_the_head
         items[WASTED] = round(_WASTE[batch.device] * in_a_block)
     # what the directions were made from, or what the moved weights were made of
     host = {"directions, whole": _FP32 * directions * shape.matrices}

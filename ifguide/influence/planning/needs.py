@@ -8,8 +8,8 @@ from ifguide.data.indexed import TokenDataset
 from ifguide.influence.curvature.partitions import Partitions
 from ifguide.influence.options import Method
 from ifguide.influence.planning import disk as plan_disk
+from ifguide.influence.planning.live import BatchSize
 from ifguide.influence.planning.memory import (
-    BatchSize,
     Peak,
     direction_peak,
     fitting_partitions,

@@ -9,6 +9,7 @@ from ifguide.compat.transformers import register_attention
 from ifguide.influence.backward.footprint import backward_bytes
 from ifguide.influence.planning.shape import shape_of
 from ifguide.models.tracked import describe_model
+from tests.support.tiny_models import write_llama_config
 
 
 @pytest.fixture(autouse=True)
@@ -17,13 +18,10 @@ def _counted_attention():
 
 
 def _llama(folder):
-    from transformers import LlamaConfig
-
-    LlamaConfig(
-        hidden_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, intermediate_size=768,
-        vocab_size=2048, max_position_embeddings=2048, architectures=["LlamaForCausalLM"],
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
+    return write_llama_config(
+        folder, hidden_size=256, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=768, vocab_size=2048,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["again", "tracked", "frozen"])

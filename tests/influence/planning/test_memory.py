@@ -7,10 +7,12 @@ import pytest
 from benchmarks.device_memory import ATTENTION, attention, count_pass, pieces_as_on_a_gpu, write_config
 from ifguide.compat.transformers import register_attention
 from ifguide.influence.options import Method
-from ifguide.influence.planning.memory import WASTED, BatchSize, pass_peak
+from ifguide.influence.planning.live import BatchSize
+from ifguide.influence.planning.memory import WASTED, pass_peak
 from ifguide.influence.planning.shape import shape_of
 from ifguide.models import attention as tangents
 from ifguide.models.tracked import describe_model
+from tests.support.tiny_models import write_llama_config
 
 # within so much of what is counted beside the weights
 AGREEMENT = 0.15
@@ -42,13 +44,10 @@ def _neox(folder):
 
 
 def _llama(folder):
-    from transformers import LlamaConfig
-
-    LlamaConfig(
-        hidden_size=2048, num_hidden_layers=2, num_attention_heads=32, num_key_value_heads=8, intermediate_size=8192,
-        vocab_size=32000, max_position_embeddings=2048, architectures=["LlamaForCausalLM"],
-    ).save_pretrained(folder)  # fmt: skip
-    return folder
+    return write_llama_config(
+        folder, hidden_size=2048, num_hidden_layers=2, num_attention_heads=32, num_key_value_heads=8,
+        intermediate_size=8192, vocab_size=32000,
+    )  # fmt: skip
 
 
 def _gpt2(folder, hidden=768, heads=12):
