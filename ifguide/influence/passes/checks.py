@@ -90,8 +90,10 @@ def check_factors(factors: Factors, model: ScoredModel) -> None:
                 )
             elif not all_finite(tensor):
                 numbers.append(f"factor {key} of {name} is not finite; run fit-factors again")
-            elif key == "Lambda" and float(tensor.min()) < -_NEGATIVE * max(map(abs, map(float, tensor.aminmax()))):
-                numbers.append(f"factor {key} of {name} is negative ({float(tensor.min()):.3g}); run fit-factors again")
+            elif key == "Lambda":
+                lowest, highest = map(float, tensor.aminmax())
+                if lowest < -_NEGATIVE * max(abs(lowest), abs(highest)):
+                    numbers.append(f"factor {key} of {name} is negative ({lowest:.3g}); run fit-factors again")
     if shapes:
         raise ConfigError(first_faults(shapes + numbers))
     if numbers:
